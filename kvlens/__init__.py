@@ -1,0 +1,43 @@
+"""kvlens: what a decoder-only LLM stores in its final token's keys and values, layer by layer."""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Public name -> module. Resolved on first use, so that `import kvlens` imports neither torch nor matplotlib.
+_HOME = {
+    "InputError": "files",
+    "Prompt": "prompts",
+    "PROMPTS": "prompts",
+    "Texts": "texts",
+    "read_texts": "texts",
+    "calibration_texts": "texts",
+    "LanguageModel": "models",
+    "ModelInfo": "models",
+    "load": "models",
+    "Trace": "trace",
+    "record": "trace",
+    "IDEstimate": "dimension",
+    "IDProfile": "dimension",
+    "estimate": "dimension",
+    "LayerSet": "layers",
+    "select": "layers",
+    "check": "parity",
+    "plots": "plots",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'kvlens' has no attribute {name!r}")
+    module = importlib.import_module(f"kvlens.{_HOME[name]}")
+    value = module if name == _HOME[name] and not hasattr(module, name) else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

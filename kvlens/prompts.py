@@ -1,0 +1,56 @@
+"""Prompts: templates as data. A text is placed between `prefix` and `suffix` and is never interpreted."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from kvlens.files import InputError
+
+
+class Prompt(BaseModel):
+    """One template: ``prefix + text + suffix``. `source` says where it comes from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    prefix: str = ""
+    suffix: str = ""
+    source: str = ""
+
+    def render(self, text: str) -> str:
+        return f"{self.prefix}{text}{self.suffix}"
+
+
+def from_template(template: str, name: str = "custom", source: str = "user") -> Prompt:
+    """A Prompt from a string with exactly one ``{text}``. Raises InputError otherwise."""
+    prefix, mark, suffix = template.partition("{text}")
+    if not mark or "{text}" in suffix:
+        raise InputError(f"a prompt template needs exactly one {{text}}: {template!r}")
+    return Prompt(name=name, prefix=prefix, suffix=suffix, source=source)
+
+
+_PAPER = "arXiv:2601.01046, compression prompt"
+_QUOTED = "variant of arXiv:2601.01046 quoted in secondary sources"
+
+PROMPTS: dict[str, Prompt] = {
+    prompt.name: prompt
+    for prompt in (
+        Prompt(name="raw", source="no prompt"),
+        from_template("Context: {text} Compress the Context in one word:", "kv-document", _PAPER),
+        from_template("Query: {text} Compress the Query in one word:", "kv-query", _PAPER),
+        from_template('"Context: {text}" Compress the Context in one word:', "kv-document-quoted", _QUOTED),
+        from_template('"Query: {text}" Compress the Query in one word:', "kv-query-quoted", _QUOTED),
+        from_template('Context: "{text}" Compress the Context in one word:"', "kv-document-inner", _QUOTED),
+        from_template('Query: "{text}" Compress the Query in one word:"', "kv-query-inner", _QUOTED),
+        from_template('This sentence : "{text}" means in one word:"', "prompt-eol", "arXiv:2307.16645, PromptEOL"),
+    )
+}
+
+
+def get_prompt(name: str) -> Prompt:
+    """The named prompt, or one made from a template that contains ``{text}``. Raises InputError."""
+    if name in PROMPTS:
+        return PROMPTS[name]
+    if "{text}" in name:
+        return from_template(name)
+    raise InputError(f"unknown prompt {name!r}: give one of {', '.join(PROMPTS)}, or a template with {{text}}")

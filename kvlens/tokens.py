@@ -1,0 +1,133 @@
+"""Tokens: texts and a prompt -> ids; length-sorted padded batches that know each text's final real token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from kvlens.files import InputError
+from kvlens.prompts import Prompt
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """Ids of one prompted text. span: token range ``[start, end)`` of the text itself, without the prompt."""
+
+    ids: tuple[int, ...]
+    span: tuple[int, int]
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """A padded batch.
+
+    rows: positions of its texts in the input, int64 ``[batch]``. ids, mask, positions: int64
+    ``[batch, seq_len]``, mask 1 on real tokens, positions counted over them. last: index of the final real
+    token, int64 ``[batch]``. text_mask: bool ``[batch, seq_len]``, the text's own tokens.
+    """
+
+    rows: torch.Tensor
+    ids: torch.Tensor
+    mask: torch.Tensor
+    positions: torch.Tensor
+    last: torch.Tensor
+    text_mask: torch.Tensor
+
+
+def tokenize(
+    tokenizer: Any, texts: Sequence[str], prompt: Prompt, max_length: int, strict: bool = False
+) -> list[TokenizedText]:
+    """Tokenize prompted texts; special-token strings inside them stay plain text.
+
+    The tokenizer adds what it adds by itself (BOS for Gemma, nothing for SmolLM2). A text that does not fit
+    into `max_length` tokens is cut at its end, the prompt never; an empty one gets the tokenizer's BOS or EOS.
+    Raises InputError when `strict` and a text is too long, or when the prompt alone does not fit.
+    """
+    result: list[TokenizedText] = []
+    for text, (ids, offsets) in zip(texts, _encode(tokenizer, texts, prompt), strict=True):
+        truncated = len(ids) > max_length
+        if truncated and strict:
+            raise InputError(
+                f"text {len(result) + 1} has {len(ids)} tokens with its prompt, the limit is {max_length}: "
+                "shorten it, or leave out --strict to truncate"
+            )
+        cut, excess = text, len(ids) - max_length
+        while len(ids) > max_length:
+            start, end = _span(offsets, prompt, cut)
+            if end - start < 1 or not cut:
+                raise InputError(f"the prompt alone does not fit into {max_length} tokens")
+            # Cutting can merge tokens differently, so what is still too long is cut again.
+            kept = max(end - start - excess, 0)
+            cut = cut[: max(offsets[start + kept][0] - len(prompt.prefix), 0)]
+            ids, offsets = _encode(tokenizer, [cut], prompt)[0]
+            excess = max(len(ids) - max_length, 1)
+        if not ids:
+            fallback = [tokenizer.bos_token_id, tokenizer.eos_token_id, 0]
+            ids, offsets = [next(i for i in fallback if i is not None)], [(0, 0)]
+        result.append(TokenizedText(tuple(ids), _span(offsets, prompt, cut), truncated))
+    return result
+
+
+def _encode(tokenizer: Any, texts: Sequence[str], prompt: Prompt) -> list[tuple[list[int], list[tuple[int, int]]]]:
+    if not texts:
+        return []
+    encoded = tokenizer(
+        [prompt.render(text) for text in texts],
+        split_special_tokens=True,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        verbose=False,
+    )
+    return list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
+
+
+def _span(offsets: Sequence[tuple[int, int]], prompt: Prompt, text: str) -> tuple[int, int]:
+    """Token range that overlaps the characters of `text` inside the rendered prompt; empty at the end if none."""
+    start, end = len(prompt.prefix), len(prompt.prefix) + len(text)
+    inside = [i for i, (a, b) in enumerate(offsets) if b > start and a < end and b > a]
+    return (inside[0], inside[-1] + 1) if inside else (len(offsets), len(offsets))
+
+
+def batches(
+    tokenized: Sequence[TokenizedText],
+    pad_id: int | None,
+    batch_tokens: int = 2048,
+    batch_size: int | None = None,
+    side: str = "right",
+    device: torch.device | str = "cpu",
+) -> Iterator[TokenBatch]:
+    """Yield padded batches, longest texts first, of at most `batch_tokens` padded tokens (at least one text)."""
+    order = sorted(range(len(tokenized)), key=lambda i: (-len(tokenized[i].ids), i))
+    while order:
+        width = len(tokenized[order[0]].ids)
+        count = max(1, min(batch_tokens // width, batch_size or len(order)))
+        rows, order = order[:count], order[count:]
+        yield pad([tokenized[i] for i in rows], rows, pad_id, side, device)
+
+
+def pad(
+    texts: Sequence[TokenizedText],
+    rows: Sequence[int],
+    pad_id: int | None,
+    side: str = "right",
+    device: torch.device | str = "cpu",
+) -> TokenBatch:
+    """Pad tokenized texts to one batch, on `side` ("left" or "right")."""
+    width = max(len(text.ids) for text in texts)
+    ids = torch.full((len(texts), width), pad_id or 0)
+    mask = torch.zeros_like(ids)
+    text_mask = torch.zeros_like(ids, dtype=torch.bool)
+    last = torch.empty(len(texts), dtype=torch.long)
+    for row, text in enumerate(texts):
+        first = width - len(text.ids) if side == "left" else 0
+        last[row] = first + len(text.ids) - 1
+        ids[row, first : last[row] + 1] = torch.tensor(text.ids)
+        mask[row, first : last[row] + 1] = 1
+        text_mask[row, first + text.span[0] : first + text.span[1]] = True
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    tensors = (torch.tensor(rows), ids, mask, positions, last, text_mask)
+    return TokenBatch(*(tensor.to(device) for tensor in tensors))

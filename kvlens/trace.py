@@ -1,0 +1,302 @@
+"""Trace: what the final token holds at every layer, recorded through TransformerLens hooks.
+
+1. tokenize every text inside the prompt; 2. run length-sorted batches through the bridge without its LM head and
+no further than the last layer asked for; 3. hooks copy, for each text, only the rows that are kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from kvlens.files import InputError, atomic_path, versions
+from kvlens.models import LanguageModel, ModelInfo
+from kvlens.prompts import Prompt, get_prompt
+from kvlens.texts import Texts, TextsInfo, as_texts
+from kvlens.tokens import TokenBatch, batches, tokenize
+
+Points = Literal["last", "mean", "all"]
+KEEP = ("hidden", "k", "k_pre", "v")
+FORMAT, VERSION = "kvlens.trace", 1
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Recorded states; ``n`` texts, ``L`` recorded layers, float32 throughout.
+
+    tensors: ``hidden`` [n_points, L, d_model], the residual stream after each block (n_points = n, or all tokens
+    with points="all"); ``k`` (after RoPE), ``k_pre`` (before RoPE, after the model's key norm where it has one) and
+    ``v``, each [n, L, n_kv_heads, d_head], of the final real token; ``text_index`` [n_points] with points="all";
+    ``pattern.i`` [L, n_heads, seq_len, seq_len] of text i, on request. n_tokens: prompted length of each text.
+    """
+
+    model: ModelInfo
+    prompt: Prompt
+    texts: TextsInfo
+    points: Points
+    layers: tuple[int, ...]
+    n_tokens: tuple[int, ...]
+    n_truncated: int
+    tensors: dict[str, torch.Tensor] = field(repr=False)
+    versions: dict[str, str] = field(repr=False)
+
+    def __getattr__(self, name: str) -> torch.Tensor:
+        tensors = self.__dict__.get("tensors", {})
+        if name in tensors:
+            return tensors[name]
+        if name in KEEP:
+            raise AttributeError(f"this trace holds no {name!r}: record it with keep=(..., {name!r})")
+        raise AttributeError(name)
+
+    def states(self, layer: int, kind: str = "hidden") -> np.ndarray:
+        """The points of one layer, float32 ``[n_points, d]``; kind: hidden, k, k_pre, v, or kv (k beside v)."""
+        if layer not in self.layers:
+            raise InputError(f"layer {layer} was not recorded; recorded: {self.layers[0]} to {self.layers[-1]}")
+        kinds = ("k", "v") if kind == "kv" else (kind,)
+        if missing := [name for name in kinds if name not in self.tensors]:
+            raise InputError(f"this trace holds no {missing[0]!r} states; it holds {', '.join(self.tensors)}")
+        at = self.layers.index(layer)
+        return torch.cat([self.tensors[name][:, at].flatten(1) for name in kinds], dim=1).numpy()
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file with a JSON header. Raises InputError when it cannot be written."""
+        from safetensors.torch import save_file
+
+        header = {key: value for key, value in asdict(self).items() if key != "tensors"}
+        for key in ("model", "prompt", "texts"):
+            header[key] = getattr(self, key).model_dump()
+        text = json.dumps({"format": FORMAT, "version": VERSION, **header})
+        with atomic_path(path) as temporary:
+            save_file({k: v.contiguous() for k, v in self.tensors.items()}, temporary, {"kvlens": text})
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Trace:
+        """Read what `save` wrote. Raises InputError when the file is not such a trace."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = json.loads((file.metadata() or {}).get("kvlens", "{}"))
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        except (OSError, SafetensorError, ValueError) as error:
+            raise InputError(f"{path} cannot be read as a trace: {error}") from error
+        if header.pop("format", None) != FORMAT or header.pop("version", None) != VERSION:
+            raise InputError(f"{path} is no kvlens trace of version {VERSION}: record it again")
+        header["layers"], header["n_tokens"] = tuple(header["layers"]), tuple(header["n_tokens"])
+        kinds = {"model": ModelInfo, "prompt": Prompt, "texts": TextsInfo}
+        return cls(**{**header, **{k: kind(**header[k]) for k, kind in kinds.items()}}, tensors=tensors)
+
+
+def record(
+    lm: LanguageModel,
+    texts: Texts | Sequence[str],
+    prompt: str | Prompt = "kv-document",
+    points: Points = "last",
+    keep: Sequence[str] = KEEP,
+    layers: Sequence[int] | None = None,
+    patterns: bool = False,
+    max_length: int | None = None,
+    strict: bool = False,
+    batch_tokens: int = 2048,
+    padding_side: str = "right",
+    progress: Callable[[int, int], None] | None = None,
+) -> Trace:
+    """Record states of `texts` at `layers` (default: all).
+
+    points: which hidden states (``last`` token, ``mean`` over real tokens, ``all`` real tokens); K and V are always
+    the final real token's. keep: which of `KEEP` to hold in memory. patterns: attention weights too (n x n each).
+    max_length: token limit, default the model's context; longer texts are truncated and counted, or refused with
+    `strict`. progress: called with (texts done, texts).
+    Raises InputError on bad input and on NaN or infinity in the activations.
+    """
+    texts = as_texts(texts)
+    prompt = get_prompt(prompt) if isinstance(prompt, str) else prompt
+    chosen = _check_request(lm.info, points, keep, layers)
+    limit = min(max_length or lm.info.max_positions, lm.info.max_positions)
+    tokenized = tokenize(lm.tokenizer, texts.items, prompt, limit, strict)
+    buffers = _Buffers(lm.info, [len(text.ids) for text in tokenized], chosen, points, keep)
+    fires = _firing(lm, chosen)
+    hooks = [
+        hook for at, layer in enumerate(chosen) for hook in _hooks(lm, layer, at, buffers, keep, patterns, fires)
+    ]
+    stop = chosen[-1] + 1
+    options: dict[str, Any] = {"return_type": None, "use_cache": False, "logits_to_keep": 1}
+    if stop < lm.info.n_layers:
+        options["stop_at_layer"] = stop
+    done = 0
+    with torch.inference_mode(), lm.bridge.hooks(fwd_hooks=hooks):
+        for batch in batches(tokenized, lm.tokenizer.pad_token_id, batch_tokens, None, padding_side, lm.device):
+            buffers.batch = batch
+            lm.bridge(batch.ids, attention_mask=batch.mask, position_ids=batch.positions, **options)
+            done += len(batch.rows)
+            if progress:
+                progress(done, len(texts))
+    return Trace(
+        model=lm.info,
+        prompt=prompt,
+        texts=texts.info(),
+        points=points,
+        layers=chosen,
+        n_tokens=tuple(len(text.ids) for text in tokenized),
+        n_truncated=sum(text.truncated for text in tokenized),
+        tensors=buffers.tensors,
+        versions=versions(),
+    )
+
+
+class _Buffers:
+    """The kept rows, allocated once; hooks write into them for the current `batch`."""
+
+    batch: TokenBatch
+
+    def __init__(self, info: ModelInfo, lengths: list[int], layers: Sequence[int], points: str, keep: Sequence[str]):
+        self.points, self.info = points, info
+        self.starts = np.concatenate([[0], np.cumsum(lengths)]) if points == "all" else np.arange(len(lengths) + 1)
+        n, depth = len(lengths), len(layers)
+        self.depth = depth
+        self.tensors: dict[str, torch.Tensor] = {}
+        for kind in keep:
+            of_text, of_point = (n, depth, info.n_kv_heads, info.d_head), (int(self.starts[-1]), depth, info.d_model)
+            self.tensors[kind] = torch.empty(of_point if kind == "hidden" else of_text)
+        if points == "all" and "hidden" in keep:
+            self.tensors["text_index"] = torch.from_numpy(np.repeat(np.arange(n), lengths))
+
+    def final(self, states: torch.Tensor) -> torch.Tensor:
+        """Each text's final real token: ``[batch, seq_len, ...]`` -> ``[batch, ...]``."""
+        return states[torch.arange(len(states), device=states.device), self.batch.last]
+
+    def store(self, kind: str, at: int, layer: int, rows: torch.Tensor) -> None:
+        """Keep one row per text. Raises InputError on NaN or infinity."""
+        finite_or_refuse(rows, f"{kind} of layer {layer}", self.info)
+        target = self.tensors[kind]
+        target[self.batch.rows.cpu(), at] = rows.reshape(len(rows), *target.shape[2:]).float().cpu()
+
+    def store_hidden(self, at: int, layer: int, states: torch.Tensor) -> None:
+        """Keep the hidden states ``[batch, seq_len, d_model]`` that `points` asks for."""
+        if self.points == "last":
+            return self.store("hidden", at, layer, self.final(states))
+        mask = self.batch.mask
+        if self.points == "mean":
+            weights = (mask / mask.sum(1, keepdim=True)).to(torch.float32)
+            return self.store("hidden", at, layer, torch.einsum("bt,btd->bd", weights, states.float()))
+        for row, real, text in zip(self.batch.rows.tolist(), mask.bool(), states, strict=True):
+            finite_or_refuse(text[real], f"hidden of layer {layer}", self.info)
+            self.tensors["hidden"][self.starts[row] : self.starts[row + 1], at] = text[real].float().cpu()
+        return None
+
+
+def finite_or_refuse(states: torch.Tensor, what: str, info: ModelInfo) -> None:
+    """Raise InputError that names `what` when `states` hold NaN or infinity."""
+    if not bool(torch.isfinite(states).all()):
+        advice = "try --dtype float32" if info.dtype != "float32" else "the weights themselves may be damaged"
+        raise InputError(f"NaN or infinity in {what} of {info.name} in {info.dtype}: {advice}")
+
+
+def _check_request(
+    info: ModelInfo, points: str, keep: Sequence[str], layers: Sequence[int] | None
+) -> tuple[int, ...]:
+    if points not in ("last", "mean", "all"):
+        raise InputError(f"unknown points {points!r}: give last, mean or all")
+    if unknown := set(keep) - set(KEEP):
+        raise InputError(f"cannot record {sorted(unknown)}: give some of {', '.join(KEEP)}")
+    chosen = tuple(sorted(set(range(info.n_layers) if layers is None else layers)))
+    if not chosen or chosen[0] < 0 or chosen[-1] >= info.n_layers:
+        raise InputError(f"layers must lie in 0 to {info.n_layers - 1} for {info.name}, got {list(chosen)}")
+    return chosen
+
+
+def _hooks(
+    lm: LanguageModel,
+    layer: int,
+    at: int,
+    buffers: _Buffers,
+    keep: Sequence[str],
+    patterns: bool,
+    fires: set[str],
+) -> list[tuple[str, Callable[..., None]]]:
+    """(hook name, function) pairs for one layer, given which hook names fire on this model."""
+    prefix = f"blocks.{layer}.attn."
+    normed = f"{prefix}hook_k_normed" in fires
+    key_pre = prefix + ("hook_k_normed" if normed else "hook_k")
+    latest: dict[str, torch.Tensor] = {}
+
+    def final_key(states: torch.Tensor) -> torch.Tensor:
+        """``[batch, n_kv_heads, d_head]``; hook_k_normed alone has heads before positions."""
+        if normed and states.ndim == 4:
+            states = states.transpose(1, 2)
+        return buffers.final(states).reshape(len(states), lm.info.n_kv_heads, lm.info.d_head)
+
+    def on_sin(sin: torch.Tensor, hook: Any) -> None:
+        tables = (table.expand(len(buffers.batch.rows), -1, -1) for table in (latest["cos"], sin))
+        key = rotate(latest["key"], *(buffers.final(table) for table in tables))
+        buffers.store("k", at, layer, key)
+
+    def on_pattern(weights: torch.Tensor, hook: Any) -> None:
+        for row, real, pattern in zip(buffers.batch.rows.tolist(), buffers.batch.mask.bool(), weights, strict=True):
+            n, name = int(real.sum()), f"pattern.{row}"
+            if name not in buffers.tensors:
+                buffers.tensors[name] = torch.empty((buffers.depth, len(pattern), n, n))
+            buffers.tensors[name][at] = pattern[:, real][:, :, real].float().cpu()
+
+    def store(kind: str, pick: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., None]:
+        return lambda states, hook: buffers.store(kind, at, layer, pick(states))
+
+    wanted: list[tuple[str, Callable[..., None]]] = []
+    if "hidden" in keep:
+        resid = f"blocks.{layer}.hook_resid_post"
+        wanted.append((resid, lambda states, hook: buffers.store_hidden(at, layer, states)))
+    if "v" in keep:
+        wanted.append((f"{prefix}hook_v", store("v", buffers.final)))
+    if "k_pre" in keep:
+        wanted.append((key_pre, store("k_pre", final_key)))
+    if "k" in keep:
+        if f"{prefix}hook_rot_k" in fires:
+            wanted.append((f"{prefix}hook_rot_k", store("k", buffers.final)))
+        elif f"{prefix}hook_sin" in fires:  # fused QKV: the tables come after the key and before it is turned
+            wanted.append((key_pre, lambda states, hook: latest.update(key=final_key(states))))
+            wanted.append((f"{prefix}hook_cos", lambda cos, hook: latest.update(cos=cos)))
+            wanted.append((f"{prefix}hook_sin", on_sin))
+        else:  # a rotary model that shows no rotated key is refused below
+            wanted.append((f"{prefix}hook_rot_k" if _is_rotary(lm) else key_pre, store("k", final_key)))
+    if patterns:
+        wanted.append((f"{prefix}hook_pattern", on_pattern))
+    if absent := [name for name, _ in wanted if name not in fires]:
+        raise InputError(f"TransformerLens runs no {absent[0]} for {lm.info.architecture}: cannot record it")
+    return wanted
+
+
+def _is_rotary(lm: LanguageModel) -> bool:
+    config = lm.hf.config.get_text_config()
+    return any(getattr(config, name, None) for name in ("rope_parameters", "rope_theta", "rotary_dim"))
+
+
+def _firing(lm: LanguageModel, layers: Sequence[int]) -> set[str]:
+    """The hook names that really fire: some exist without ever being called, a wrong one is silently ignored."""
+    points = ["hook_k", "hook_v", "hook_k_normed", "hook_rot_k", "hook_cos", "hook_sin", "hook_pattern"]
+    names = [f"blocks.{i}.attn.{point}" for i in layers for point in points]
+    names = [n for n in [*names, *(f"blocks.{i}.hook_resid_post" for i in layers)] if n in lm.bridge.hook_dict]
+    fired: set[str] = set()
+    hooks = [(name, lambda states, hook, name=name: fired.add(name)) for name in names]
+    ids = torch.zeros((1, 2), dtype=torch.long, device=lm.device)
+    with torch.inference_mode(), lm.bridge.hooks(fwd_hooks=hooks):
+        lm.bridge(ids, return_type=None, use_cache=False, logits_to_keep=1)
+    return fired
+
+
+def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary position embedding (rotate-half form), partial when `cos` is narrower than the head.
+
+    states ``[batch, heads, d_head]``; cos, sin ``[batch, rotary_dim]``.
+    """
+    width = cos.shape[-1]
+    turned, rest = states[..., :width], states[..., width:]
+    first, second = turned.chunk(2, dim=-1)
+    turned = turned * cos[:, None] + torch.cat([-second, first], dim=-1) * sin[:, None]
+    return torch.cat([turned, rest], dim=-1)
