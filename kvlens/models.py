@@ -159,6 +159,22 @@ class LanguageModel:
         return self.hf.base_model
 
     @property
+    def blocks(self) -> Any:
+        """The decoder blocks of the raw transformers model, in order."""
+        return next(child for child in self.base.children() if isinstance(child, torch.nn.ModuleList))
+
+    def trees(self) -> list[Any]:
+        """The base models of the module trees that exist: the raw one and, once built, the bridge's."""
+        built = [self.bridge.original_model.base_model] if "bridge" in self.__dict__ else []
+        return [self.base, *built]
+
+    def attention_modules(self, layer: int) -> list[Any]:
+        """The attention module of one layer in each of `trees`."""
+        block = self.blocks[layer]
+        raw = next(getattr(block, name) for name in ("self_attn", "attn", "attention") if hasattr(block, name))
+        return [raw, *([self.bridge.blocks[layer].attn] if "bridge" in self.__dict__ else [])]
+
+    @property
     def device(self) -> torch.device:
         return self.hf.device
 
@@ -202,13 +218,13 @@ def load(
         options["local_files_only"] = local
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            hf = AutoModelForCausalLM.from_pretrained(
+            hf: Any = AutoModelForCausalLM.from_pretrained(
                 source, config=config, dtype=torch_dtype, use_safetensors=True, **options
             )
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # the readers' errors share no base
             raise InputError(f"cannot load {name}: {_first_line(error)}") from error
     commit = getattr(config, "_commit_hash", None) or revision or "unknown"
-    return LanguageModel.wrap(hf.to(device=chosen), tokenizer, name, content or commit)
+    return LanguageModel.wrap(hf.to(chosen), tokenizer, name, content or commit)
 
 
 def is_cached(name: str) -> bool:

@@ -11,6 +11,7 @@ import torch
 
 from kvlens.models import LanguageModel
 from kvlens.prompts import Prompt, get_prompt
+from kvlens.rotary import is_rotary, tables
 from kvlens.texts import Texts, as_texts
 from kvlens.tokens import tokenize
 from kvlens.trace import KEEP, record
@@ -85,7 +86,7 @@ def raw_states(lm: LanguageModel, ids: Sequence[int]) -> dict[str, torch.Tensor]
         hidden.append(states[0, -1].float().cpu())
 
     cache: Any = DynamicCache()  # without the config it keeps every position, in sliding layers too
-    handles = [block.register_forward_hook(keep) for block in decoder_blocks(lm.hf)]
+    handles = [block.register_forward_hook(keep) for block in lm.blocks]
     try:
         with torch.inference_mode():
             lm.base(torch.tensor([ids], device=lm.device), past_key_values=cache, use_cache=True)
@@ -97,23 +98,15 @@ def raw_states(lm: LanguageModel, ids: Sequence[int]) -> dict[str, torch.Tensor]
     return {"hidden": torch.stack(hidden), "k": keys, "v": values}
 
 
-def decoder_blocks(hf: Any) -> Any:
-    """The list of decoder blocks of a transformers causal LM."""
-    return next(m for m in hf.base_model.children() if isinstance(m, torch.nn.ModuleList))
-
-
 def rotate_raw(lm: LanguageModel, keys: torch.Tensor, position: int) -> torch.Tensor:
     """Rotate keys [L, n_kv_heads, d_head] to `position` with the model's own rotary module and function."""
-    rotary = getattr(lm.base, "rotary_emb", None)
-    if rotary is None:
+    if not is_rotary(lm):
         return keys
     apply = importlib.import_module(type(lm.hf).__module__).apply_rotary_pos_emb
-    where = torch.tensor([[position]], device=lm.device)
-    kinds = getattr(lm.hf.config.get_text_config(), "layer_types", None) or []
-    per_kind = bool(kinds and getattr(rotary, "layer_types", None))  # Gemma 3 keeps one table per kind of layer
+    where = torch.tensor([position], device=lm.device)
     result = []
     for layer, key in enumerate(keys.to(lm.device)):
+        cos, sin = (table[:, None] for table in tables(lm, where, layer))
         heads = key[None, :, None]
-        tables = rotary(heads, where, kinds[layer]) if per_kind else rotary(heads, where)
-        result.append(apply(heads, heads, *tables)[1][0, :, 0].float().cpu())
+        result.append(apply(heads, heads, cos, sin)[1][0, :, 0].float().cpu())
     return torch.stack(result)

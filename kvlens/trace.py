@@ -18,6 +18,7 @@ import torch
 from kvlens.files import InputError, atomic_path, versions
 from kvlens.models import LanguageModel, ModelInfo
 from kvlens.prompts import Prompt, get_prompt
+from kvlens.rotary import is_rotary, rotate
 from kvlens.texts import Texts, TextsInfo, as_texts
 from kvlens.tokens import TokenBatch, batches, tokenize
 
@@ -264,17 +265,12 @@ def _hooks(
             wanted.append((f"{prefix}hook_cos", lambda cos, hook: latest.update(cos=cos)))
             wanted.append((f"{prefix}hook_sin", on_sin))
         else:  # a rotary model that shows no rotated key is refused below
-            wanted.append((f"{prefix}hook_rot_k" if _is_rotary(lm) else key_pre, store("k", final_key)))
+            wanted.append((f"{prefix}hook_rot_k" if is_rotary(lm) else key_pre, store("k", final_key)))
     if patterns:
         wanted.append((f"{prefix}hook_pattern", on_pattern))
     if absent := [name for name, _ in wanted if name not in fires]:
         raise InputError(f"TransformerLens runs no {absent[0]} for {lm.info.architecture}: cannot record it")
     return wanted
-
-
-def _is_rotary(lm: LanguageModel) -> bool:
-    config = lm.hf.config.get_text_config()
-    return any(getattr(config, name, None) for name in ("rope_parameters", "rope_theta", "rotary_dim"))
 
 
 def _firing(lm: LanguageModel, layers: Sequence[int]) -> set[str]:
@@ -288,15 +284,3 @@ def _firing(lm: LanguageModel, layers: Sequence[int]) -> set[str]:
     with torch.inference_mode(), lm.bridge.hooks(fwd_hooks=hooks):
         lm.bridge(ids, return_type=None, use_cache=False, logits_to_keep=1)
     return fired
-
-
-def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding (rotate-half form), partial when `cos` is narrower than the head.
-
-    states ``[batch, heads, d_head]``; cos, sin ``[batch, rotary_dim]``.
-    """
-    width = cos.shape[-1]
-    turned, rest = states[..., :width], states[..., width:]
-    first, second = turned.chunk(2, dim=-1)
-    turned = turned * cos[:, None] + torch.cat([-second, first], dim=-1) * sin[:, None]
-    return torch.cat([turned, rest], dim=-1)

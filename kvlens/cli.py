@@ -1,0 +1,319 @@
+"""The terminal: `kvlens profile | models | check | bench`. Heavy imports wait until the arguments are parsed."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kvlens import __version__
+from kvlens.files import InputError
+
+DEFAULT_N = 300
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 a check failed, 2 bad input, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    args = _parser().parse_args(arguments)
+    args.command_line = shlex.join(["kvlens", *arguments])
+    try:
+        return args.run(args) or 0
+    except InputError as error:
+        if args.debug:
+            raise
+        print(f"kvlens: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("kvlens: interrupted, nothing half-written was left", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="kvlens",
+        description="What a decoder-only LLM stores in its final token's keys and values, layer by layer.",
+    )
+    parser.add_argument("--version", action="version", version=f"kvlens {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, run: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        sub.set_defaults(run=run)
+        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        sub.add_argument("--json", action="store_true", help="print the result alone, as JSON, on standard output")
+        return sub
+
+    def model_options(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--device", help="cpu, cuda, ... (default: cuda when there is one)")
+        sub.add_argument("--dtype", help="float32, float16, bfloat16 (default: float32 on the CPU)")
+        sub.add_argument("--revision", help="branch, tag or commit of a hub model")
+        sub.add_argument("--trust-remote-code", action="store_true", help="run the model repository's own code")
+
+    def text_options(sub: argparse.ArgumentParser, n: int) -> None:
+        sub.add_argument("--texts", help=".txt, .jsonl, .csv, .parquet, or - (default: Wikipedia passages)")
+        sub.add_argument("--column", help="field or column of --texts that holds the text")
+        sub.add_argument("--n", type=_positive, default=n, help="how many texts")
+        sub.add_argument("--prompt", default="kv-document", help="a named prompt, or a template with {text}")
+        sub.add_argument("--max-length", type=_positive, help="token limit (default: the model's context)")
+        sub.add_argument("--strict", action="store_true", help="refuse texts over the limit, do not truncate")
+        sub.add_argument("--batch-tokens", type=_positive, default=2048, help="padded tokens in a batch")
+
+    sub = command("profile", _profile, "intrinsic dimension per layer: plot, numbers and the exported layer set")
+    sub.add_argument("models", nargs="+", metavar="MODEL", help="named model, hub id, directory or .gguf file")
+    text_options(sub, DEFAULT_N)
+    model_options(sub)
+    sub.add_argument("--points", default="last", choices=("last", "mean", "all"), help="which hidden states")
+    sub.add_argument(
+        "--states", default="hidden", choices=("hidden", "k", "k_pre", "v", "kv"), help="what to measure"
+    )
+    sub.add_argument("--estimators", default="twonn,mle", help="comma-separated; the first one selects the layers")
+    sub.add_argument("--rule", default="paper", help="paper, lowest-k, window-around-minimum or explicit")
+    sub.add_argument("--window", type=float, default=0.10, help="window, as a share of the layers")
+    sub.add_argument("--skip-early", type=float, default=0.20, help="share of early layers that paper passes over")
+    sub.add_argument("--layers", type=_layers, help="layers for --rule explicit, such as 7-10 or 7,9")
+    sub.add_argument("--save-trace", action="store_true", help="keep the recorded K, V and hidden states too")
+    sub.add_argument("-o", "--output", type=Path, help="folder to write (default: runs/MODEL)")
+    sub.add_argument("--overwrite", action="store_true", help="replace an existing output folder")
+
+    command("models", _models, "the named small models, and which are already here")
+
+    sub = command("check", _check, "prove the recording right on a model, against raw transformers")
+    sub.add_argument("model", metavar="MODEL")
+    model_options(sub)
+    sub.add_argument("--tolerance", type=float, help="largest relative difference (default: 2e-4 in float32)")
+
+    sub = command("bench", _bench, "speed, as ratios measured side by side in one run")
+    sub.add_argument("model", metavar="MODEL")
+    text_options(sub, 64)
+    model_options(sub)
+    sub.add_argument("--record", action="store_true", help="recording against the raw base-model forward")
+    sub.add_argument("--memory", action="store_true", help="peak memory of a profile above the idle loaded model")
+    sub.add_argument("--repeats", type=_positive, default=5, help="measurements of each; medians are shown")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def _layers(text: str) -> tuple[int, ...]:
+    try:
+        parts = [part.split("-") for part in text.split(",")]
+        return tuple(i for part in parts for i in range(int(part[0]), int(part[-1]) + 1))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of layers such as 7-10 or 7,9") from None
+
+
+@contextlib.contextmanager
+def _progress(what: str, unit: str = "texts") -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error with the rate and the time left; nothing when that is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich import progress as rich
+    from rich.console import Console
+
+    class Rate(rich.ProgressColumn):
+        def render(self, task: rich.Task) -> Any:
+            return f"{task.speed:.1f} {unit}/s" if task.speed else ""
+
+    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn(), Rate())
+    with rich.Progress(*columns, rich.TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _load(args: argparse.Namespace, name: str) -> Any:
+    from kvlens.models import NAMED, is_cached, load
+
+    note = ""
+    if name in NAMED and not is_cached(name):
+        note = f" (first use: fetching {NAMED[name].megabytes} MB and converting, about a minute)"
+    with _progress(f"loading {name}{note}", "models"):
+        lm = load(name, args.device, args.dtype, args.revision, args.trust_remote_code)
+        _ = lm.bridge
+    return lm
+
+
+def _texts(args: argparse.Namespace, minimum: int = 1) -> Any:
+    from kvlens.texts import read_texts
+    from kvlens.wikipedia import calibration_texts
+
+    texts = read_texts(args.texts, args.column, args.n) if args.texts else calibration_texts(args.n)
+    if (distinct := len(set(texts.items))) < minimum:
+        raise InputError(f"{texts.source} has {distinct} distinct texts, at least {minimum} are needed: give more")
+    return texts
+
+
+@contextlib.contextmanager
+def _output_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
+    """Yield a scratch folder that becomes `folder` on success and vanishes on failure."""
+    if folder.exists() and not overwrite:
+        raise InputError(f"{folder} exists: give another -o, or --overwrite to replace it")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file, not a folder: give another -o")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror}") from error
+    with scratch:
+        new, old = Path(scratch.name) / "new", Path(scratch.name) / "old"
+        new.mkdir()
+        yield new
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+
+
+def _profile(args: argparse.Namespace) -> int:
+    from kvlens.dimension import MIN_POINTS, estimate
+    from kvlens.layers import select
+    from kvlens.plots import save_profile_plots
+    from kvlens.trace import KEEP, record
+
+    start = time.monotonic()
+    names = [name.rstrip("/") for name in args.models]
+    folder = args.output or Path("runs") / "+".join(Path(name).stem for name in names)
+    estimators = tuple(name.strip() for name in args.estimators.split(","))
+    keep = KEEP if args.save_trace else {"kv": ("k", "v")}.get(args.states, (args.states,))
+    with _output_folder(folder, args.overwrite) as scratch:
+        texts = _texts(args, MIN_POINTS)
+        profiles, layer_sets, results = [], [], []
+        for name in names:
+            lm = _load(args, name)
+            with _progress(f"recording {name}") as bar:
+                trace = record(
+                    lm,
+                    texts,
+                    args.prompt,
+                    args.points,
+                    keep,
+                    max_length=args.max_length,
+                    strict=args.strict,
+                    batch_tokens=args.batch_tokens,
+                    progress=bar,
+                )
+            with _progress(f"estimating {name}", "layers") as bar:
+                profile = estimate(trace, args.states, estimators, progress=bar)
+            layer_set = select(
+                profile,
+                args.rule,
+                window=args.window,
+                skip_early=args.skip_early,
+                estimator=estimators[0],
+                layers=args.layers,
+                command=args.command_line,
+            )
+            own = scratch if len(names) == 1 else scratch / Path(name).stem
+            own.mkdir(exist_ok=True)
+            profile.save(own / "profile.json")
+            layer_set.save(own / "layers.json")
+            if args.save_trace:
+                trace.save(own / "trace.safetensors")
+            if len(names) > 1:
+                save_profile_plots([profile], [layer_set], own)
+            profiles.append(profile)
+            layer_sets.append(layer_set)
+            results.append(_summary(profile, layer_set, trace, estimators[0]))
+            del lm, trace
+        save_profile_plots(profiles, layer_sets, scratch)
+    seconds = time.monotonic() - start
+    if args.json:
+        print(json.dumps({"folder": str(folder), "seconds": round(seconds, 1), "models": results}, indent=1))
+        return 0
+    for profile, layer_set, result in zip(profiles, layer_sets, results, strict=True):
+        if result["truncated"]:
+            print(f"{result['truncated']} of {result['n']} texts were truncated to the token limit")
+        for warning in profile.warnings:
+            print(f"warning: {warning}")
+        print(layer_set)
+    print(f"plot: {folder / 'layer_id.png'} (also .pdf and .html); layer set: layers.json; numbers: profile.json")
+    print(f"done in {seconds:.0f} s")
+    return 0
+
+
+def _summary(profile: Any, layer_set: Any, trace: Any, estimator: str) -> dict[str, Any]:
+    return {
+        "model": profile.model.name,
+        "layers": list(layer_set.layers),
+        "reason": layer_set.reason,
+        "shape": layer_set.shape.name,
+        "warnings": [*layer_set.warnings, *profile.warnings],
+        "estimator": estimator,
+        "id": [round(float(value), 3) for value in profile.values(estimator)],
+        "stderr": [round(float(value), 3) for value in profile.stderrs(estimator)],
+        "n": trace.texts.n,
+        "truncated": trace.n_truncated,
+    }
+
+
+def _models(args: argparse.Namespace) -> int:
+    from kvlens.models import NAMED, is_cached
+
+    rows = [
+        {"name": name, "here": is_cached(name), "megabytes": m.megabytes, "licence": m.licence, "note": m.note}
+        for name, m in NAMED.items()
+    ]
+    if args.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    for row in rows:
+        here = "here" if row["here"] else f"fetched at first use ({row['megabytes']} MB)"
+        print(f"{row['name']:14} {here:32} {row['licence']:20} {row['note']}")
+    print("Besides these: a hub id (org/name), a model directory, or a .gguf file.")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from kvlens.parity import check
+
+    result = check(_load(args, args.model), tolerance=args.tolerance)
+    if args.json:
+        print(json.dumps({"passed": result.passed, "tolerance": result.tolerance, **result.differences}, indent=1))
+    else:
+        for kind, difference in result.differences.items():
+            print(f"{kind:7} largest relative difference {difference:.1e}")
+        verdict = "passed" if result.passed else "FAILED"
+        print(f"{verdict}: {result.n_texts} texts, both padding sides, tolerance {result.tolerance:g}")
+    return 0 if result.passed else 1
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from kvlens import bench
+
+    if not (args.record or args.memory):
+        raise InputError("nothing to measure: give --record or --memory")
+    results = []
+    lm, texts = _load(args, args.model), _texts(args)
+    if args.memory:
+        results.append(bench.memory(lm, texts, args.prompt, args.batch_tokens))
+    if args.record:
+        results.append(bench.recording(lm, texts, args.prompt, args.batch_tokens, args.repeats))
+    if args.json:
+        print(json.dumps(results, indent=1))
+        return 0
+    for result in results:
+        print("; ".join(f"{key} {value}" for key, value in result.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+import pytest
+import torch
+from conftest import TEXTS, byte_tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvlens import PROMPTS, InputError
+from kvlens.prompts import from_template, get_prompt
+from kvlens.tokens import batches, pad, tokenize
+
+TOKENIZER = byte_tokenizer()
+PROMPT = PROMPTS["kv-document"]
+NASTY = ["{text}", "{}", '"quoted"', PROMPT.suffix * 2, "<eos><pad>", "", " ", "日本語\n\ttabs", "%s {0!r}"]
+
+
+@pytest.mark.parametrize("text", NASTY)
+@pytest.mark.parametrize("prompt", list(PROMPTS.values()), ids=list(PROMPTS))
+def test_text_is_plain_text_inside_the_prompt(text, prompt):
+    (one,) = tokenize(TOKENIZER, [text], prompt, 256)
+    rendered = prompt.prefix + text + prompt.suffix
+    decoded = bytearray(len(one.ids))
+    alphabet = {v: k for k, v in TOKENIZER.get_vocab().items()}
+    assert not {0, 1, 2} & set(one.ids) or rendered == ""
+    if rendered:
+        from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+        back = {v: k for k, v in bytes_to_unicode().items()}
+        decoded = bytes(back[alphabet[i]] for i in one.ids)
+        assert decoded.decode() == rendered
+        assert decoded[one.span[0] : one.span[1]].decode() == text
+
+
+@given(st.text(max_size=80), st.integers(60, 120))
+@settings(deadline=None, max_examples=150)
+def test_truncation_cuts_the_text_and_never_the_prompt(text, limit):
+    (one,) = tokenize(TOKENIZER, [text], PROMPT, limit)
+    (whole,) = tokenize(TOKENIZER, [text], PROMPT, 10_000)
+    prefix, suffix = len(PROMPT.prefix), len(PROMPT.suffix)
+    assert len(one.ids) <= limit
+    assert one.truncated == (len(whole.ids) > limit)
+    assert one.ids[:prefix] == whole.ids[:prefix]
+    assert one.ids[-suffix:] == whole.ids[-suffix:]
+    # As much text as whole characters allow is kept: a character is at most four bytes here.
+    assert not one.truncated or len(one.ids) > limit - 4
+
+
+def test_strict_and_too_long_prompts_are_refused():
+    with pytest.raises(InputError, match=r"text 2 has .* the limit is 60"):
+        tokenize(TOKENIZER, ["a", "b" * 100], PROMPT, 60, strict=True)
+    with pytest.raises(InputError, match="prompt alone does not fit"):
+        tokenize(TOKENIZER, ["abc"], PROMPT, 20)
+
+
+def test_empty_text_without_prompt_gets_one_token():
+    (one,) = tokenize(TOKENIZER, [""], PROMPTS["raw"], 10)
+    assert one.ids == (TOKENIZER.bos_token_id,)
+    assert one.span[0] == one.span[1]
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 200), st.sampled_from(["left", "right"]))
+@settings(deadline=None)
+def test_batches_hold_every_text_once_within_the_budget(lengths, budget, side):
+    tokenized = tokenize(TOKENIZER, ["x" * n for n in lengths], PROMPTS["raw"], 1000)
+    seen = []
+    for batch in batches(tokenized, 0, budget, side=side):
+        assert batch.ids.numel() <= budget or len(batch.rows) == 1
+        for row, ids, mask, last, positions, inside in zip(
+            batch.rows, batch.ids, batch.mask, batch.last, batch.positions, batch.text_mask, strict=True
+        ):
+            seen.append(int(row))
+            assert tuple(ids[mask.bool()].tolist()) == tokenized[row].ids
+            assert int(last) == int(mask.nonzero().max())
+            assert positions[mask.bool()].tolist() == list(range(lengths[row]))
+            assert int(inside.sum()) == lengths[row]
+    assert sorted(seen) == list(range(len(lengths)))
+
+
+def test_padding_side():
+    tokenized = tokenize(TOKENIZER, TEXTS, PROMPTS["raw"], 100)
+    left, right = (pad(tokenized, range(len(TEXTS)), 0, side) for side in ("left", "right"))
+    assert torch.equal(left.mask.flip(1), right.mask)
+    assert bool((left.last == left.ids.shape[1] - 1).all())
+
+
+def test_templates():
+    assert get_prompt("a {text} b").render("{x}") == "a {x} b"
+    for bad in ("no mark", "{text} twice {text}"):
+        with pytest.raises(InputError, match="exactly one"):
+            from_template(bad)
+    with pytest.raises(InputError, match="unknown prompt 'nope'"):
+        get_prompt("nope")

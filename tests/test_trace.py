@@ -1,0 +1,153 @@
+import pytest
+import torch
+from conftest import CONFIGS, TEXTS, tiny
+
+import kvlens
+from kvlens import InputError
+from kvlens.parity import check
+from kvlens.prompts import get_prompt
+from kvlens.tokens import tokenize
+from kvlens.trace import Trace, record
+
+
+def eager_truth(lm, text, prompt="kv-document"):
+    """Raw transformers with eager attention and its own hidden-state and attention outputs, one text."""
+    (one,) = tokenize(lm.tokenizer, [text], get_prompt(prompt), 256)
+    lm.hf.set_attn_implementation("eager")
+    try:
+        with torch.no_grad():
+            out = lm.base(torch.tensor([one.ids]), output_hidden_states=True, output_attentions=True)
+    finally:
+        lm.hf.set_attn_implementation(lm.hf.config._attn_implementation)
+    return out
+
+
+def hook_count(lm):
+    return sum(len(point.fwd_hooks) for point in lm.bridge.hook_dict.values())
+
+
+def test_recording_equals_raw_transformers(lm):
+    result = check(lm, TEXTS)
+    assert set(result.differences) == {"hidden", "k", "k_pre", "v"}
+    assert max(result.differences.values()) < 1e-5
+
+
+def test_check_can_fail():
+    lm = tiny("llama")
+    with lm.bridge.hooks(fwd_hooks=[("blocks.1.attn.hook_v", lambda v, hook: v + 1e-2)]):
+        result = check(lm, TEXTS)
+    assert not result.passed
+    assert result.differences["v"] > 1e-3
+
+
+def test_points_equal_transformers_hidden_states(lm):
+    traces = {points: record(lm, TEXTS, points=points) for points in ("last", "mean", "all")}
+    for i, text in enumerate(TEXTS):
+        states = torch.stack(eager_truth(lm, text).hidden_states[1:-1])[:, 0]  # the last one is after the norm
+        n = traces["last"].n_tokens[i]
+        assert states.shape[1] == n
+        torch.testing.assert_close(traces["last"].hidden[i, :-1], states[:, -1], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(traces["mean"].hidden[i, :-1], states.mean(1), rtol=1e-4, atol=1e-4)
+        mine = traces["all"].hidden[traces["all"].text_index == i]
+        torch.testing.assert_close(mine[:, :-1], states.transpose(0, 1), rtol=1e-4, atol=1e-4)
+
+
+def test_patterns_equal_transformers_attentions(lm):
+    trace = record(lm, TEXTS, patterns=True)
+    for i, text in enumerate(TEXTS):
+        truth = torch.stack(eager_truth(lm, text).attentions)[:, 0]
+        torch.testing.assert_close(trace.tensors[f"pattern.{i}"], truth, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_batch_of_one_equals_batch_of_many(lm, side):
+    many = record(lm, TEXTS, padding_side=side, batch_tokens=10**6)
+    for i, text in enumerate(TEXTS):
+        one = record(lm, [text])
+        for kind in ("hidden", "k", "k_pre", "v"):
+            torch.testing.assert_close(many.tensors[kind][i], one.tensors[kind][0], rtol=1e-4, atol=1e-5)
+
+
+def test_only_what_is_asked_for_is_kept_and_computed():
+    lm = tiny("llama")
+    full = record(lm, TEXTS)
+    seen = []
+    with lm.bridge.hooks(fwd_hooks=[(f"blocks.{i}.hook_resid_post", lambda x, hook: seen.append(1)) for i in (2, 3)]):
+        probe = len(seen)
+        part = record(lm, TEXTS, keep=("k",), layers=[1], batch_tokens=10**6)
+    assert set(part.tensors) == {"k"}
+    assert torch.equal(part.k[:, 0], full.k[:, 1]) or torch.allclose(part.k[:, 0], full.k[:, 1], atol=1e-6)
+    assert len(seen) - probe == 2  # the two blocks above ran in the one-token probe only, never on the texts
+
+
+@pytest.mark.parametrize("architecture", sorted(CONFIGS))
+def test_nothing_is_left_behind_after_a_refusal(architecture):
+    lm = tiny(architecture)
+    ids = torch.arange(3, 40)[None]
+    before = lm(ids)
+    record(lm, TEXTS)
+    hooks = hook_count(lm)
+    with torch.no_grad():
+        weight = next(iter(lm.bridge.blocks[2].mlp.state_dict().values()))
+        saved = weight.clone()
+        weight.fill_(float("nan"))
+    with pytest.raises(InputError, match=r"NaN or infinity in .* of layer 2"):
+        record(lm, TEXTS)
+    with torch.no_grad():
+        weight.copy_(saved)
+    assert hook_count(lm) == hooks == 0
+    assert torch.equal(lm(ids), before)
+
+
+def test_save_and_load_equal(tmp_path, lm):
+    trace = record(lm, TEXTS, patterns=True)
+    again = Trace.load(trace.save(tmp_path / "t.safetensors"))
+    assert {**vars(again), "tensors": 0} == {**vars(trace), "tensors": 0}
+    assert set(again.tensors) == set(trace.tensors)
+    assert all(torch.equal(again.tensors[k], trace.tensors[k]) for k in trace.tensors)
+
+
+def test_a_file_that_is_no_trace_is_refused(tmp_path):
+    (tmp_path / "x").write_bytes(b"not a tensor file")
+    for path in (tmp_path / "x", tmp_path / "absent"):
+        with pytest.raises(InputError, match="cannot be read as a trace"):
+            Trace.load(path)
+
+
+def test_bad_requests():
+    lm = tiny("gpt2")
+    for kwargs, message in (
+        ({"points": "first"}, "unknown points"),
+        ({"keep": ("q",)}, "cannot record"),
+        ({"layers": [4]}, "0 to 3"),
+        ({"layers": []}, "0 to 3"),
+    ):
+        with pytest.raises(InputError, match=message):
+            record(lm, TEXTS, **kwargs)
+    trace = record(lm, TEXTS, keep=("v",))
+    with pytest.raises(AttributeError, match="holds no 'hidden'"):
+        _ = trace.hidden
+    with pytest.raises(InputError, match="holds no 'k'"):
+        trace.states(0, "kv")
+    with pytest.raises(InputError, match="layer 9 was not recorded"):
+        trace.states(9, "v")
+
+
+def test_truncated_texts_are_counted():
+    trace = record(tiny("llama"), ["word " * 200, "short"])
+    assert trace.n_truncated == 1
+    assert max(trace.n_tokens) == 256
+
+
+@pytest.mark.real
+def test_real_model_passes_check(smollm):
+    assert max(check(smollm).differences.values()) < 2e-4
+
+
+@pytest.mark.real
+def test_real_model_knows_what_it_read(smollm):
+    """The weights are the right ones: a fact that a random model cannot know."""
+    ids = smollm.tokenizer("The capital of France is", return_tensors="pt")
+    logits = smollm(ids["input_ids"], attention_mask=ids["attention_mask"])
+    assert smollm.tokenizer.decode(logits[0, -1].argmax()) == " Paris"
+    assert kvlens.load("smollm2-135m").info == smollm.info
