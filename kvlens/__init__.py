@@ -28,6 +28,10 @@ _HOME = {
     "select": "layers",
     "check": "parity",
     "reroute": "reroute",
+    "Encoder": "encoder",
+    "as_sentence_transformer": "encoder",
+    "Method": "methods",
+    "Post": "post",
     "plots": "plots",
 }
 

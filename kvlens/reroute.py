@@ -123,12 +123,12 @@ def reroute(
     """Re-route the final token's key and value in `layers`, for every forward pass inside the context.
 
     Serves ``lm(...)``, ``lm.hf``, ``lm.base`` and ``lm.bridge``. The final real token of each row comes from the
-    ``attention_mask`` [batch, seq_len] (either padding side); set ``.last`` on the yielded object to give it yourself.
+    ``attention_mask`` [batch, seq_len] (either padding side); or set ``.last`` on the yielded object.
     bias: added to the prefix's logit, after soft-capping; one number, or one per layer.
     position: ``keep`` the key as rotated at its own place, rotate it to the ``origin``, or ``none`` (not rotated).
     Raises InputError for layers outside the model, an unsupported architecture, or a model that is re-routed already.
     """
-    chosen = dict(zip(layers, _biases(lm, layers, bias, position), strict=True))
+    chosen = dict(zip(layers, check_request(lm, layers, bias, position), strict=True))
     if not chosen:
         yield Rerouting(lm, chosen, position)
         return
@@ -159,16 +159,19 @@ class _Mark:
         return self.hook(*args)
 
 
-def _biases(
+def check_request(
     lm: LanguageModel, layers: Sequence[int], bias: float | Sequence[float], position: str
 ) -> list[float]:
+    """One bias per layer. Raises InputError for what `reroute` cannot do."""
     kind = lm.hf.config.get_text_config().model_type
     if kind not in SUPPORTED:
         raise InputError(f"re-routing is not proven on {lm.info.architecture}; it works on {', '.join(SUPPORTED)}")
     if position not in POSITIONS:
         raise InputError(f"unknown position coding {position!r}: give {', '.join(POSITIONS)}")
     if outside := [layer for layer in layers if not 0 <= layer < lm.info.n_layers]:
-        raise InputError(f"layer {outside[0]} is outside {lm.info.name}, which has layers 0 to {lm.info.n_layers - 1}")
+        raise InputError(
+            f"layer {outside[0]} is outside {lm.info.name}, which has layers 0 to {lm.info.n_layers - 1}"
+        )
     if len(set(layers)) < len(layers):
         raise InputError(f"the layers {list(layers)} repeat one")
     biases = [float(bias)] * len(layers) if isinstance(bias, int | float) else [float(b) for b in bias]

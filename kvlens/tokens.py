@@ -49,27 +49,40 @@ def tokenize(
     """
     result: list[TokenizedText] = []
     for text, (ids, offsets) in zip(texts, _encode(tokenizer, texts, prompt), strict=True):
-        truncated = len(ids) > max_length
-        if truncated and strict:
-            raise InputError(
-                f"text {len(result) + 1} has {len(ids)} tokens with its prompt, the limit is {max_length}: "
-                "shorten it, or leave out --strict to truncate"
-            )
-        cut, excess = text, len(ids) - max_length
-        while len(ids) > max_length:
-            start, end = _span(offsets, prompt, cut)
-            if end - start < 1 or not cut:
-                raise InputError(f"the prompt alone does not fit into {max_length} tokens")
-            # Cutting can merge tokens differently, so what is still too long is cut again.
-            kept = max(end - start - excess, 0)
-            cut = cut[: max(offsets[start + kept][0] - len(prompt.prefix), 0)]
+        cut, truncated = text, len(ids) > max_length
+        if truncated:
+            cut = fitting(tokenizer, text, prompt, max_length, strict=strict)
             ids, offsets = _encode(tokenizer, [cut], prompt)[0]
-            excess = max(len(ids) - max_length, 1)
         if not ids:
             fallback = [tokenizer.bos_token_id, tokenizer.eos_token_id, 0]
             ids, offsets = [next(i for i in fallback if i is not None)], [(0, 0)]
         result.append(TokenizedText(tuple(ids), _span(offsets, prompt, cut), truncated))
     return result
+
+
+def fitting(tokenizer: Any, text: str, prompt: Prompt, max_length: int, copies: int = 1, strict: bool = False) -> str:
+    """The longest beginning of `text` of which `copies` fit into `max_length` tokens with the prompt.
+
+    Raises InputError when `strict` and the whole text does not fit, or when the prompt alone does not.
+    """
+    whole = len(text)
+    while True:
+        ids, offsets = _encode(tokenizer, [text], prompt)[0]
+        start, end = _span(offsets, prompt, text)
+        excess = len(ids) + (copies - 1) * (end - start) - max_length
+        if excess <= 0:
+            return text
+        if strict:
+            raise InputError(
+                f"a text of {whole} characters has {excess} tokens too many for the limit of {max_length}: "
+                "shorten it, or leave out --strict to truncate"
+            )
+        if not text:
+            raise InputError(f"the prompt alone does not fit into {max_length} tokens")
+        # Cutting can change how the rest is tokenized, so what is still too long is cut again.
+        kept = max(end - start - -(-excess // copies), 0)
+        shorter = offsets[start + kept][0] - len(prompt.prefix) if start < end else 0
+        text = text[: max(min(shorter, len(text) - 1), 0)]
 
 
 def _encode(tokenizer: Any, texts: Sequence[str], prompt: Prompt) -> list[tuple[list[int], list[tuple[int, int]]]]:

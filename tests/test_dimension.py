@@ -167,14 +167,17 @@ def test_a_tenth_of_the_rows_duplicated():
 
 
 @pytest.mark.parametrize("copies", [2, 9, 40])
-def test_near_copies_with_float32_noise_count_once(copies):
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_near_copies_with_float32_noise_count_once(copies, offset):
     rng = np.random.default_rng(0)
-    points = embed(ball(400, 6, seed=0), 576).astype(np.float32)
-    again = np.repeat(points[:8], copies - 1, axis=0)
-    again = again + 1e-6 * rng.standard_normal(again.shape).astype(np.float32)
-    estimates, _ = estimate_points(np.r_[points, again])
+    points = embed(ball(400, 6, seed=0), 576)
+    points[:, 5] += offset - 1e3
+    points = points.astype(np.float32)
+    noise = rng.standard_normal((8 * (copies - 1), 576)).astype(np.float32)
+    noise *= 5e-5 / np.linalg.norm(noise, axis=1, keepdims=True)  # 2e-4 of the distance to the 10th neighbour
+    estimates, _ = estimate_points(np.r_[points, np.repeat(points[:8], copies - 1, axis=0) + noise])
     assert estimates["twonn"].dropped == 8 * (copies - 1)
-    assert estimates["twonn"].value == pytest.approx(read(points)["twonn"], rel=1e-6)  # first members are kept
+    assert estimates["twonn"].value == pytest.approx(read(points)["twonn"], rel=1e-5)  # first members are kept
 
 
 def test_every_text_twice():
@@ -304,21 +307,24 @@ def clouds(draw):
     return ball(draw(st.integers(60, 120)), draw(st.integers(1, 6)), draw(st.integers(0, 10**6)))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(clouds(), st.floats(-100, 100), st.floats(1e-4, 1e4), st.integers(0, 10**6))
 def test_rotation_translation_scale_and_order_change_nothing(points, shift, scale, seed):
     rng = np.random.default_rng(seed)
-    d = points.shape[1]
-    rotation = np.linalg.qr(rng.standard_normal((d, d)))[0]
+    rotation = np.linalg.qr(rng.standard_normal((points.shape[1], points.shape[1])))[0]
     moved = scale * (points @ rotation + shift)
-    estimates, scales = estimate_points(points)
-    others, other_scales = estimate_points(moved[rng.permutation(len(points))])
-    assert other_scales.values == pytest.approx(scales.values, rel=1e-6)
-    for name, one in estimates.items():
-        assert others[name].value == pytest.approx(one.value, rel=1e-6)
-        assert others[name].stderr == pytest.approx(one.stderr, rel=1e-6)
-        assert (others[name].n, others[name].dropped) == (one.n, one.dropped)
-    assert estimate_points(points) == (estimates, scales)
+    with threadpool_limits(1):
+        estimates, scales = first = estimate_points(points)
+        assert estimate_points(points) == first
+        others = [estimate_points(moved)]
+        if not estimates["mle"].dropped:  # of near copies the first is kept, so that their order counts
+            others.append(estimate_points(moved[rng.permutation(len(points))]))
+    for other, other_scales in others:
+        assert other_scales.values == pytest.approx(scales.values, rel=1e-6)
+        for name, one in estimates.items():
+            assert other[name].value == pytest.approx(one.value, rel=1e-6)
+            assert other[name].stderr == pytest.approx(one.stderr, rel=1e-6)
+            assert (other[name].n, other[name].dropped) == (one.n, one.dropped)
 
 
 # --- a trace in, a file out

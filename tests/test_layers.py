@@ -74,7 +74,7 @@ def make_profile(
     ],
 )
 def test_shape_of_known_profiles(values, stderr, name, minima, edges):
-    found = shape(values, np.broadcast_to(stderr, len(values)))
+    found = shape(values, np.broadcast_to(stderr, len(values)), z=2.0)
     assert (found.name, list(found.minima), list(found.edge_minima)) == (name, minima, edges)
 
 
@@ -141,7 +141,7 @@ def test_shape_refuses(bad):
 
 
 def test_u_takes_the_minimum_and_the_window_after_it():
-    chosen = select(make_profile(U))
+    chosen = select(make_profile(U), z=2.0)
     assert (chosen.layers, chosen.shape.name, chosen.branch) == ((11, 12, 13, 14), "U", "U: window from the minimum")
     assert "minimum at layer 11 (ID 9.5, standard error 0.4)" in chosen.reason
     assert "floor(0.1 x 30) = 3" in chosen.reason
@@ -157,7 +157,7 @@ def test_u_is_clipped_at_the_last_layer_and_says_so():
 
 
 def test_several_minima_take_the_lowest_past_the_first_fifth():
-    chosen = select(make_profile(GEMMA, 0.5))  # 18 layers: 1 + floor(1.8), from layer ceil(3.6) on
+    chosen = select(make_profile(GEMMA, 0.5), z=2.0)  # 18 layers: 1 + floor(1.8), from layer ceil(3.6) on
     assert (chosen.layers, chosen.branch) == ((12, 15), "lowest past skip_early")
     assert "several minima, minima at layers 1, 12" in chosen.reason
     assert "the profile is lowest at layer 1 (ID 10.2, standard error 0.5), which is not chosen" in chosen.warnings

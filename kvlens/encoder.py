@@ -1,0 +1,281 @@
+"""Encoder: text in, vectors out, with the conventions of sentence-transformers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kvlens.files import InputError
+from kvlens.layers import LayerSet
+from kvlens.methods import Method, get_method
+from kvlens.models import LanguageModel
+from kvlens.post import Post, fit
+from kvlens.prompts import PROMPTS, Prompt, from_template
+from kvlens.tokens import TokenizedText, batches
+
+
+class Encoder:
+    """One method on one model.
+
+    method: a name (see `kvlens.methods`) or a Method. layers: for kv_embedding, a LayerSet or its file (both bring
+    bias, position, prompts and pooling along), or block indices. settings: the method's own settings, over those.
+    post: ``center``, ``zscore`` or ``whiten`` (fitted before by `fit_post`, kept beside the layer-set file), a file,
+    or a Post. max_length: token limit, default the model's context. force: use a layer set or a post-processing that
+    was made for another model. truncated: how many texts were cut by the last call.
+    Raises InputError for anything that does not fit together.
+    """
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        method: str | Method = "kv_embedding",
+        layers: LayerSet | str | Path | Sequence[int] | None = None,
+        post: str | Path | Post | None = None,
+        max_length: int | None = None,
+        batch_tokens: int = 4096,
+        strict: bool = False,
+        force: bool = False,
+        **settings: Any,
+    ):
+        self.lm, self.strict, self.batch_tokens = lm, strict, batch_tokens
+        self.max_length = min(max_length or lm.info.max_positions, lm.info.max_positions)
+        self.folder = Path(layers).parent if isinstance(layers, str | Path) else None
+        chosen = LayerSet.load(layers) if isinstance(layers, str | Path) else layers
+        if isinstance(method, str):
+            if chosen is not None and method == "kv_embedding":
+                settings = {**_from_layers(lm, chosen, force), **settings}
+            method = get_method(method, **settings)
+        elif settings:
+            method = replace(method, **settings)
+        self.method = method.for_model(lm)
+        self.truncated = 0
+        self.post: Post | None = None
+        if post is not None:
+            self.post = self._find_post(post, force)
+
+    @property
+    def signature(self) -> str:
+        """A hash of all that decides a vector before post-processing: model, tokenizer, method, settings, limit."""
+        info, method = self.lm.info, self.method
+        facts = [info.revision, info.tokenizer, info.dtype, method.name, method.settings(), self.max_length]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def encode(
+        self,
+        inputs: str | Sequence[str],
+        prompt_name: str | None = None,
+        prompt: str | Prompt | None = None,
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = None,
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray | torch.Tensor | list[torch.Tensor]:
+        """Embed one text (1-D) or a list of texts (2-D, in their order), float32.
+
+        prompt_name: ``query``, ``document`` (default) or a named prompt; prompt: a Prompt, a template with ``{text}``
+        or a plain prefix. batch_size: most texts in a batch, besides the token budget. show_progress_bar: default on
+        a terminal when there are many texts. Equal texts are embedded once.
+        """
+        single = isinstance(inputs, str)
+        texts: list[str] = [inputs] if isinstance(inputs, str) else list(inputs)
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise InputError(f"text {i} is {type(text).__name__}, not a string")
+        distinct = list(dict.fromkeys(texts))
+        with _bar(show_progress_bar, len(distinct), progress) as tick:
+            vectors = self._embed(distinct, self._prompt(prompt_name, prompt), batch_size, tick)
+        row = {text: i for i, text in enumerate(distinct)}
+        vectors = vectors[[row[text] for text in texts]] if texts else vectors
+        vectors = self.finish(vectors, truncate_dim, normalize_embeddings)
+        if convert_to_tensor:
+            return vectors[0] if single else vectors
+        if convert_to_numpy:
+            return vectors[0].numpy(force=True) if single else vectors.numpy(force=True)
+        return vectors[0] if single else list(vectors)
+
+    def encode_query(self, inputs: str | Sequence[str], **options: Any) -> Any:
+        """`encode` with the method's query prompt."""
+        return self.encode(inputs, **{"prompt_name": "query", **options})
+
+    def encode_document(self, inputs: str | Sequence[str], **options: Any) -> Any:
+        """`encode` with the method's document prompt."""
+        return self.encode(inputs, **{"prompt_name": "document", **options})
+
+    def similarity(self, a: Any, b: Any) -> torch.Tensor:
+        """Cosine similarities ``[len(a), len(b)]``."""
+        return _unit(a) @ _unit(b).T
+
+    def similarity_pairwise(self, a: Any, b: Any) -> torch.Tensor:
+        """Cosine similarities of matching rows, ``[n]``."""
+        return (_unit(a) * _unit(b)).sum(-1)
+
+    def get_embedding_dimension(self) -> int:
+        return int(np.atleast_2d(self.encode("a")).shape[1])
+
+    def fit_post(
+        self, kind: str, texts: Sequence[str], dimension: int | None = None, shrinkage: float | None = None
+    ) -> Post:
+        """Fit a post-processing on `texts` (calibration texts, never evaluated ones) and use it from now on.
+
+        Saved as ``post-KIND-SIGNATURE.safetensors`` beside the layer-set file when the encoder came from one.
+        """
+        self.post = None
+        vectors = self.encode(list(texts), convert_to_numpy=True)
+        self.post = fit(np.asarray(vectors), kind, self.signature, dimension, shrinkage)
+        if self.folder is not None:
+            self.post.save(self._post_file(kind))
+        return self.post
+
+    def finish(self, vectors: torch.Tensor, truncate_dim: int | None, unit: bool) -> torch.Tensor:
+        """Post-processing, then truncation, then normalization, of raw vectors ``[n, d]``."""
+        if self.post is not None:
+            vectors = self.post(vectors)
+        vectors = vectors[:, :truncate_dim]
+        return torch.nn.functional.normalize(vectors, dim=-1) if unit else vectors
+
+    def tokenize(self, texts: Sequence[str], prompt: Prompt) -> list[TokenizedText]:
+        return self.method.tokenize(self.lm, texts, prompt, self.max_length, self.strict)
+
+    def _embed(
+        self, texts: Sequence[str], prompt: Prompt, batch_size: int | None, tick: Callable[[int, int], None]
+    ) -> torch.Tensor:
+        tokenized = self.tokenize(texts, prompt)
+        self.truncated, done = sum(text.truncated for text in tokenized), 0
+        rows, parts = [], []
+        with torch.inference_mode():
+            pad_id = self.lm.tokenizer.pad_token_id
+            for batch in batches(tokenized, pad_id, self.batch_tokens, batch_size, device=self.lm.device):
+                parts.append(self.method.embed(self.lm, batch).float())
+                rows.append(batch.rows)
+                done += len(batch.rows)
+                tick(done, len(texts))
+        if not parts:
+            return torch.empty((0, self.lm.info.d_model))
+        vectors = torch.cat(parts)[torch.cat(rows).argsort()]
+        if not bool(torch.isfinite(vectors).all()):
+            raise InputError(f"NaN or infinity in the embeddings in {self.lm.info.dtype}: try --dtype float32")
+        return vectors.clone()  # a normal tensor: inference tensors cannot be used in training
+
+    def _prompt(self, name: str | None, prompt: str | Prompt | None) -> Prompt:
+        if isinstance(prompt, Prompt):
+            return prompt
+        if prompt is not None:
+            return from_template(prompt) if "{text}" in prompt else Prompt(name="prefix", prefix=prompt)
+        known = {**PROMPTS, "query": self.method.query, "document": self.method.document}
+        if (name := name or "document") not in known:
+            raise InputError(f"unknown prompt_name {name!r}: give query, document, or {', '.join(PROMPTS)}")
+        return known[name]
+
+    def _post_file(self, kind: str) -> Path:
+        return (self.folder or Path()) / f"post-{kind}-{self.signature}.safetensors"
+
+    def _find_post(self, post: str | Path | Post, force: bool) -> Post:
+        if isinstance(post, str) and not post.endswith(".safetensors"):
+            file = self._post_file(post)
+            if not file.exists():
+                raise InputError(
+                    f"no {post} is fitted for this encoder ({file.name} is missing): call encoder.fit_post({post!r}, "
+                    "kvlens.calibration_texts()), or give `kvlens embed` --fit-post"
+                )
+            post = file
+        found = post if isinstance(post, Post) else Post.load(post)
+        if found.embedder != self.signature and not force:
+            raise InputError(
+                "this post-processing was fitted on other embeddings: fit it again, or force=True (--force)"
+            )
+        return found
+
+
+def _from_layers(lm: LanguageModel, layers: LayerSet | Sequence[int], force: bool) -> dict[str, Any]:
+    if not isinstance(layers, LayerSet):
+        return {"layers": tuple(layers)}
+    if not layers.model.same_weights(lm.info) and not force:
+        raise InputError(
+            f"this layer set was made for {layers.model.name} ({layers.model.revision[:19]}), not for {lm.info.name} "
+            f"({lm.info.revision[:19]}): profile this model, or force=True (--force)"
+        )
+    prompts = {"query": layers.prompts.query, "document": layers.prompts.document}
+    names = ("layers", "bias", "position", "pooling")
+    return {**{name: getattr(layers, name) for name in names}, **prompts}
+
+
+def _unit(vectors: Any) -> torch.Tensor:
+    vectors = torch.as_tensor(np.asarray(vectors) if not isinstance(vectors, torch.Tensor) else vectors)
+    return torch.nn.functional.normalize(torch.atleast_2d(vectors).float(), dim=-1)
+
+
+class _bar:
+    """A progress bar for notebooks and terminals, or the caller's own callback."""
+
+    def __init__(self, show: bool | None, total: int, callback: Callable[[int, int], None] | None):
+        import sys
+
+        self.callback, self.total = callback, total
+        self.show = callback is None and (show or (show is None and total > 256 and sys.stderr.isatty()))
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        if self.callback is not None:
+            return self.callback
+        from tqdm.auto import tqdm
+
+        self.bar = tqdm(total=self.total, unit="text", disable=not self.show)
+        return lambda done, total: self.bar.update(done - self.bar.n) and None
+
+    def __exit__(self, *error: object) -> None:
+        if self.callback is None:
+            self.bar.close()
+
+
+def as_sentence_transformer(encoder: Encoder) -> Any:
+    """A real `sentence_transformers.SentenceTransformer` around `encoder`, for tools that build on that library.
+
+    ``encode_query`` and ``encode_document`` use the method's prompts; another prompt is a prefix or a template.
+    Needs the package sentence-transformers (extra ``kvlens[st]``).
+    """
+    try:
+        from sentence_transformers import SentenceTransformer
+        from sentence_transformers.base.modules import InputModule
+    except ImportError as error:
+        raise InputError("this needs sentence-transformers: pip install 'kvlens[st]'") from error
+    from kvlens.tokens import TokenBatch, pad
+
+    names = {"query": "kvlens:query", "document": "kvlens:document"}
+
+    class KVLensModule(InputModule):
+        tokenizer = encoder.lm.tokenizer
+        max_seq_length = encoder.max_length
+
+        def preprocess(self, inputs: Any, prompt: str | None = None, **options: Any) -> dict[str, Any]:
+            named = {marker: name for name, marker in names.items()}
+            known = prompt is None or prompt == "" or prompt in named
+            chosen = encoder._prompt(named.get(prompt or ""), None if known else prompt)
+            tokenized = encoder.tokenize([str(text) for text in inputs], chosen)
+            batch = pad(tokenized, range(len(inputs)), encoder.lm.tokenizer.pad_token_id)
+            return {"input_ids": batch.ids, "attention_mask": batch.mask, "text_mask": batch.text_mask}
+
+        def forward(self, features: dict[str, Any], **options: Any) -> dict[str, Any]:
+            ids, mask = features["input_ids"], features["attention_mask"]
+            rows, positions = torch.arange(len(ids)), (mask.cumsum(1) - 1).clamp(min=0)
+            batch = TokenBatch(rows, ids, mask, positions, mask.sum(1) - 1, features["text_mask"])
+            vectors = encoder.method.embed(encoder.lm, batch).float()
+            features["sentence_embedding"] = encoder.finish(vectors, None, False)
+            return features
+
+        def get_embedding_dimension(self) -> int:
+            return encoder.get_embedding_dimension()
+
+        def save(self, *args: Any, **options: Any) -> None:
+            raise InputError("a kvlens encoder is not saved this way: keep its layer set and load it again")
+
+    device = str(encoder.lm.device)
+    return SentenceTransformer(modules=[KVLensModule()], prompts=names, default_prompt_name="document", device=device)

@@ -1,0 +1,98 @@
+"""Training-free embedding methods: one file, one method; a file in this folder is found and registered by itself."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import torch
+
+from kvlens.files import InputError
+from kvlens.models import LanguageModel
+from kvlens.pooling import POOLINGS
+from kvlens.prompts import PROMPTS, Prompt
+from kvlens.tokens import TokenBatch, TokenizedText, tokenize
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method: prompts, how a text becomes tokens, and how a batch becomes vectors.
+
+    A new one sets `name` and `source` and overrides what differs; its dataclass fields are its settings, and they
+    are recorded with every result. query, document: the prompts. pooling: see `kvlens.pooling`.
+    """
+
+    name: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+
+    query: Prompt = PROMPTS["raw"]
+    document: Prompt = PROMPTS["raw"]
+    pooling: str = "last"
+
+    def __post_init__(self) -> None:
+        if self.pooling not in POOLINGS:
+            raise InputError(f"unknown pooling {self.pooling!r}: give one of {', '.join(POOLINGS)}")
+
+    def for_model(self, lm: LanguageModel) -> Method:
+        """The method with every setting that depends on the model filled in; raises InputError if impossible."""
+        return self
+
+    def tokenize(
+        self, lm: LanguageModel, texts: Sequence[str], prompt: Prompt, max_length: int, strict: bool = False
+    ) -> list[TokenizedText]:
+        """Texts -> ids; what does not fit into `max_length` tokens is cut off the text, never off the prompt."""
+        return tokenize(lm.tokenizer, texts, prompt, max_length, strict)
+
+    def embed(self, lm: LanguageModel, batch: TokenBatch) -> torch.Tensor:
+        """Vectors ``[batch, d]`` of a padded batch."""
+        return POOLINGS[self.pooling](final_hidden(lm, batch), batch)
+
+    def settings(self) -> dict[str, Any]:
+        """Every setting, as plain values."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {k: v.model_dump() if isinstance(v, Prompt) else v for k, v in values.items()}
+
+
+def final_hidden(lm: LanguageModel, batch: TokenBatch, **options: Any) -> torch.Tensor:
+    """Hidden states after the final norm ``[batch, seq_len, d_model]``, without the LM head."""
+    return run_base(lm, batch, **options).last_hidden_state
+
+
+def run_base(lm: LanguageModel, batch: TokenBatch, **options: Any) -> Any:
+    """The raw base model on a batch."""
+    # Under right padding no real token sees padding, so the causal kernel needs no mask.
+    mask = None if bool(batch.mask[:, 0].all()) else batch.mask
+    options = {"use_cache": False, **options}
+    return lm.base(batch.ids, attention_mask=mask, position_ids=batch.positions, **options)
+
+
+def relative(lm: LanguageModel, depth: float) -> int:
+    """A layer count given as a share of the depth, rounded to this model's own."""
+    return round(depth * lm.info.n_layers)
+
+
+def _found() -> dict[str, type[Method]]:
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    classes = sorted(Method.__subclasses__(), key=lambda cls: cls.name)
+    return {cls.name: cls for cls in classes}
+
+
+def methods() -> dict[str, type[Method]]:
+    """Every method by name."""
+    return _found()
+
+
+def get_method(name: str, **settings: Any) -> Method:
+    """The named method with the given settings. Raises InputError for an unknown name or setting."""
+    known = methods()
+    if name not in known:
+        raise InputError(f"unknown method {name!r}: give one of {', '.join(known)}")
+    try:
+        return known[name](**settings)
+    except TypeError as error:
+        allowed = ", ".join(field.name for field in fields(known[name]))
+        raise InputError(f"{name}: {str(error).split('() ')[-1]}; its settings are {allowed}") from error

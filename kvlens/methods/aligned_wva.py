@@ -1,0 +1,45 @@
+"""Aligned weighted VA: what the attention blocks write at the last token, pooled over layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from kvlens.methods import Method, relative, run_base
+from kvlens.models import LanguageModel
+from kvlens.pooling import last
+from kvlens.prompts import PROMPTS, Prompt
+from kvlens.tokens import TokenBatch
+
+
+@dataclass(frozen=True)
+class AlignedWVA(Method):
+    """Zhang et al. 2026: values weighted by the last token's attention and mapped by ``W_O``, averaged over `depth`.
+
+    That is the attention block's output at the last token. Prompt: PromptEOL's, since the weights are only useful
+    where the last token has to sum up. The default depth, the deeper half, is kvlens's choice.
+    """
+
+    name = "aligned_wva"
+    source = "arXiv:2602.01572"
+    query: Prompt = PROMPTS["prompt-eol"]
+    document: Prompt = PROMPTS["prompt-eol"]
+    depth: tuple[float, float] = (0.5, 1.0)
+
+    def embed(self, lm: LanguageModel, batch: TokenBatch) -> torch.Tensor:
+        first, end = (relative(lm, share) for share in self.depth)
+        outputs: list[torch.Tensor] = []
+
+        def keep(module: Any, args: Any, output: Any) -> None:
+            outputs.append(last(output[0], batch))
+
+        chosen = [lm.attention_modules(layer)[0] for layer in range(first, max(end, first + 1))]
+        handles = [module.register_forward_hook(keep) for module in chosen]
+        try:
+            run_base(lm, batch)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return torch.stack(outputs).mean(0)

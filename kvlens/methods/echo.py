@@ -1,0 +1,42 @@
+"""Echo: the text twice; the second copy has read the first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kvlens.methods import Method
+from kvlens.models import LanguageModel
+from kvlens.prompts import Prompt, from_template
+from kvlens.tokens import TokenizedText, fitting, tokenize
+
+_QUERY = from_template("Query: {first}\nQuery again: {text}", "echo-query", "arXiv:2402.15449")
+_DOCUMENT = from_template("Document: {first}\nDocument again: {text}", "echo-document", "arXiv:2402.15449")
+
+
+@dataclass(frozen=True)
+class Echo(Method):
+    """Springer et al. 2024: mean over the second copy's tokens. Twice the tokens.
+
+    The prompt holds what stands before the second copy; its ``{first}`` becomes the first copy.
+    """
+
+    name = "echo"
+    source = "arXiv:2402.15449"
+    query: Prompt = _QUERY
+    document: Prompt = _DOCUMENT
+    pooling: str = "text_mean"
+
+    def tokenize(
+        self, lm: LanguageModel, texts: Sequence[str], prompt: Prompt, max_length: int, strict: bool = False
+    ) -> list[TokenizedText]:
+        result = []
+        before, _, between = prompt.prefix.partition("{first}")
+        whole = Prompt(name=prompt.name, prefix=before + between, suffix=prompt.suffix)
+        for text in texts:
+            # Both copies are cut alike: each may have half of the room that the prompt leaves.
+            cut = fitting(lm.tokenizer, text, whole, max_length, copies=2, strict=strict)
+            filled = Prompt(name=prompt.name, prefix=before + cut + between, suffix=prompt.suffix)
+            (one,) = tokenize(lm.tokenizer, [cut], filled, max_length)
+            result.append(TokenizedText(one.ids, one.span, truncated=len(cut) < len(text)))
+        return result

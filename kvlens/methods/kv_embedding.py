@@ -1,0 +1,41 @@
+"""KV-Embedding: compression prompt, re-routed final-token KV, hybrid pooling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from kvlens.files import InputError
+from kvlens.methods import Method, final_hidden
+from kvlens.models import LanguageModel
+from kvlens.pooling import POOLINGS
+from kvlens.prompts import PROMPTS, Prompt
+from kvlens.reroute import check_request, reroute
+from kvlens.tokens import TokenBatch
+
+
+@dataclass(frozen=True)
+class KVEmbedding(Method):
+    """Tang & Yang 2026. layers: block indices to re-route; bias and position: see `reroute`."""
+
+    name = "kv_embedding"
+    source = "arXiv:2601.01046"
+    query: Prompt = PROMPTS["kv-query"]
+    document: Prompt = PROMPTS["kv-document"]
+    pooling: str = "hybrid"
+    layers: tuple[int, ...] | None = None
+    bias: float | tuple[float, ...] = 1.0
+    position: str = "keep"
+
+    def for_model(self, lm: LanguageModel) -> KVEmbedding:
+        if self.layers is None:
+            raise InputError("kv_embedding needs layers: a layer set from `kvlens profile`, or block indices")
+        method = replace(self, layers=tuple(self.layers))
+        check_request(lm, method.layers or (), method.bias, method.position)
+        return method
+
+    def embed(self, lm: LanguageModel, batch: TokenBatch) -> torch.Tensor:
+        with reroute(lm, self.layers or (), self.bias, self.position) as routing:
+            routing.last = batch.last
+            return POOLINGS[self.pooling](final_hidden(lm, batch), batch)
