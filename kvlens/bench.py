@@ -5,12 +5,15 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import psutil
 import torch
 
+from kvlens.encoder import Encoder
+from kvlens.methods import get_method
 from kvlens.models import LanguageModel
 from kvlens.prompts import get_prompt
 from kvlens.texts import Texts
@@ -18,23 +21,29 @@ from kvlens.tokens import batches, tokenize
 from kvlens.trace import record
 
 
-def interleaved(actions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Wall seconds of each action, after one warm-up, in turn, so that a noisy moment hits all alike."""
+def interleaved(actions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[tuple[float, float]]]:
+    """(wall, CPU) seconds of each action, after one warm-up, in turn, so that a noisy moment hits all alike."""
     for action in actions.values():
         action()
-    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in actions}
     for _ in range(repeats):
         for name, action in actions.items():
-            start = time.perf_counter()
+            start = time.perf_counter(), time.process_time()
             action()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append((time.perf_counter() - start[0], time.process_time() - start[1]))
     return seconds
 
 
-def ratio(seconds: dict[str, list[float]], name: str, base: str) -> dict[str, float]:
-    """Median and extremes of the per-round ratio of two interleaved actions."""
-    rounds = sorted(a / b for a, b in zip(seconds[name], seconds[base], strict=True))
-    return {"ratio": round(statistics.median(rounds), 3), "low": round(rounds[0], 3), "high": round(rounds[-1], 3)}
+def ratios(seconds: dict[str, list[tuple[float, float]]], name: str, base: str) -> dict[str, str]:
+    """Median and extremes of the per-round ratios of two interleaved actions, in wall and in CPU seconds.
+
+    The CPU ratio is the one to trust while other programs run: waiting for a core does not count.
+    """
+    result = {}
+    for at, kind in enumerate(("wall", "cpu")):
+        rounds = sorted(a[at] / b[at] for a, b in zip(seconds[name], seconds[base], strict=True))
+        result[kind] = f"{statistics.median(rounds):.2f} ({rounds[0]:.2f} to {rounds[-1]:.2f})"
+    return result
 
 
 def recording(lm: LanguageModel, texts: Texts, prompt: str, batch_tokens: int, repeats: int) -> dict[str, Any]:
@@ -55,9 +64,34 @@ def recording(lm: LanguageModel, texts: Texts, prompt: str, batch_tokens: int, r
         "measured": "record / raw base-model forward",
         "model": lm.info.name,
         "texts": len(texts),
-        "repeats": repeats,
-        **ratio(seconds, "record", "raw"),
+        "rounds": repeats,
+        "threads": torch.get_num_threads(),
+        **ratios(seconds, "record", "raw"),
     }
+
+
+def encoding(
+    lm: LanguageModel, texts: Texts, names: Sequence[str], layers: Any, batch_tokens: int, repeats: int
+) -> list[dict[str, Any]]:
+    """Each method, from texts to vectors, against the plain base-model forward of kv_embedding's prompted batches.
+
+    layers: a layer-set file or block indices, for kv_embedding.
+    """
+    encoders = {
+        name: Encoder(lm, name, layers if name == "kv_embedding" else None, batch_tokens=batch_tokens)
+        for name in names
+    }
+    document = get_method("kv_embedding").document
+    plain = Encoder(lm, "last_token", document=document, batch_tokens=batch_tokens)
+    actions: dict[str, Callable[[], Any]] = {
+        name: partial(encoder.encode, texts.items) for name, encoder in {"plain": plain, **encoders}.items()
+    }
+    seconds = interleaved(actions, repeats)
+    pairs = [(name, "plain") for name in names]
+    if {"echo", "kv_embedding"} <= set(names):
+        pairs.append(("echo", "kv_embedding"))
+    shared = {"model": lm.info.name, "texts": len(texts), "rounds": repeats, "threads": torch.get_num_threads()}
+    return [{"measured": f"{a} / {b}", **shared, **ratios(seconds, a, b)} for a, b in pairs]
 
 
 def memory(lm: LanguageModel, texts: Texts, prompt: str, batch_tokens: int) -> dict[str, Any]:
@@ -69,9 +103,10 @@ def memory(lm: LanguageModel, texts: Texts, prompt: str, batch_tokens: int) -> d
     from kvlens.plots import save_profile_plots
 
     process = psutil.Process()
+    lm(torch.zeros((1, 1), dtype=torch.long, device=lm.device))  # the weights file is read page by page: read it all
     idle = process.memory_info().rss
     with tempfile.TemporaryDirectory() as folder, _Peak(process) as peak:
-        profile = estimate(record(lm, texts, prompt, batch_tokens=batch_tokens))
+        profile = estimate(record(lm, texts, prompt, keep=("hidden",), batch_tokens=batch_tokens))
         save_profile_plots([profile], [select(profile)], folder)
     above = (peak.bytes - idle) / 2**20
     return {"measured": "peak memory above idle", "model": lm.info.name, "texts": len(texts), "MiB": round(above)}

@@ -99,11 +99,14 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("bench", _bench, "speed, as ratios measured side by side in one run")
     sub.add_argument("model", metavar="MODEL")
-    text_options(sub, 64)
+    text_options(sub, 16)
     model_options(sub)
+    sub.add_argument("--threads", type=_positive, help="CPU threads (default: torch's own choice)")
     sub.add_argument("--record", action="store_true", help="recording against the raw base-model forward")
     sub.add_argument("--memory", action="store_true", help="peak memory of a profile above the idle loaded model")
-    sub.add_argument("--repeats", type=_positive, default=5, help="measurements of each; medians are shown")
+    sub.add_argument("--methods", help="embedding methods to time, comma-separated, or all")
+    sub.add_argument("--layers", help="layer-set file, or layers such as 7-10, for kv_embedding")
+    sub.add_argument("--repeats", type=_positive, default=5, help="rounds; medians and extremes are shown")
     return parser
 
 
@@ -119,6 +122,16 @@ def _layers(text: str) -> tuple[int, ...]:
         return tuple(i for part in parts for i in range(int(part[0]), int(part[-1]) + 1))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of layers such as 7-10 or 7,9") from None
+
+
+def _layer_set_or_layers(text: str | None) -> Any:
+    """A layer-set file's path, or block indices."""
+    if text is None or Path(text).exists() or not text[:1].isdigit():
+        return text
+    try:
+        return _layers(text)
+    except argparse.ArgumentTypeError as error:
+        raise InputError(f"--layers {error}, nor a file") from error
 
 
 @contextlib.contextmanager
@@ -299,14 +312,24 @@ def _check(args: argparse.Namespace) -> int:
 def _bench(args: argparse.Namespace) -> int:
     from kvlens import bench
 
-    if not (args.record or args.memory):
-        raise InputError("nothing to measure: give --record or --memory")
+    if not (args.record or args.memory or args.methods):
+        raise InputError("nothing to measure: give --record, --memory or --methods")
+    if args.threads:
+        import torch
+
+        torch.set_num_threads(args.threads)
     results = []
     lm, texts = _load(args, args.model), _texts(args)
     if args.memory:
         results.append(bench.memory(lm, texts, args.prompt, args.batch_tokens))
     if args.record:
         results.append(bench.recording(lm, texts, args.prompt, args.batch_tokens, args.repeats))
+    if args.methods:
+        from kvlens.methods import methods
+
+        names = list(methods()) if args.methods == "all" else args.methods.split(",")
+        layers = _layer_set_or_layers(args.layers)
+        results += bench.encoding(lm, texts, names, layers, args.batch_tokens, args.repeats)
     if args.json:
         print(json.dumps(results, indent=1))
         return 0

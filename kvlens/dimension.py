@@ -8,24 +8,22 @@ against a value: too few points for it, no plateau over scales, many copies, poi
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from kvlens.files import InputError, versions, write_text
+from kvlens.files import InputError, versions
 from kvlens.models import ModelInfo
 from kvlens.prompts import Prompt
+from kvlens.records import FileRecord, Record, phrase
 from kvlens.texts import TextsInfo
 
 if TYPE_CHECKING:
     from kvlens.trace import Trace
 
-FORMAT, VERSION = "kvlens.id-profile", 1
 MIN_POINTS = 50  # distinct points; below, the estimators and their errors are noise
 NEIGHBOURS = 64  # the widest scale of GRIDE
 MLE_NEIGHBOURS = 20
@@ -37,8 +35,8 @@ NEAR, NEAR_RANK = 1e-3, 10
 ROUNDING_STEPS = 4
 
 # The reading at which the mean estimate on a uniform ball is 20 % below the ball's dimension, by number of points.
-# Measured by simulation: for each n, seeded balls of 7 to 9 dimensions around the crossing (1,500 sets of points
-# each at n = 50, down to 3 at n = 10,000 and 1 at n = 30,000), the crossing interpolated; good to about 4 %.
+# Measured by simulation: at each n, balls of 7 to 9 different dimensions around the crossing, 1,500 seeded sets of
+# points each (n = 50) down to 3 (n = 10,000) and 1 (n = 30,000); crossing interpolated, good to about 4 %.
 BALL_POINTS = (50, 100, 300, 1000, 3000, 10000, 30000)
 BALL_LIMITS = {
     "twonn": (9.8, 10.7, 13.0, 16.0, 17.7, 21.9, 23.5),
@@ -50,11 +48,7 @@ class NoEstimate(InputError):
     """These points have no estimate: too few are distinct, or their distances are degenerate."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class IDEstimate(_Record):
+class IDEstimate(Record):
     """One layer's ID by one estimator; n: points used; dropped: copies of other points, not used.
 
     stderr covers the estimator's own mean at this n (how much the value would move with other points of the same
@@ -69,7 +63,7 @@ class IDEstimate(_Record):
     warnings: tuple[str, ...] = ()
 
 
-class ScaleProfile(_Record):
+class ScaleProfile(Record):
     """One layer's ID by GRIDE (Denti et al. 2022) at growing scales: each compares the distances of the neighbours
     of rank neighbours[i] / 2 and neighbours[i]. stderrs: as in `IDEstimate`."""
 
@@ -79,12 +73,15 @@ class ScaleProfile(_Record):
     stderrs: tuple[float, ...]
 
 
-class IDProfile(_Record):
+class IDProfile(FileRecord):
     """ID of every layer, by estimator ("twonn", "mle"), layers ascending, with what it was made from; one JSON file.
 
     skipped: layers without an estimate and why (the key and value of layer 0 are the same for every text that ends
     in the same token).
     """
+
+    what: ClassVar[str] = "an ID profile"
+    again: ClassVar[str] = "profile the model again"
 
     format: Literal["kvlens.id-profile"] = "kvlens.id-profile"
     version: Literal[1] = 1
@@ -95,7 +92,7 @@ class IDProfile(_Record):
     texts: TextsInfo
     estimates: dict[str, tuple[IDEstimate, ...]] = Field(min_length=1)
     scales: tuple[ScaleProfile, ...]
-    skipped: dict[int, str] = {}
+    skipped: dict[int, str] = Field(default_factory=dict)
     versions: dict[str, str]
 
     @model_validator(mode="after")
@@ -121,8 +118,6 @@ class IDProfile(_Record):
     @property
     def warnings(self) -> list[str]:
         """The estimates' warnings, one line per kind, layers and estimators grouped."""
-        from kvlens.layers import phrase
-
         groups: dict[tuple[tuple[int, str], ...], list[str]] = {}  # (layer, warning) of one kind -> estimators
         for name, row in self.estimates.items():
             said = [(e.layer, text) for e in row for text in e.warnings]
@@ -136,30 +131,6 @@ class IDProfile(_Record):
         if self.skipped:
             lines.append(f"{phrase(list(self.skipped))} left out: {next(iter(self.skipped.values()))}")
         return lines
-
-    def save(self, path: str | Path) -> None:
-        """Write the JSON file atomically. Raises InputError when the place cannot be written."""
-        write_text(path, self.model_dump_json(indent=2) + "\n")
-
-    @classmethod
-    def load(cls, path: str | Path) -> IDProfile:
-        """Read what `save` wrote. Raises InputError, in one line, for anything else."""
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"cannot read the ID profile {path}: {error.strerror or error}") from error
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path} is not an ID profile: it is not JSON ({error})") from error
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise InputError(f'{path} is not an ID profile: it lacks "format": "{FORMAT}"')
-        if (found := content.get("version")) != VERSION:
-            raise InputError(f"{path} has ID-profile version {found}, this kvlens reads {VERSION}: profile again")
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the whole"
-            raise InputError(f"{path} is not a valid ID profile: {where}: {first['msg']}") from error
 
 
 def estimate(
@@ -263,7 +234,7 @@ def _distinct_neighbours(X: np.ndarray, layer: int) -> tuple[np.ndarray, np.ndar
     first = np.array(list(seen.values()))
     X = X.astype(np.float64)
     rounding = ROUNDING_STEPS * step * np.sqrt(np.einsum("nd,nd->n", X, X))
-    X -= X.mean(axis=0)  # a common offset would eat the precision of the distances
+    X -= X.mean(axis=0)  # else a common offset makes the search imprecise, and `_neighbours` slow
     while len(first) >= MIN_POINTS:
         if len(first) < len(X):
             X, rounding = X[first], rounding[first]
@@ -335,7 +306,7 @@ def _root_sandwich(influence: np.ndarray, indices: np.ndarray, k: int) -> float:
     sqrt(psi' P psi / (1 - rows)), psi = influence less its mean, P = the symmetrised k-neighbour adjacency + I;
     1 - mean row sum of P / n makes up for the subtracted mean. Never below the value for independent points.
     Coverage of 95 % intervals for the estimator's mean, on balls and spheres of 2 to 20 dimensions, n = 50 to 1,000:
-    twonn 88-95 % (92-95 % from n = 300), mle 90-98 %.
+    twonn 88-96 % (91-96 % from n = 300), mle 90-99 %.
     """
     from scipy.sparse import csr_array
 

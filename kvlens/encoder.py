@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,9 @@ from kvlens.files import InputError
 from kvlens.layers import LayerSet
 from kvlens.methods import Method, get_method
 from kvlens.models import LanguageModel
-from kvlens.post import Post, fit
+from kvlens.post import KINDS, Post, fit
 from kvlens.prompts import PROMPTS, Prompt, from_template
+from kvlens.texts import as_texts
 from kvlens.tokens import TokenizedText, batches
 
 
@@ -28,7 +30,7 @@ class Encoder:
     bias, position, prompts and pooling along), or block indices. settings: the method's own settings, over those.
     post: ``center``, ``zscore`` or ``whiten`` (fitted before by `fit_post`, kept beside the layer-set file), a file,
     or a Post. max_length: token limit, default the model's context. force: use a layer set or a post-processing that
-    was made for another model. truncated: how many texts were cut by the last call.
+    was made for another model. truncated: how many distinct texts the last call cut.
     Raises InputError for anything that does not fit together.
     """
 
@@ -48,6 +50,8 @@ class Encoder:
         self.max_length = min(max_length or lm.info.max_positions, lm.info.max_positions)
         self.folder = Path(layers).parent if isinstance(layers, str | Path) else None
         chosen = LayerSet.load(layers) if isinstance(layers, str | Path) else layers
+        if not isinstance(method, str) and chosen is not None:
+            raise InputError("layers go with the name of a method; this Method has its own settings")
         if isinstance(method, str):
             if chosen is not None and method == "kv_embedding":
                 settings = {**_from_layers(lm, chosen, force), **settings}
@@ -64,8 +68,12 @@ class Encoder:
     def signature(self) -> str:
         """A hash of all that decides a vector before post-processing: model, tokenizer, method, settings, limit."""
         info, method = self.lm.info, self.method
-        facts = [info.revision, info.tokenizer, info.dtype, method.name, method.settings(), self.max_length]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        values = method.settings().items()
+        # What a prompt is called changes no vector; nor does 1 in place of 1.0.
+        settings = {k: [v["prefix"], v["suffix"]] if isinstance(v, dict) else v for k, v in values}
+        facts = [info.revision, info.tokenizer, info.dtype, method.name, settings, self.max_length]
+        plain = json.loads(json.dumps(facts), parse_int=float)
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
     def encode(
         self,
@@ -84,13 +92,13 @@ class Encoder:
 
         prompt_name: ``query``, ``document`` (default) or a named prompt; prompt: a Prompt, a template with ``{text}``
         or a plain prefix. batch_size: most texts in a batch, besides the token budget. show_progress_bar: default on
-        a terminal when there are many texts. Equal texts are embedded once.
+        a terminal when there are many texts. Equal texts are embedded once. Raises InputError for what is no string.
         """
         single = isinstance(inputs, str)
-        texts: list[str] = [inputs] if isinstance(inputs, str) else list(inputs)
-        for i, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise InputError(f"text {i} is {type(text).__name__}, not a string")
+        texts = as_texts([inputs] if isinstance(inputs, str) else inputs, empty=True).items
+        for name, value in (("batch_size", batch_size), ("truncate_dim", truncate_dim)):
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}; it must be at least 1")
         distinct = list(dict.fromkeys(texts))
         with _bar(show_progress_bar, len(distinct), progress) as tick:
             vectors = self._embed(distinct, self._prompt(prompt_name, prompt), batch_size, tick)
@@ -130,7 +138,7 @@ class Encoder:
         Saved as ``post-KIND-SIGNATURE.safetensors`` beside the layer-set file when the encoder came from one.
         """
         self.post = None
-        vectors = self.encode(list(texts), convert_to_numpy=True)
+        vectors = self.encode(as_texts(texts).items)
         self.post = fit(np.asarray(vectors), kind, self.signature, dimension, shrinkage)
         if self.folder is not None:
             self.post.save(self._post_file(kind))
@@ -160,7 +168,7 @@ class Encoder:
                 done += len(batch.rows)
                 tick(done, len(texts))
         if not parts:
-            return torch.empty((0, self.lm.info.d_model))
+            return self._embed([""], prompt, None, lambda done, total: None)[:0]
         vectors = torch.cat(parts)[torch.cat(rows).argsort()]
         if not bool(torch.isfinite(vectors).all()):
             raise InputError(f"NaN or infinity in the embeddings in {self.lm.info.dtype}: try --dtype float32")
@@ -181,6 +189,8 @@ class Encoder:
 
     def _find_post(self, post: str | Path | Post, force: bool) -> Post:
         if isinstance(post, str) and not post.endswith(".safetensors"):
+            if post not in KINDS:
+                raise InputError(f"unknown post-processing {post!r}: give one of {', '.join(KINDS)}, or its file")
             file = self._post_file(post)
             if not file.exists():
                 raise InputError(
@@ -198,7 +208,10 @@ class Encoder:
 
 def _from_layers(lm: LanguageModel, layers: LayerSet | Sequence[int], force: bool) -> dict[str, Any]:
     if not isinstance(layers, LayerSet):
-        return {"layers": tuple(layers)}
+        try:
+            return {"layers": tuple(operator.index(layer) for layer in layers)}
+        except TypeError:
+            raise InputError(f"layers are a layer set, its file or block indices, not {layers!r}") from None
     if not layers.model.same_weights(lm.info) and not force:
         raise InputError(
             f"this layer set was made for {layers.model.name} ({layers.model.revision[:19]}), not for {lm.info.name} "
@@ -257,9 +270,9 @@ def as_sentence_transformer(encoder: Encoder) -> Any:
 
         def preprocess(self, inputs: Any, prompt: str | None = None, **options: Any) -> dict[str, Any]:
             named = {marker: name for name, marker in names.items()}
-            known = prompt is None or prompt == "" or prompt in named
+            known = prompt is None or prompt in named
             chosen = encoder._prompt(named.get(prompt or ""), None if known else prompt)
-            tokenized = encoder.tokenize([str(text) for text in inputs], chosen)
+            tokenized = encoder.tokenize(as_texts(inputs).items, chosen)
             batch = pad(tokenized, range(len(inputs)), encoder.lm.tokenizer.pad_token_id)
             return {"input_ids": batch.ids, "attention_mask": batch.mask, "text_mask": batch.text_mask}
 

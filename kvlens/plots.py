@@ -13,7 +13,8 @@ import numpy as np
 
 from kvlens.dimension import IDEstimate, IDProfile
 from kvlens.files import InputError, atomic_path
-from kvlens.layers import LayerSet, phrase, runs
+from kvlens.layers import LayerSet
+from kvlens.records import phrase, runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

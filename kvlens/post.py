@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,9 @@ class Post:
     matrix: np.ndarray = field(repr=False)
 
     def __call__(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Map ``[n, d]`` to float32 ``[n, dimension]``."""
+        """Map ``[n, d]`` to float32 ``[n, dimension]``. Raises InputError for embeddings of another d."""
+        if embeddings.shape[-1] != len(self.mean):
+            raise InputError(f"this post-processing maps {len(self.mean)} dimensions, not {embeddings.shape[-1]}")
         mean, matrix = (torch.from_numpy(a).to(embeddings.device) for a in (self.mean, self.matrix))
         return (embeddings.float() - mean) @ matrix
 
@@ -55,7 +57,8 @@ class Post:
                 arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         except (OSError, SafetensorError, ValueError) as error:
             raise InputError(f"{path} cannot be read as a post-processing file: {error}") from error
-        if header.pop("format", None) != FORMAT or header.pop("version", None) != VERSION:
+        known = isinstance(header, dict) and (header.pop("format", None), header.pop("version", None))
+        if known != (FORMAT, VERSION) or {*header, *arrays} != {f.name for f in fields(cls)}:
             raise InputError(f"{path} is no kvlens post-processing file of version {VERSION}: fit it again")
         return cls(**header, **arrays)
 
@@ -69,12 +72,15 @@ def fit(
 ) -> Post:
     """Fit on ``[n, d]`` embeddings.
 
-    center: subtract the mean. zscore: also divide each coordinate by its standard deviation. whiten: also rotate to
-    the principal axes and divide by the root of their variances; `dimension` keeps the leading axes (default: all).
-    shrinkage: share of the mean variance mixed into the covariance; default Ledoit-Wolf's estimate, for
-    n < d, where the covariance alone cannot be inverted.
-    Raises InputError for an unknown kind, fewer than two embeddings, or a dimension above d.
+    center: subtract the mean. zscore: also divide each coordinate by its standard deviation, a constant one by 1.
+    whiten: center, rotate to the principal axes and divide by the root of their variances; `dimension` keeps the
+    leading axes (default: all). shrinkage: share of the mean variance mixed into the covariance; default
+    Ledoit-Wolf's estimate, for n < d, where the covariance alone cannot be inverted.
+    Raises InputError for an unknown kind, fewer than two embeddings, embeddings that are all equal or not finite, a
+    dimension above d, a shrinkage outside 0 to 1, and axes without variance.
     """
+    if embeddings.ndim != 2 or not np.isfinite(embeddings).all():
+        raise InputError("post-processing is fitted on finite embeddings [n, d]")
     n, d = embeddings.shape
     if kind not in KINDS:
         raise InputError(f"unknown post-processing {kind!r}: give one of {', '.join(KINDS)}")
@@ -82,11 +88,17 @@ def fit(
         raise InputError(f"post-processing is fitted on at least 2 texts, got {n}")
     if dimension is not None and (kind != "whiten" or not 1 <= dimension <= d):
         raise InputError(f"a dimension goes with whiten and lies in 1 to {d}")
+    if shrinkage is not None and (kind != "whiten" or not 0 <= shrinkage <= 1):
+        raise InputError("a shrinkage goes with whiten and lies in 0 to 1")
     x = embeddings.astype(np.float64)
     mean, matrix, alpha = x.mean(0), np.eye(d), 0.0
+    # What varies less than float32 rounds is constant: dividing by it would blow up noise.
+    constant = x.std(0) <= 1e-6 * np.abs(x).max(0)
     x = x - mean
+    if kind != "center" and constant.all():
+        raise InputError(f"all {n} embeddings are equal: give texts that differ")
     if kind == "zscore":
-        matrix = np.diag(1 / np.maximum(x.std(0), 1e-12))
+        matrix = np.diag(1 / np.where(constant, 1.0, x.std(0)))
     if kind == "whiten":
         from sklearn.covariance import ledoit_wolf_shrinkage
 
@@ -95,6 +107,9 @@ def fit(
         covariance = (1 - alpha) * covariance + alpha * np.trace(covariance) / d * np.eye(d)
         variances, axes = np.linalg.eigh(covariance)
         order = np.argsort(variances)[::-1][:dimension]
-        floor = variances.max() * 1e-10
-        matrix = axes[:, order] / np.sqrt(np.maximum(variances[order], floor))
+        if variances[order[-1]] <= variances.max() * 1e-10:
+            raise InputError(
+                f"{n} embeddings do not vary along {len(order)} axes: lower the dimension, or shrink more"
+            )
+        matrix = axes[:, order] / np.sqrt(variances[order])
     return Post(kind, embedder, n, alpha, mean.astype(np.float32), np.ascontiguousarray(matrix, dtype=np.float32))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
 from kvlens.files import InputError
+from kvlens.records import Record
 
 
-class Prompt(BaseModel):
+class Prompt(Record):
     """One template: ``prefix + text + suffix``. `source` says where it comes from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     prefix: str = ""

@@ -136,11 +136,11 @@ def reroute(
     handles = []
     try:
         for base in lm.trees():
-            handles.append(base.register_forward_pre_hook(shared.before_model, with_kwargs=True))
+            if any(isinstance(hook, _Mark) for hook in base._forward_pre_hooks.values()):
+                raise InputError("this model is re-routed already: leave the first `reroute` context before")
+            handles.append(base.register_forward_pre_hook(_Mark(shared.before_model), with_kwargs=True))
         for layer in chosen:
             for attention in lm.attention_modules(layer):
-                if any(isinstance(hook, _Mark) for hook in attention._forward_pre_hooks.values()):
-                    raise InputError("this model is re-routed already: leave the first `reroute` context before")
                 hook = _Mark(shared.before_attention(layer, ("past_key_values", "layer_past")))
                 handles.append(attention.register_forward_pre_hook(hook, with_kwargs=True))
         yield shared
@@ -158,13 +158,16 @@ class _Mark:
     def __call__(self, *args: Any) -> Any:
         return self.hook(*args)
 
+    def __deepcopy__(self, memo: Any) -> Any:
+        # `lm.bridge` copies the modules on first use; copied hooks would never be removed.
+        raise InputError("this model is re-routed now: use `lm.bridge` once before the `reroute` context")
+
 
 def check_request(
     lm: LanguageModel, layers: Sequence[int], bias: float | Sequence[float], position: str
 ) -> list[float]:
     """One bias per layer. Raises InputError for what `reroute` cannot do."""
-    kind = lm.hf.config.get_text_config().model_type
-    if kind not in SUPPORTED:
+    if lm.base.config.model_type not in SUPPORTED:
         raise InputError(f"re-routing is not proven on {lm.info.architecture}; it works on {', '.join(SUPPORTED)}")
     if position not in POSITIONS:
         raise InputError(f"unknown position coding {position!r}: give {', '.join(POSITIONS)}")
@@ -177,6 +180,6 @@ def check_request(
     biases = [float(bias)] * len(layers) if isinstance(bias, int | float) else [float(b) for b in bias]
     if len(biases) != len(layers):
         raise InputError(f"{len(biases)} biases for {len(layers)} layers: give one number, or one per layer")
-    if any(b != b for b in biases):
-        raise InputError("the bias is not a number")
+    if any(not b < float("inf") for b in biases):
+        raise InputError(f"the bias must be a number or minus infinity, not {bias}")
     return biases

@@ -11,6 +11,8 @@ import torch
 from kvlens.files import InputError
 from kvlens.prompts import Prompt
 
+_BUSY_TOKENS = 256
+
 
 @dataclass(frozen=True)
 class TokenizedText:
@@ -113,13 +115,24 @@ def batches(
     side: str = "right",
     device: torch.device | str = "cpu",
 ) -> Iterator[TokenBatch]:
-    """Yield padded batches, longest texts first, of at most `batch_tokens` padded tokens (at least one text)."""
+    """Yield padded batches, longest texts first, of at most `batch_tokens` padded tokens (at least one text).
+
+    A batch that is large enough to keep a processor busy is also closed before a much shorter text, since padding
+    costs as much as text.
+    """
     order = sorted(range(len(tokenized)), key=lambda i: (-len(tokenized[i].ids), i))
-    while order:
-        width = len(tokenized[order[0]].ids)
-        count = max(1, min(batch_tokens // width, batch_size or len(order)))
-        rows, order = order[:count], order[count:]
+    start = 0
+    while start < len(order):
+        width = len(tokenized[order[start]].ids)
+        end = start + 1
+        while end < len(order) and end - start < (batch_size or len(order)):
+            busy = (end - start) * width >= _BUSY_TOKENS
+            if (end - start + 1) * width > batch_tokens or (busy and len(tokenized[order[end]].ids) < 0.8 * width):
+                break
+            end += 1
+        rows = order[start:end]
         yield pad([tokenized[i] for i in rows], rows, pad_id, side, device)
+        start = end
 
 
 def pad(

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 import kvlens.layers
 from kvlens.dimension import IDEstimate, IDProfile
 from kvlens.files import InputError
-from kvlens.layers import RULES, LayerSet, phrase, runs, schema, select, shape
+from kvlens.layers import RULES, LayerSet, schema, select, shape
 from kvlens.models import ModelInfo
 from kvlens.prompts import PROMPTS
+from kvlens.records import phrase, runs
 from kvlens.texts import TextsInfo
 
 GEMMA = [11.8, 10.2, 10.7, 11.5, 11.5, 11.2, 12.1, 11.8, 11.5, 12.8, 13.7, 14.5, 10.9, 11.5, 11.9, 11.0, 11.3, 12.0]
@@ -327,7 +328,7 @@ def test_published_schema_is_current():
     ("change", "said"),
     [
         ({"format": "kvlens.id-profile"}, "is not a layer set"),
-        ({"version": 2}, "version 2, newer than 1: upgrade kvlens"),
+        ({"version": 2}, "version 2, this kvlens reads 1: run"),
         ({"version": "x"}, "version"),
         ({"layers": [3, 99]}, "layer 99 is outside the model"),
         ({"layers": [4, 3]}, "ascend"),

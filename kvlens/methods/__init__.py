@@ -74,16 +74,24 @@ def relative(lm: LanguageModel, depth: float) -> int:
     return round(depth * lm.info.n_layers)
 
 
-def _found() -> dict[str, type[Method]]:
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-    classes = sorted(Method.__subclasses__(), key=lambda cls: cls.name)
-    return {cls.name: cls for cls in classes}
+def layers_between(lm: LanguageModel, depth: tuple[float, float]) -> range:
+    """The layers between two shares of the depth, at least one. Raises InputError where there are none."""
+    first, end = (relative(lm, share) for share in depth)
+    if not 0 <= depth[0] <= depth[1] <= 1 or first == lm.info.n_layers:
+        raise InputError(f"depth needs two shares of the layers, 0 <= from <= to <= 1, not {depth}")
+    return range(first, max(end, first + 1))
 
 
 def methods() -> dict[str, type[Method]]:
-    """Every method by name."""
-    return _found()
+    """Every method by name: each class below `Method` that sets a name of its own."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    classes, found = [Method], []
+    while classes:
+        below = classes.pop().__subclasses__()
+        classes += below
+        found += [cls for cls in below if "name" in vars(cls)]
+    return {cls.name: cls for cls in sorted(found, key=lambda cls: cls.name)}
 
 
 def get_method(name: str, **settings: Any) -> Method:

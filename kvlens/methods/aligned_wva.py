@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from kvlens.methods import Method, relative, run_base
+from kvlens.methods import Method, layers_between, run_base
 from kvlens.models import LanguageModel
 from kvlens.pooling import last
 from kvlens.prompts import PROMPTS, Prompt
@@ -28,14 +28,17 @@ class AlignedWVA(Method):
     document: Prompt = PROMPTS["prompt-eol"]
     depth: tuple[float, float] = (0.5, 1.0)
 
+    def for_model(self, lm: LanguageModel) -> AlignedWVA:
+        layers_between(lm, self.depth)
+        return self
+
     def embed(self, lm: LanguageModel, batch: TokenBatch) -> torch.Tensor:
-        first, end = (relative(lm, share) for share in self.depth)
         outputs: list[torch.Tensor] = []
 
         def keep(module: Any, args: Any, output: Any) -> None:
             outputs.append(last(output[0], batch))
 
-        chosen = [lm.attention_modules(layer)[0] for layer in range(first, max(end, first + 1))]
+        chosen = [lm.attention_modules(layer)[0] for layer in layers_between(lm, self.depth)]
         handles = [module.register_forward_hook(keep) for module in chosen]
         try:
             run_base(lm, batch)

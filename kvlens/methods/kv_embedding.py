@@ -36,6 +36,7 @@ class KVEmbedding(Method):
         return method
 
     def embed(self, lm: LanguageModel, batch: TokenBatch) -> torch.Tensor:
-        with reroute(lm, self.layers or (), self.bias, self.position) as routing:
+        layers = self.for_model(lm).layers or ()
+        with reroute(lm, layers, self.bias, self.position) as routing:
             routing.last = batch.last
             return POOLINGS[self.pooling](final_hidden(lm, batch), batch)

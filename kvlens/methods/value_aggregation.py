@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from kvlens.methods import Method, relative, run_base
+from kvlens.methods import Method, layers_between, run_base
 from kvlens.models import LanguageModel
 from kvlens.pooling import POOLINGS
 from kvlens.tokens import TokenBatch
@@ -26,9 +26,12 @@ class ValueAggregation(Method):
     pooling: str = "mean"
     depth: tuple[float, float] = (0.5, 1.0)
 
+    def for_model(self, lm: LanguageModel) -> ValueAggregation:
+        layers_between(lm, self.depth)
+        return self
+
     def embed(self, lm: LanguageModel, batch: TokenBatch) -> torch.Tensor:
-        first, end = (relative(lm, share) for share in self.depth)
-        total = _ValueSum(range(first, max(end, first + 1)))
+        total = _ValueSum(layers_between(lm, self.depth))
         run_base(lm, batch, past_key_values=total, use_cache=True)
         return POOLINGS[self.pooling](total.value / total.count, batch)
 

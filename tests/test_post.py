@@ -1,0 +1,243 @@
+"""Post-processing against numpy and scikit-learn, and how an encoder finds, uses and refuses a fit."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import TEXTS, tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+from sklearn.covariance import LedoitWolf
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
+from test_encoder import layer_set
+
+from kvlens.encoder import Encoder
+from kvlens.files import InputError
+from kvlens.post import KINDS, Post, fit
+
+FIT_TEXTS = [f"{word} {i} {word[::-1]}" for i, word in enumerate(["river", "stone", "light", "music", "paper"] * 12)]
+
+
+def sample(n, d, seed=0):
+    """Correlated coordinates whose axes differ 100-fold, far from the origin, as language models have them."""
+    rng = np.random.default_rng(seed)
+    turn, _ = np.linalg.qr(rng.normal(size=(d, d)))
+    mixed = rng.normal(size=(n, d)) * np.geomspace(0.1, 10, d) @ turn
+    return (mixed + rng.normal(size=d) * 5).astype(np.float32)
+
+
+def apply(post, x):
+    return post(torch.from_numpy(x)).numpy()
+
+
+def test_center_and_zscore_equal_scikit_learn():
+    x, new = sample(50, 8), sample(7, 8, 1)
+    for kind, std in (("center", False), ("zscore", True)):
+        truth = StandardScaler(with_std=std).fit(x.astype(np.float64)).transform(new)
+        mapped = apply(fit(x, kind), new)
+        assert mapped.dtype == np.float32
+        np.testing.assert_allclose(mapped, truth, atol=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(n=st.integers(30, 200), d=st.integers(1, 15), seed=st.integers(0, 99))
+def test_whitened_covariance_is_the_identity(n, d, seed):
+    x = sample(n, d, seed)
+    white = apply(fit(x, "whiten", shrinkage=0.0), x).astype(np.float64)
+    np.testing.assert_allclose(white.mean(0), 0, atol=2e-3)
+    np.testing.assert_allclose(white.T @ white / n, np.eye(d), atol=1e-2)
+
+
+def test_whitening_without_shrinkage_is_whitened_pca():
+    x, new = sample(400, 6), sample(9, 6, 1)
+    mapped = apply(fit(x, "whiten", shrinkage=0.0), new)
+    # scikit-learn divides by n - 1; the sign of an axis is arbitrary.
+    truth = PCA(whiten=True).fit(x.astype(np.float64)).transform(new) * np.sqrt(400 / 399)
+    np.testing.assert_allclose(np.abs(mapped), np.abs(truth), atol=1e-3)
+
+
+@pytest.mark.parametrize(("n", "d"), [(300, 8), (30, 60), (5, 12)])
+def test_shrinkage_is_ledoit_wolf(n, d):
+    x = sample(n, d)
+    truth = LedoitWolf().fit(x.astype(np.float64))
+    post = fit(x, "whiten")
+    assert post.shrinkage == pytest.approx(truth.shrinkage_, abs=1e-9)
+    # Whitening by the shrunk covariance: matrix.T @ covariance @ matrix is the identity.
+    matrix = post.matrix.astype(np.float64)
+    np.testing.assert_allclose(matrix.T @ truth.covariance_ @ matrix, np.eye(d), atol=1e-3)
+
+
+def test_fewer_texts_than_dimensions():
+    x, new = sample(20, 50), sample(5, 50, 1)
+    post = fit(x, "whiten")
+    assert 0 < post.shrinkage < 1
+    mapped = apply(post, new)
+    assert np.isfinite(mapped).all()
+    assert np.abs(mapped).max() < 1e3
+    # 20 centered points span 19 axes: without shrinkage, no more can be whitened.
+    assert apply(fit(x, "whiten", dimension=19, shrinkage=0.0), new).shape == (5, 19)
+    for dimension in (20, None):
+        with pytest.raises(
+            InputError, match=r"20 embeddings do not vary along .* axes: lower the dimension, or shrink"
+        ):
+            fit(x, "whiten", dimension=dimension, shrinkage=0.0)
+
+
+def test_dimension_keeps_the_leading_axes():
+    x = sample(100, 10)
+    whole, part = fit(x, "whiten", shrinkage=0.1), fit(x, "whiten", dimension=3, shrinkage=0.1)
+    np.testing.assert_array_equal(part.matrix, whole.matrix[:, :3])
+    axes = PCA(n_components=3).fit(x.astype(np.float64)).components_
+    cosine = np.abs(np.sum(axes.T * part.matrix / np.linalg.norm(part.matrix, axis=0), 0))
+    np.testing.assert_allclose(cosine, 1, atol=1e-4)
+
+
+def test_full_shrinkage_rotates_and_scales_only():
+    x = sample(100, 6)
+    matrix = fit(x, "whiten", shrinkage=1.0).matrix.astype(np.float64)
+    np.testing.assert_allclose(matrix.T @ matrix, np.eye(6) / x.astype(np.float64).var(0).mean(), atol=1e-6)
+
+
+def test_a_constant_coordinate_is_not_blown_up():
+    x = sample(40, 4)
+    x[:, 2] = 3.14159
+    truth = StandardScaler().fit_transform(x.astype(np.float64))
+    np.testing.assert_allclose(apply(fit(x, "zscore"), x), truth, atol=1e-4)
+    moved = x + np.float32(0.01)
+    assert np.abs(apply(fit(x, "zscore"), moved)[:, 2]).max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "says"),
+    [
+        (sample(9, 3), {"kind": "pca"}, "unknown post-processing 'pca': give one of center, zscore, whiten"),
+        (sample(1, 3), {"kind": "center"}, "at least 2 texts, got 1"),
+        (sample(9, 3)[0], {"kind": "center"}, r"\[n, d\]"),
+        (sample(9, 3) * np.float32(np.nan), {"kind": "center"}, "finite"),
+        (sample(9, 3), {"kind": "center", "dimension": 2}, "a dimension goes with whiten"),
+        (sample(9, 3), {"kind": "whiten", "dimension": 0}, "lies in 1 to 3"),
+        (sample(9, 3), {"kind": "whiten", "dimension": 4}, "lies in 1 to 3"),
+        (sample(9, 3), {"kind": "zscore", "shrinkage": 0.5}, "a shrinkage goes with whiten"),
+        (sample(9, 3), {"kind": "whiten", "shrinkage": 1.5}, "lies in 0 to 1"),
+        (np.ones((9, 3), np.float32), {"kind": "zscore"}, "all 9 embeddings are equal"),
+        (np.full((9, 3), 0.1, np.float32), {"kind": "whiten"}, "all 9 embeddings are equal"),
+    ],
+)
+def test_bad_fits_are_refused(x, options, says):
+    with pytest.raises(InputError, match=says) as error:
+        fit(x, **options)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_saved_and_loaded_equal(kind, tmp_path):
+    post = fit(sample(30, 5), kind, "made-by")
+    again = Post.load(post.save(tmp_path / "post.safetensors"))
+    assert (again.kind, again.embedder, again.n, again.shrinkage) == (kind, "made-by", 30, post.shrinkage)
+    np.testing.assert_array_equal(again.mean, post.mean)
+    np.testing.assert_array_equal(again.matrix, post.matrix)
+    assert list(tmp_path.iterdir()) == [tmp_path / "post.safetensors"]
+    with pytest.raises(InputError, match="maps 5 dimensions, not 6"):
+        again(torch.zeros(2, 6))
+
+
+def test_other_files_are_refused(tmp_path):
+    arrays = {"mean": np.zeros(2, np.float32), "matrix": np.eye(2, dtype=np.float32)}
+    facts = {"format": "kvlens.post", "version": 1, "kind": "center", "embedder": "", "n": 3, "shrinkage": 0.0}
+    headers = [{}, {"kvlens": "[]"}, {"kvlens": json.dumps({**facts, "version": 2})}]
+    headers += [{"kvlens": json.dumps({k: v for k, v in facts.items() if k != "n"})}]
+    for i, header in enumerate(headers):
+        save_file(arrays, tmp_path / f"{i}.safetensors", header)
+    save_file({"mean": arrays["mean"]}, tmp_path / "half.safetensors", {"kvlens": json.dumps(facts)})
+    (tmp_path / "text.safetensors").write_text("x")
+    for path in [*sorted(tmp_path.iterdir()), tmp_path / "absent.safetensors", tmp_path]:
+        with pytest.raises(InputError) as error:
+            Post.load(path)
+        assert "\n" not in str(error.value)
+    save_file(arrays, tmp_path / "good.safetensors", {"kvlens": json.dumps(facts)})
+    assert Post.load(tmp_path / "good.safetensors").n == 3
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return tiny("llama")
+
+
+@pytest.fixture
+def saved(lm, tmp_path):
+    layer_set(lm).save(tmp_path / "layers.json")
+    return tmp_path / "layers.json"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_encoder_finds_its_fit_beside_the_layer_set(lm, saved, kind):
+    encoder = Encoder(lm, layers=saved)
+    raw, base = encoder.encode(TEXTS), encoder.encode(FIT_TEXTS).astype(np.float64)
+    with pytest.raises(InputError, match=f"no {kind} is fitted for this encoder"):
+        Encoder(lm, layers=saved, post=kind)
+    post = encoder.fit_post(kind, FIT_TEXTS)
+    (file,) = saved.parent.glob("post-*")
+    assert kind in file.name
+    assert encoder.signature in file.name
+    truth = (raw - base.mean(0)) @ post.matrix
+    if kind == "zscore":
+        np.testing.assert_allclose(truth, (raw - base.mean(0)) / base.std(0), atol=1e-4)
+    np.testing.assert_allclose(encoder.encode(TEXTS), truth, atol=1e-4)
+    for post in (kind, str(file), file, Post.load(file)):
+        again = Encoder(lm, layers=str(saved), post=post)
+        np.testing.assert_array_equal(again.encode(TEXTS), encoder.encode(TEXTS))
+        assert again.signature == Encoder(lm, layers=saved).signature
+
+
+def test_fit_then_truncate_then_normalize(lm):
+    encoder = Encoder(lm, "mean")
+    encoder.fit_post("whiten", FIT_TEXTS, dimension=6)
+    vectors = encoder.encode(TEXTS)
+    assert vectors.shape == (len(TEXTS), 6)
+    assert encoder.get_embedding_dimension() == 6
+    assert encoder.encode([]).shape == (0, 6)
+    cut = vectors[:, :4] / np.linalg.norm(vectors[:, :4], axis=1, keepdims=True)
+    np.testing.assert_allclose(encoder.encode(TEXTS, truncate_dim=4, normalize_embeddings=True), cut, atol=1e-5)
+    # A second fit starts from raw embeddings, not from the first one's output.
+    encoder.fit_post("center", FIT_TEXTS)
+    assert encoder.encode("a").shape == (32,)
+
+
+def test_fit_of_another_encoder_is_refused(lm, saved):
+    post = Encoder(lm, layers=saved).fit_post("whiten", FIT_TEXTS, dimension=5)
+    (file,) = saved.parent.glob("post-*")
+    elsewhere = replace(lm, info=lm.info.model_copy(update={"revision": "sha256:other"}))
+    others = {
+        "bias": lambda **o: Encoder(lm, layers=saved, bias=3.0, **o),
+        "method": lambda **o: Encoder(lm, "mean", **o),
+        "model": lambda **o: Encoder(elsewhere, layers=(1, 2), **o),
+    }
+    for make in others.values():
+        for fitted in (post, file, str(file)):
+            with pytest.raises(
+                InputError, match=r"fitted on other embeddings: fit it again, or force=True \(--force\)"
+            ):
+                make(post=fitted)
+            assert make(post=fitted, force=True).encode("a").shape == (5,)
+    with pytest.raises(InputError, match="no whiten is fitted for this encoder"):
+        others["bias"](post="whiten")
+
+
+def test_wrong_kinds_and_dimensions_are_refused(lm, saved):
+    with pytest.raises(InputError, match="unknown post-processing 'pca': give one of center, zscore, whiten"):
+        Encoder(lm, layers=saved, post="pca")
+    encoder = Encoder(lm, layers=saved)
+    for options in ({"kind": "pca"}, {"kind": "center", "dimension": 3}, {"kind": "whiten", "dimension": 33}):
+        with pytest.raises(InputError):
+            encoder.fit_post(texts=FIT_TEXTS, **options)
+    for texts in ([], "one text", ["only one"], ["a", None]):
+        with pytest.raises(InputError):
+            encoder.fit_post("center", texts)
+    assert not list(saved.parent.glob("post-*"))
+    small = fit(sample(9, 3), "center")
+    with pytest.raises(InputError, match="maps 3 dimensions, not 32"):
+        Encoder(lm, layers=saved, post=small, force=True).encode("a")
