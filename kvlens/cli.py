@@ -97,6 +97,17 @@ def _parser() -> argparse.ArgumentParser:
     model_options(sub)
     sub.add_argument("--tolerance", type=float, help="largest relative difference (default: 2e-4 in float32)")
 
+    sub = command("score", _score, "a quick look at methods and prompts: Spearman x 100 on a file of sentence pairs")
+    sub.add_argument("model", metavar="MODEL")
+    model_options(sub)
+    sub.add_argument("--pairs", required=True, help=".jsonl with sentence1, sentence2, score")
+    sub.add_argument("--n", type=_positive, help="how many pairs (default: all)")
+    sub.add_argument("--methods", default="kv_embedding", help="comma-separated, or all")
+    sub.add_argument("--layers", help="layer-set file, or layers such as 7-10, for kv_embedding")
+    sub.add_argument("--prompts", help="document prompts to compare, comma-separated (default: each method's own)")
+    sub.add_argument("--bias", type=float, help="bias of kv_embedding (default: the layer set's, else 1)")
+    sub.add_argument("--pooling", help="last, mean, hybrid or text_mean (default: each method's own)")
+
     sub = command("bench", _bench, "speed, as ratios measured side by side in one run")
     sub.add_argument("model", metavar="MODEL")
     text_options(sub, 16)
@@ -307,6 +318,34 @@ def _check(args: argparse.Namespace) -> int:
         verdict = "passed" if result.passed else "FAILED"
         print(f"{verdict}: {result.n_texts} texts, both padding sides, tolerance {result.tolerance:g}")
     return 0 if result.passed else 1
+
+
+def _score(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from kvlens.encoder import Encoder
+    from kvlens.methods import methods
+    from kvlens.prompts import get_prompt
+    from kvlens.score import read_pairs, score
+
+    pairs, layers = read_pairs(args.pairs, args.n), _layer_set_or_layers(args.layers)
+    lm, results = _load(args, args.model), []
+    for name in list(methods()) if args.methods == "all" else args.methods.split(","):
+        own = name == "kv_embedding"
+        settings = {"pooling": args.pooling, "bias": args.bias if own else None}
+        given: dict[str, Any] = {key: value for key, value in settings.items() if value is not None}
+        for prompt in args.prompts.split(",") if args.prompts else (None,):
+            shown: dict[str, Any] = {"document": get_prompt(prompt)} if prompt else {}
+            encoder = Encoder(lm, name, layers if own else None, **given, **shown)
+            with _progress(f"{name} {prompt or ''}") as bar:
+                found = score(encoder, pairs, bar)
+            results.append({"method": name, "prompt": encoder.method.document.name, **asdict(found)})
+            if not args.json:
+                interval = f"{found.low:.1f} to {found.high:.1f}"
+                print(f"{name:18} {results[-1]['prompt']:22} {found.spearman:5.1f}  ({interval}, n = {found.n})")
+    if args.json:
+        print(json.dumps(results, indent=1))
+    return 0
 
 
 def _bench(args: argparse.Namespace) -> int:

@@ -157,19 +157,23 @@ def logits_of(config, layer, q, k):
 
 
 class BruteForce(torch.nn.Module):
-    """Stands for one attention module: concatenate, add the bias, softmax in float64. prefix: (bias, position)."""
+    """Stands for one attention module: concatenate, add the bias, softmax in float64.
+
+    prefix: (bias, position coding); start: position of the first token.
+    """
 
     def __init__(self, attention, base, layer):
         super().__init__()
         self.attention, self.layer = attention, layer
         self.rope = functools.partial(rope, base, layer)
-        self.prefix, self.pattern = None, None
+        self.prefix, self.start, self.pattern = None, 0, None
 
     def forward(self, hidden_states, **unused):
         config, (states,) = self.attention.config, hidden_states
         length = len(states)
         q, raw, v = heads(self.attention, states)
-        q, k = self.rope(q, range(length)), self.rope(raw, range(length))
+        positions = range(self.start, self.start + length)
+        q, k = self.rope(q, positions), self.rope(raw, positions)
         scores = logits_of(config, self.layer, q, k).masked_fill(
             ~visible(length, window_of(config, self.layer)), -math.inf
         )
@@ -199,13 +203,14 @@ def reference(name):
     return base, found
 
 
-def brute_force(name, row, biases, position="keep"):
+def brute_force(name, row, biases, position="keep", start=0):
     """Final hidden states ``[seq_len, d]`` and patterns per layer of one text; biases: layer -> bias."""
     base, attention = reference(name)
     for layer, module in enumerate(attention):
-        module.prefix = (biases[layer], position) if layer in biases else None
+        module.prefix, module.start = (biases[layer], position) if layer in biases else None, start
+    positions = torch.arange(start, start + len(row))[None]
     with torch.no_grad():
-        hidden = base(row[None], use_cache=False).last_hidden_state[0]
+        hidden = base(row[None], position_ids=positions, use_cache=False).last_hidden_state[0]
     return hidden, [module.pattern for module in attention]
 
 
@@ -343,6 +348,7 @@ def test_a_bias_of_minus_infinity_is_the_plain_model(name, bias):
         raw, bridged = raw_hidden(lm, ids, mask, positions), bridge_run(lm, ids, mask)[0]
         with reroute(lm, range(4), bias):
             found = raw_hidden(lm, ids, mask, positions), bridge_run(lm, ids, mask)[0]
+        assert all(torch.isfinite(hidden).all() for hidden in found)  # padding too: 0 times NaN is NaN
         for i, span in enumerate(where):
             torch.testing.assert_close(found[0][i, span], raw[i, span], rtol=0, atol=2e-5)
             torch.testing.assert_close(found[1][i, span], bridged[i, span], rtol=0, atol=2e-5)
@@ -449,11 +455,11 @@ def test_positions_may_be_left_to_the_model(side):
     for position in POSITIONS:
         with reroute(lm, LAYERS, 1.0, position):
             found = raw_hidden(lm, ids, mask, None)
-            single = [
-                raw_hidden(lm, row[None], None, torch.arange(span.start, span.stop)[None])[0]
-                for row, span in zip(rows, where, strict=True)
-            ]
-        assert largest(found, single, where) < 1e-4
+        truth = [
+            brute_force("llama", row, dict.fromkeys(LAYERS, 1.0), position, span.start)[0]
+            for row, span in zip(rows, where, strict=True)
+        ]
+        assert largest(found, truth, where) < 1e-4
 
 
 # --- nothing is left behind ---

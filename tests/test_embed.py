@@ -1,0 +1,433 @@
+"""Embedding files: what is written, where the ids go, and what a stopped run leaves."""
+
+import csv
+import json
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import TEXTS, tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+
+import kvlens
+from kvlens.embed import EmbedResult, check_target, embed_file, load_vectors
+from kvlens.encoder import Encoder
+from kvlens.files import InputError
+
+ENDINGS = (".npy", ".safetensors", ".parquet")
+DUPLICATED = [*TEXTS, "a cat", "é 漢字 🙂", "", "a cat"]
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return Encoder(tiny("llama"), layers=(1, 2))
+
+
+def write_jsonl(path, rows):
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return path
+
+
+def files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def output(folder, target):
+    """Every byte that a run has written, by what follows the target's name."""
+    found = files(folder).items()
+    return {str(path).removeprefix(target): data for path, data in found if str(path).startswith(target)}
+
+
+@pytest.fixture
+def rows(tmp_path):
+    return write_jsonl(tmp_path / "rows.jsonl", [{"id": f"doc-{i}", "text": t} for i, t in enumerate(DUPLICATED)])
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("kind", ["document", "query"])
+def test_vectors_ids_and_provenance(encoder, rows, tmp_path, ending, kind):
+    target = tmp_path / f"out{ending}"
+    result = embed_file(encoder, rows, target, kind=kind, chunk=3)
+    assert result == EmbedResult(len(DUPLICATED), 0, 0, 32, result.seconds)
+    ids = [f"doc-{i}" for i in range(len(DUPLICATED))]
+    if ending == ".npy":
+        vectors, header = np.load(target), json.loads((tmp_path / "out.npy.json").read_text())
+        assert header["ids"] == ids
+    elif ending == ".safetensors":
+        with safe_open(target, "np") as file:
+            vectors, header = file.get_tensor("vectors"), json.loads(file.metadata()["kvlens"])
+        assert header["ids"] == ids
+    else:
+        table = pq.read_table(target)
+        assert table.schema.field("vector").type == pa.list_(pa.float32(), 32)
+        assert table["id"].to_pylist() == ids
+        vectors = np.array(table["vector"].to_pylist(), dtype=np.float32)
+        header = {"info": json.loads(table.schema.metadata[b"kvlens"])}
+    assert (vectors.dtype, vectors.shape) == (np.float32, (len(DUPLICATED), 32))
+    np.testing.assert_allclose(vectors, encoder.encode(DUPLICATED, prompt_name=kind), atol=2e-6)
+    assert np.array_equal(vectors[0], vectors[-1])
+    assert np.isfinite(vectors).all()
+    info = header["info"]
+    assert info["format"] == "kvlens.vectors"
+    assert (info["kind"], info["rows"], info["dimension"], info["method"]) == (kind, 9, 32, "kv_embedding")
+    assert (info["settings"]["layers"], info["encoder"]) == ([1, 2], encoder.signature)
+    assert info["texts"] == {
+        "source": "rows.jsonl, column text",
+        "n": 9,
+        "sha256": kvlens.read_texts(rows, empty=True).sha256,
+    }
+    assert info["model"]["name"] == "tiny-llama"
+    loaded = load_vectors(target)
+    np.testing.assert_array_equal(loaded.vectors, vectors)
+    assert loaded.ids == tuple(ids)
+    assert json.loads(loaded.info.model_dump_json()) == info
+    expected = {rows, target, *([tmp_path / "out.npy.json"] if ending == ".npy" else [])}
+    assert set(tmp_path.iterdir()) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "ids"),
+    [
+        ("a.txt", "one\n\n \ntwo\n", {}, ["0", "3"]),
+        ("a.jsonl", '{"text": "one"}\n\n{"text": "two"}', {}, ["0", "2"]),
+        ("a.jsonl", '{"text": "one", "id": 7}\n{"text": "two", "id": "x"}', {}, ["7", "x"]),
+        ("a.jsonl", '{"text": "one", "_id": "q1"}\n{"text": "two", "_id": "q2"}', {}, ["q1", "q2"]),
+        ("a.jsonl", '{"t": "one", "n": 5}\n{"t": "two", "n": 6}', {"column": "t", "id_column": "n"}, ["5", "6"]),
+        ("a.jsonl", '{"text": "one"}\n{\n{"text": 1}\n{"text": "two"}', {"skip_bad": True}, ["0", "3"]),
+        ("a.jsonl", '1\n{"text": "one", "id": 4}\n{}\n{"text": "two", "id": 9}', {"skip_bad": True}, ["4", "9"]),
+        ("a.csv", "id,text\nx,one\n\ny,two\n", {}, ["x", "y"]),
+        ("a.csv", 'text,n\n"one",8\ntwo,9\n', {}, ["0", "1"]),
+        ("a.csv", "text,n\none,8\nbad\ntwo,9\n", {"skip_bad": True}, ["0", "2"]),
+        ("a.csv", "text,n\none,8\ntwo,9\n", {"id_column": "n"}, ["8", "9"]),
+        ("a.tsv", "id\ttext\nx\tone\ny\ttwo\n", {}, ["x", "y"]),
+        ("a.csv", "id,n\none,8\ntwo,9\n", {"column": "id"}, ["0", "1"]),
+    ],
+)  # fmt: skip
+def test_ids_stay_with_their_rows(encoder, tmp_path, name, content, options, ids):
+    (tmp_path / name).write_text(content)
+    result = embed_file(encoder, tmp_path / name, tmp_path / "out.npy", **options)
+    loaded = load_vectors(tmp_path / "out.npy")
+    assert list(loaded.ids) == ids
+    np.testing.assert_allclose(loaded.vectors, encoder.encode(["one", "two"]), atol=2e-6)
+    rows = len([line for line in content.splitlines() if line.strip()]) - name.endswith((".csv", ".tsv"))
+    assert result.skipped == loaded.info.skipped == rows - 2
+
+
+def test_ids_of_parquet(encoder, tmp_path):
+    texts = ["one", "two", None, "four"]
+    columns = {"_id": [5, 6, 7, 8], "n": ["a", "b", "c", "d"], "x.y": [10, 11, 12, 13], "text": texts}
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    for i, (column, ids) in enumerate([(None, ("5", "6", "8")), ("n", ("a", "b", "d")), ("x.y", ("10", "11", "13"))]):
+        embed_file(encoder, tmp_path / "in.parquet", tmp_path / f"{i}.parquet", id_column=column, skip_bad=True)
+        assert load_vectors(tmp_path / f"{i}.parquet").ids == ids
+    pq.write_table(pa.table({"text": texts}), tmp_path / "in.parquet")
+    embed_file(encoder, tmp_path / "in.parquet", tmp_path / "out.npy", skip_bad=True)
+    assert load_vectors(tmp_path / "out.npy").ids == ("0", "1", "3")
+
+
+def test_a_million_character_field_and_truncation_are_counted(encoder, tmp_path):
+    long = "0123456789" * 10_000
+    rows = [("id", "text"), (1, long), (2, "short"), (3, long), (4, long[::-1])]
+    with (tmp_path / "in.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    result = embed_file(encoder, tmp_path / "in.csv", tmp_path / "out.npy", chunk=1)
+    assert (result.rows, result.truncated) == (4, 2)
+    assert load_vectors(tmp_path / "out.npy").info.truncated == 2
+    expected = encoder.encode([text for _, text in rows[1:]])
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=2e-6)
+    strict = Encoder(encoder.lm, layers=(1, 2), strict=True)
+    with pytest.raises(InputError, match="a text of 100000 characters"):
+        embed_file(strict, tmp_path / "in.csv", tmp_path / "strict.npy")
+    assert not list(tmp_path.glob("strict*"))
+
+
+def test_post_processing_truncation_and_norm_are_those_of_encode(encoder, rows, tmp_path):
+    fitted = Encoder(encoder.lm, "mean")
+    fitted.fit_post("whiten", TEXTS)
+    embed_file(fitted, rows, tmp_path / "out.npy", normalize=True, truncate_dim=5)
+    expected = fitted.encode(DUPLICATED, normalize_embeddings=True, truncate_dim=5)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-5)
+    info = load_vectors(tmp_path / "out.npy").info
+    assert (info.post["kind"], info.post["n"], info.post["embedder"]) == ("whiten", 5, fitted.signature)
+    assert (info.normalize, info.truncate_dim, info.dimension) == (True, 5, 5)
+
+
+@settings(max_examples=10, deadline=None)
+@given(order=st.permutations(DUPLICATED), chunk=st.integers(1, 9))
+def test_the_order_of_the_rows_changes_no_bit(encoder, tmp_path_factory, order, chunk):
+    tmp_path = tmp_path_factory.mktemp("order")
+    for name, texts in (("a", DUPLICATED), ("b", order)):
+        write_jsonl(tmp_path / f"{name}.jsonl", [{"text": text} for text in texts])
+        embed_file(encoder, tmp_path / f"{name}.jsonl", tmp_path / f"{name}.npy", chunk=chunk)
+    by_text = dict(zip(DUPLICATED, np.load(tmp_path / "a.npy"), strict=True))
+    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), [by_text[text] for text in order])
+
+
+def stop_after(calls):
+    """A progress callback that is interrupted at its n-th call."""
+    left = [calls]
+
+    def progress(done, total):
+        left[0] -= 1
+        if left[0] <= 0:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    calls=st.lists(st.integers(1, 7), min_size=1, max_size=3),
+    chunk=st.integers(1, 4),
+    ending=st.sampled_from(ENDINGS),
+)
+def test_a_run_stopped_anywhere_resumes_to_the_same_bytes(encoder, tmp_path_factory, calls, chunk, ending):
+    tmp_path = tmp_path_factory.mktemp("resume")
+    texts = [*DUPLICATED, "too long " * 50]
+    rows = write_jsonl(tmp_path / "rows.jsonl", [{"text": text} for text in texts])
+    assert embed_file(encoder, rows, tmp_path / f"whole{ending}", chunk=chunk).truncated == 1
+    target, part = tmp_path / f"out{ending}", tmp_path / f"out{ending}.part"
+    chunks = -(-len(set(texts)) // chunk)
+    for n in calls:
+        with pytest.raises(KeyboardInterrupt):
+            embed_file(encoder, rows, target, chunk=chunk, resume=True, progress=stop_after(min(n, chunks)))
+        assert not target.exists()
+        assert not part.exists() or list(part.glob("*.safetensors"))
+    embed_file(encoder, rows, target, chunk=chunk, resume=True)
+    assert output(tmp_path, "out") == output(tmp_path, "whole")
+
+
+SCRIPT = textwrap.dedent(
+    """
+    import signal, sys, time
+    import kvlens
+    from kvlens.embed import embed_file
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
+    folder = sys.argv[1]
+    encoder = kvlens.Encoder(kvlens.load(f"{folder}/model"), layers=[1, 2])
+    slow = lambda done, total: time.sleep(0.01)
+    for resume in (False, True):
+        try:
+            embed_file(encoder, f"{folder}/rows.jsonl", f"{folder}/out.npy", chunk=2, resume=resume, progress=slow)
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+    """
+)
+
+
+def finished(part, process=None, at_least=0):
+    """The finished chunks, once there are so many of them (or the process has ended)."""
+    deadline = time.monotonic() + 60
+    while True:
+        found = {path: path.read_bytes() for path in part.glob("*.safetensors")}
+        if len(found) >= at_least or process.poll() is not None or time.monotonic() > deadline:
+            return found
+        time.sleep(0.005)
+
+
+def test_an_interrupted_and_killed_process_resumes_to_the_same_bytes(tmp_path):
+    lm = tiny("llama")
+    lm.hf.save_pretrained(tmp_path / "model")
+    lm.tokenizer.save_pretrained(tmp_path / "model")
+    rng = random.Random(0)
+    texts = ["".join(rng.choices("abcdefgh ", k=rng.randint(1, 60))) + str(i) for i in range(300)]
+    rows = write_jsonl(tmp_path / "rows.jsonl", [{"id": i, "text": text} for i, text in enumerate(texts)])
+    part = tmp_path / "out.npy.part"
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        finished(part, process, 20)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "interrupted\n", process.stderr.read()
+        assert not (tmp_path / "out.npy").exists()
+        first = finished(part)
+        finished(part, process, len(first) + 20)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (-signal.SIGTERM, "")
+    second = finished(part)
+    assert first.items() < second.items()
+    assert 20 <= len(first) < len(second) < 150
+    assert not (tmp_path / "out.npy").exists()
+
+    encoder, seen = Encoder(kvlens.load(tmp_path / "model"), layers=[1, 2]), []
+    with pytest.raises(InputError, match="has a stopped run"):
+        embed_file(encoder, rows, tmp_path / "out.npy", chunk=2)
+    passes = []
+    handle = encoder.lm.base.register_forward_pre_hook(lambda module, args: passes.append(1))
+    embed_file(encoder, rows, tmp_path / "out.npy", chunk=2, resume=True, progress=lambda *done: seen.append(done))
+    handle.remove()
+    assert len(passes) == 150 - len(second)
+    assert seen[-1] == (300, 300)
+    embed_file(encoder, rows, tmp_path / "whole.npy", chunk=2)
+    assert output(tmp_path, "out.npy") == output(tmp_path, "whole.npy")
+    assert set(output(tmp_path, "out.npy")) == {"", ".json"}
+    loaded = load_vectors(tmp_path / "out.npy")
+    assert loaded.ids == tuple(str(i) for i in range(300))
+    np.testing.assert_allclose(loaded.vectors, encoder.encode(texts), atol=2e-6)
+
+
+def test_standard_input(encoder, tmp_path, monkeypatch):
+    write_jsonl(tmp_path / "rows.jsonl", [{"t": "one", "n": 5}, {"t": "two", "n": 6}])
+    for options, ids in (({"column": "t"}, ("0", "1")), ({"column": "t", "id_column": "n"}, ("5", "6"))):
+        with (tmp_path / "rows.jsonl").open() as file:
+            monkeypatch.setattr(sys, "stdin", file)
+            embed_file(encoder, "-", tmp_path / "out.npy", overwrite=True, **options)
+        loaded = load_vectors(tmp_path / "out.npy")
+        assert (loaded.ids, loaded.info.texts.source) == (ids, "standard input, column t")
+        np.testing.assert_allclose(loaded.vectors, encoder.encode(["one", "two"]), atol=2e-6)
+
+
+@pytest.fixture
+def stopped(encoder, rows, tmp_path):
+    """A run that was stopped after two of its chunks."""
+    seen = []
+
+    def progress(done, total):
+        seen.append(done)
+        if done >= 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_file(encoder, rows, tmp_path / "out.npy", chunk=2, progress=progress)
+    assert len(list((tmp_path / "out.npy.part").glob("*.safetensors"))) in (1, 2)
+    return tmp_path / "out.npy"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"kind": "query"}, "kind"),
+        ({"normalize": True}, "normalize"),
+        ({"truncate_dim": 8}, "truncate_dim"),
+        ({"chunk": 3}, "chunk"),
+        ({"bias": 2.0}, "settings, encoder"),
+        ({"batch_tokens": 99}, "batch_tokens"),
+        ({"post": "center"}, "post"),
+        ({"texts": [*DUPLICATED, "more"]}, "texts, rows"),
+        ({"texts": DUPLICATED[::-1]}, "texts"),
+    ],
+)
+def test_a_stopped_run_of_another_configuration_is_refused(encoder, rows, stopped, change, named):
+    options = {"chunk": 2, **{k: v for k, v in change.items() if k in ("kind", "normalize", "truncate_dim", "chunk")}}
+    settings = {k: v for k, v in change.items() if k in ("bias", "batch_tokens")}
+    changed = Encoder(encoder.lm, layers=(1, 2), **settings)
+    if "post" in change:
+        changed.fit_post("center", TEXTS)
+    if "texts" in change:
+        write_jsonl(rows, [{"id": f"doc-{i}", "text": text} for i, text in enumerate(change["texts"])])
+    before = files(stopped.parent)
+    with pytest.raises(InputError, match=rf"out.npy.part has a run with other {named}: give what") as error:
+        embed_file(changed, rows, stopped, resume=True, **options)
+    assert "\n" not in str(error.value)
+    assert files(stopped.parent) == before
+    with pytest.raises(InputError, match="--resume continues it, --overwrite starts again"):
+        embed_file(changed, rows, stopped, **options)
+    assert files(stopped.parent) == before
+    embed_file(changed, rows, stopped, overwrite=True, **options)
+    embed_file(changed, rows, stopped.parent / "whole.npy", **options)
+    assert output(stopped.parent, "out.npy") == output(stopped.parent, "whole.npy")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_an_existing_target_is_kept_or_replaced_whole(encoder, rows, tmp_path, ending):
+    target = tmp_path / f"out{ending}"
+    embed_file(encoder, rows, target)
+    before = files(tmp_path)
+    with pytest.raises(InputError, match="exists: give another -o, or --overwrite"):
+        embed_file(encoder, rows, target, resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        embed_file(encoder, rows, target, kind="query", chunk=1, overwrite=True, progress=stop_after(5))
+    kept = {path: data for path, data in files(tmp_path).items() if ".part" not in str(path)}
+    assert kept == before
+    embed_file(encoder, rows, target, kind="query", chunk=1, overwrite=True, resume=True)
+    assert load_vectors(target).info.kind == "query"
+    assert set(files(tmp_path)) == set(before)
+
+
+def test_nothing_of_the_users_is_removed_or_overwritten(encoder, rows, tmp_path):
+    (tmp_path / "out.npy.part").mkdir()
+    (tmp_path / "out.npy.part" / "mine.safetensors").write_text("precious")
+    (tmp_path / "two.npy.json").write_text("precious")
+    (tmp_path / "three.npy.part").write_text("precious")
+    (tmp_path / "in.parquet").write_bytes(b"")
+    (tmp_path / "four.npy").mkdir()
+    before = files(tmp_path)
+    for name, says, overwrite in (
+        ("out.npy", "is in the way and was not left by a stopped run", True),
+        ("two.npy", "two.npy.json exists", False),
+        ("three.npy", "is in the way", True),
+        ("four.npy", "four.npy exists: give another -o", True),
+    ):
+        with pytest.raises(InputError, match=says):
+            embed_file(encoder, rows, tmp_path / name, overwrite=overwrite)
+    with pytest.raises(InputError, match="holds the texts themselves"):
+        embed_file(encoder, tmp_path / "in.parquet", tmp_path / "in.parquet", overwrite=True)
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "options", "says"),
+    [
+        ("rows.jsonl", "out.csv", {}, "is none of .npy, .safetensors, .parquet"),
+        ("rows.jsonl", "out", {}, "is none of .npy"),
+        ("rows.jsonl", "rows.jsonl/out.npy", {}, "cannot write .*out.npy.part"),
+        ("rows.jsonl", "out.npy", {"kind": "passage"}, "kind is query or document"),
+        ("rows.jsonl", "out.npy", {"chunk": 0}, "chunk at least 1"),
+        ("rows.jsonl", "out.npy", {"truncate_dim": 0}, "truncate_dim is 0"),
+        ("rows.jsonl", "out.npy", {"column": "body"}, "line 1 has no field 'body'; it has: 'id', 'text'"),
+        ("rows.jsonl", "out.npy", {"id_column": "key"}, "line 1 has no field 'key'; it has: 'id', 'text'"),
+        ("absent.jsonl", "out.npy", {}, "no such file"),
+        ("empty.txt", "out.npy", {}, "has no texts"),
+        ("a.txt", "out.npy", {"id_column": "id"}, "one text per line and no column 'id'"),
+        ("bad.jsonl", "out.npy", {}, "bad.jsonl: line 2 is not valid JSON"),
+        ("no-id.jsonl", "out.npy", {}, "line 2 has no field 'id'"),
+        ("null-id.jsonl", "out.npy", {}, "line 1 has the id None, neither a string nor a whole number"),
+        ("float-id.jsonl", "out.npy", {}, "line 1 has the id 1.5"),
+        ("half-id.jsonl", "out.npy", {}, "line 1 has an id that has half of a surrogate pair"),
+        ("a.csv", "out.npy", {"id_column": "key"}, "no column 'key'; it has: 'text'"),
+        ("number.jsonl", "out.npy", {}, r"line 1 is 5 \(int\), not a string"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(encoder, rows, tmp_path, source, target, options, says):
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "a.csv").write_text("text\na")
+    (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"text": \n')
+    (tmp_path / "no-id.jsonl").write_text('{"text": "a", "id": 1}\n{"text": "b"}')
+    (tmp_path / "null-id.jsonl").write_text('{"text": "a", "id": null}')
+    (tmp_path / "float-id.jsonl").write_text('{"text": "a", "id": 1.5}')
+    (tmp_path / "half-id.jsonl").write_text(r'{"text": "a", "id": "\ud800"}')
+    (tmp_path / "number.jsonl").write_text('{"text": 5}')
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=says) as error:
+        embed_file(encoder, tmp_path / source, tmp_path / target, **options)
+    assert "\n" not in str(error.value)
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_check_target_costs_no_model(tmp_path):
+    assert check_target(tmp_path / "new" / "out.NPY") == tmp_path / "new" / "out.NPY"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_other_files_are_not_read_as_vectors(tmp_path, ending):
+    path = tmp_path / f"out{ending}"
+    with pytest.raises(InputError, match="not readable as kvlens vectors"):
+        load_vectors(path)
+    path.write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="not readable as kvlens vectors") as error:
+        load_vectors(path)
+    assert "\n" not in str(error.value)
+    np.save(tmp_path / "bare.npy", np.zeros((2, 2)))
+    with pytest.raises(InputError, match=r"bare\.npy\.json"):
+        load_vectors(tmp_path / "bare.npy")
