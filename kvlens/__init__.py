@@ -32,6 +32,8 @@ _HOME = {
     "as_sentence_transformer": "encoder",
     "Method": "methods",
     "Post": "post",
+    "embed_file": "embed",
+    "load_vectors": "embed",
     "plots": "plots",
 }
 

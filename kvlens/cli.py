@@ -1,4 +1,4 @@
-"""The terminal: `kvlens profile | models | check | bench`. Heavy imports wait until the arguments are parsed."""
+"""The terminal: one function a command. Heavy imports wait until the arguments are parsed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"kvlens: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("kvlens: interrupted, nothing half-written was left", file=sys.stderr)
+        print("kvlens: interrupted; nothing half-written was left (embed continues with --resume)", file=sys.stderr)
         return 130
 
 
@@ -96,6 +96,35 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("model", metavar="MODEL")
     model_options(sub)
     sub.add_argument("--tolerance", type=float, help="largest relative difference (default: 2e-4 in float32)")
+
+    sub = command("embed", _embed, "vectors for a file of texts, with the exported layer set")
+    sub.add_argument("model", metavar="MODEL")
+    model_options(sub)
+    sub.add_argument("-i", "--input", required=True, help=".txt, .jsonl, .csv, .tsv, .parquet (also .gz), or -")
+    sub.add_argument(
+        "-o", "--output", type=Path, required=True, help=".npy (ids in OUTPUT.json), .safetensors, .parquet"
+    )
+    sub.add_argument("--method", default="kv_embedding", help="an embedding method")
+    sub.add_argument("--layers", help="layer-set file of `kvlens profile`, or layers such as 7-10, for kv_embedding")
+    sub.add_argument("--column", help="field or column that holds the text")
+    sub.add_argument(
+        "--id-column", help="field or column that holds the ids (default: id or _id, else the row number)"
+    )
+    sub.add_argument("--kind", default="document", choices=("document", "query"), help="which prompt")
+    sub.add_argument("--normalize", action="store_true", help="unit length")
+    sub.add_argument("--truncate-dim", type=_positive, help="keep so many leading dimensions")
+    sub.add_argument("--post", help="center, zscore or whiten, fitted before; or its file")
+    sub.add_argument("--fit-post", choices=("center", "zscore", "whiten"), help="fit it now, on Wikipedia passages")
+    sub.add_argument("--max-length", type=_positive, help="token limit (default: the model's context)")
+    sub.add_argument("--strict", action="store_true", help="refuse texts over the limit, do not truncate")
+    sub.add_argument("--batch-tokens", type=_positive, default=4096, help="padded tokens in a batch")
+    sub.add_argument("--chunk", type=_positive, default=256, help="texts finished at a time, for --resume")
+    sub.add_argument("--skip-bad", action="store_true", help="leave out and count rows without a usable text")
+    sub.add_argument("--resume", action="store_true", help="continue a stopped run")
+    sub.add_argument(
+        "--overwrite", action="store_true", help="replace existing vectors, or start a stopped run again"
+    )
+    sub.add_argument("--force", action="store_true", help="use a layer set or post-processing of another model")
 
     sub = command("score", _score, "a quick look at methods and prompts: Spearman x 100 on a file of sentence pairs")
     sub.add_argument("model", metavar="MODEL")
@@ -164,7 +193,7 @@ def _progress(what: str, unit: str = "texts") -> Iterator[Callable[[int, int], N
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _load(args: argparse.Namespace, name: str) -> Any:
+def _load(args: argparse.Namespace, name: str, bridge: bool = True) -> Any:
     from kvlens.models import NAMED, is_cached, load
 
     note = ""
@@ -172,7 +201,8 @@ def _load(args: argparse.Namespace, name: str) -> Any:
         note = f" (first use: fetching {NAMED[name].megabytes} MB and converting, about a minute)"
     with _progress(f"loading {name}{note}", "models"):
         lm = load(name, args.device, args.dtype, args.revision, args.trust_remote_code)
-        _ = lm.bridge
+        if bridge:
+            _ = lm.bridge
     return lm
 
 
@@ -320,6 +350,44 @@ def _check(args: argparse.Namespace) -> int:
     return 0 if result.passed else 1
 
 
+def _embed(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from kvlens.embed import check_target, embed_file
+    from kvlens.encoder import Encoder
+    from kvlens.wikipedia import calibration_texts
+
+    check_target(args.output, args.input, args.resume, args.overwrite)
+    lm, layers = _load(args, args.model, bridge=False), _layer_set_or_layers(args.layers)
+    options = (args.post, args.max_length, args.batch_tokens, args.strict, args.force)
+    encoder = Encoder(lm, args.method, layers, *options)
+    if args.fit_post:
+        encoder.fit_post(args.fit_post, calibration_texts())
+    with _progress(f"embedding {args.input}") as bar:
+        result = embed_file(
+            encoder,
+            args.input,
+            args.output,
+            args.column,
+            args.id_column,
+            args.kind,
+            args.normalize,
+            args.truncate_dim,
+            args.skip_bad,
+            args.resume,
+            args.overwrite,
+            args.chunk,
+            bar,
+        )
+    if args.json:
+        print(json.dumps({"output": str(args.output), **asdict(result)}, indent=1))
+        return 0
+    print(f"{result.rows} vectors of {result.dimension} dimensions in {result.seconds:.0f} s: {args.output}")
+    if result.truncated or result.skipped:
+        print(f"{result.truncated} texts truncated to the token limit, {result.skipped} bad rows skipped")
+    return 0
+
+
 def _score(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
@@ -329,7 +397,7 @@ def _score(args: argparse.Namespace) -> int:
     from kvlens.score import read_pairs, score
 
     pairs, layers = read_pairs(args.pairs, args.n), _layer_set_or_layers(args.layers)
-    lm, results = _load(args, args.model), []
+    lm, results = _load(args, args.model, bridge=False), []
     for name in list(methods()) if args.methods == "all" else args.methods.split(","):
         own = name == "kv_embedding"
         settings = {"pooling": args.pooling, "bias": args.bias if own else None}

@@ -19,7 +19,7 @@ from kvlens.methods import Method, get_method
 from kvlens.models import LanguageModel
 from kvlens.post import KINDS, Post, fit
 from kvlens.prompts import PROMPTS, Prompt, from_template
-from kvlens.texts import as_texts
+from kvlens.texts import Texts, as_texts
 from kvlens.tokens import TokenizedText, batches
 
 
@@ -131,7 +131,7 @@ class Encoder:
         return int(np.atleast_2d(self.encode("a")).shape[1])
 
     def fit_post(
-        self, kind: str, texts: Sequence[str], dimension: int | None = None, shrinkage: float | None = None
+        self, kind: str, texts: Sequence[str] | Texts, dimension: int | None = None, shrinkage: float | None = None
     ) -> Post:
         """Fit a post-processing on `texts` (calibration texts, never evaluated ones) and use it from now on.
 

@@ -105,6 +105,8 @@ class LanguageModel:
     def wrap(cls, hf: Any, tokenizer: Any, name: str = "custom", revision: str = "") -> LanguageModel:
         """Wrap an already loaded transformers causal LM (for example one built from a config).
 
+        revision: default a hash of its weights.
+
         Raises InputError when it is no decoder-only language model.
         """
         refuse_other_than_decoder(hf.config, name)
@@ -116,7 +118,7 @@ class LanguageModel:
         parameter = next(hf.parameters())
         info = ModelInfo(
             name=name,
-            revision=revision or "unversioned",
+            revision=revision or f"sha256:{_weights_hash(hf)}",
             architecture=type(hf).__name__,
             n_layers=config.num_hidden_layers,
             n_heads=n_heads,
@@ -359,6 +361,14 @@ def _tokenizer_id(tokenizer: Any) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
     return f"{type(tokenizer).__name__}:{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+
+def _weights_hash(hf: Any) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in hf.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _first_line(error: BaseException) -> str:

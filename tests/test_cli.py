@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from check_run import check_run
@@ -175,6 +176,33 @@ def test_bad_arguments_are_one_line_and_exit_2(capsys):
 def test_debug_shows_the_traceback(place):
     with pytest.raises(kvlens.InputError):
         run(place, "profile", "@nowhere", "--debug")
+
+
+def test_embed_writes_vectors_with_their_ids(place, capsys):
+    assert run(place, *PROFILE, "-o", "@for-embed", "--rule", "explicit", "--layers", "1,2") == 0
+    capsys.readouterr()
+    embed = ("embed", "@llama", "--layers", "@for-embed/layers.json", "-i", "@rows.csv", "--column", "body")
+    assert run(place, *embed, "--id-column", "id", "-o", "@v.npy", "--normalize", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == 80
+    found = kvlens.load_vectors(place / "v.npy")
+    encoder = kvlens.Encoder(kvlens.load(place / "llama"), layers=place / "for-embed" / "layers.json")
+    texts = kvlens.read_texts(place / "rows.csv", "body")
+    np.testing.assert_allclose(found.vectors, encoder.encode(texts.items, normalize_embeddings=True), atol=1e-6)
+    assert list(found.ids) == [str(i) for i in range(80)]
+    for args, message in (
+        ((*embed, "-o", "@v.npy"), "--overwrite"),
+        ((*embed, "-o", "@v.txt"), ".npy"),
+        (("embed", "@gpt2", *embed[2:], "-o", "@w.npy"), "was made for"),
+        (("embed", "@llama", "-i", "@rows.csv", "--column", "body", "-o", "@w.npy"), "kv_embedding needs layers"),
+        (("embed", "@llama", "--layers", "7", "-i", "@texts.txt", "-o", "@w.npy"), "layer 7 is outside"),
+        ((*embed, "-o", "@w.npy", "--post", "whiten"), "no whiten is fitted"),
+        ((*embed, "-o", "@w.npy", "--method", "magic"), "unknown method 'magic'"),
+    ):
+        assert run(place, *args) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        assert message in err
+    assert not (place / "w.npy").exists()
 
 
 def test_check_answers_with_its_exit_code(place, capsys):
