@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("model", metavar="MODEL")
     model_options(sub)
     sub.add_argument("--pairs", required=True, help=".jsonl with sentence1, sentence2, score")
-    sub.add_argument("--n", type=_positive, help="how many pairs (default: all)")
+    sub.add_argument("--n", type=_positive, help="how many pairs, evenly spread (default: all)")
     sub.add_argument("--methods", default="kv_embedding", help="comma-separated, or all")
     sub.add_argument("--layers", help="layer-set file, or layers such as 7-10, for kv_embedding")
     sub.add_argument("--prompts", help="document prompts to compare, comma-separated (default: each method's own)")

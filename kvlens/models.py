@@ -161,7 +161,12 @@ class LanguageModel:
     @property
     def blocks(self) -> Any:
         """The decoder blocks of the raw transformers model, in order."""
-        return next(child for child in self.base.children() if isinstance(child, torch.nn.ModuleList))
+        found = [child for child in self.base.children() if isinstance(child, torch.nn.ModuleList)]
+        if len(found) != 1:
+            raise InputError(
+                f"{self.info.architecture} has no single list of decoder blocks: load its text model alone"
+            )
+        return found[0]
 
     def trees(self) -> list[Any]:
         """The base models of the module trees that exist: the raw one and, once built, the bridge's."""

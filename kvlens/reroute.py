@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from kvlens.files import InputError
@@ -177,7 +178,10 @@ def check_request(
         )
     if len(set(layers)) < len(layers):
         raise InputError(f"the layers {list(layers)} repeat one")
-    biases = [float(bias)] * len(layers) if isinstance(bias, int | float) else [float(b) for b in bias]
+    try:
+        biases = np.broadcast_to(np.asarray(bias, dtype=float), np.shape(bias) or len(layers)).tolist()
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the bias must be one number, or one per layer, not {bias!r}") from error
     if len(biases) != len(layers):
         raise InputError(f"{len(biases)} biases for {len(layers)} layers: give one number, or one per layer")
     if any(not b < float("inf") for b in biases):

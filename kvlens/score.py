@@ -37,7 +37,9 @@ class Score:
 
 
 def read_pairs(path: str | Path, n: int | None = None) -> Pairs:
-    """The first n rows of a JSONL file with sentence1, sentence2 and score (mteb's STS schema).
+    """n rows, evenly spread, of a JSONL file with sentence1, sentence2 and score (mteb's STS schema).
+
+    Evenly spread, since such files are sorted by genre: the first rows would be another task than the whole.
 
     Raises InputError for a file that cannot be read, a malformed line (by number), or fewer than 10 pairs.
     """
@@ -47,12 +49,12 @@ def read_pairs(path: str | Path, n: int | None = None) -> Pairs:
             for line in file:
                 row = json.loads(line)
                 rows.append((row["sentence1"], row["sentence2"], float(row["score"])))
-                if len(rows) == n:
-                    break
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}, line {len(rows) + 1}: needs sentence1, sentence2 and score ({error!r})") from error
+    if n is not None and n < len(rows):
+        rows = [rows[i * len(rows) // n] for i in range(n)]
     if len(rows) < 10:
         raise InputError(f"{path} has {len(rows)} pairs, at least 10 are needed")
     first, second, scores = zip(*rows, strict=True)

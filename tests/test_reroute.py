@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kvlens import InputError, LanguageModel, reroute
-from kvlens.reroute import SUPPORTED
+from kvlens import InputError, LanguageModel
+from kvlens.reroute import SUPPORTED, reroute
 
 WINDOW = 7
 LENGTHS = (1, 2, 5, WINDOW, WINDOW + 1, 13, 26)

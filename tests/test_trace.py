@@ -13,12 +13,13 @@ from kvlens.trace import Trace, record
 def eager_truth(lm, text, prompt="kv-document"):
     """Raw transformers with eager attention and its own hidden-state and attention outputs, one text."""
     (one,) = tokenize(lm.tokenizer, [text], get_prompt(prompt), 256)
+    own = lm.hf.config._attn_implementation
     lm.hf.set_attn_implementation("eager")
     try:
         with torch.no_grad():
             out = lm.base(torch.tensor([one.ids]), output_hidden_states=True, output_attentions=True)
     finally:
-        lm.hf.set_attn_implementation(lm.hf.config._attn_implementation)
+        lm.hf.set_attn_implementation(own)
     return out
 
 

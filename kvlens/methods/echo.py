@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kvlens.files import InputError
 from kvlens.methods import Method
 from kvlens.models import LanguageModel
 from kvlens.prompts import Prompt, from_template
@@ -31,7 +32,9 @@ class Echo(Method):
         self, lm: LanguageModel, texts: Sequence[str], prompt: Prompt, max_length: int, strict: bool = False
     ) -> list[TokenizedText]:
         result = []
-        before, _, between = prompt.prefix.partition("{first}")
+        before, mark, between = prompt.prefix.partition("{first}")
+        if not mark:
+            raise InputError(f"echo's prompt needs {{first}} before {{text}}, {prompt.name!r} has none")
         whole = Prompt(name=prompt.name, prefix=before + between, suffix=prompt.suffix)
         for text in texts:
             # Both copies are cut alike: each may have half of the room that the prompt leaves.

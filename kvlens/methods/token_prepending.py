@@ -49,8 +49,10 @@ class TokenPrepending(Method):
     ) -> list[TokenizedText]:
         ended = [text if text.endswith((".", "?", '"', "'")) else text + "." for text in texts]
         before = tokenize(lm.tokenizer, [""], Prompt(name="", prefix=prompt.prefix.rstrip('"').rstrip()), max_length)
-        at, result = len(before[0].ids), []
+        result = []
         for one in tokenize(lm.tokenizer, ended, prompt, max_length - 1, strict):
+            same = [a == b for a, b in zip(before[0].ids, one.ids, strict=False)]
+            at = (*same, False).index(False)  # a tokenizer may end `before` with an EOS
             # -1 marks the placeholder; its embedding is put in by `embed`.
             ids = (*one.ids[:at], -1, *one.ids[at:])
             result.append(TokenizedText(ids, (one.span[0] + 1, one.span[1] + 1), one.truncated))
