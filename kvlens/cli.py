@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--texts", help=".txt, .jsonl, .csv, .parquet, or - (default: Wikipedia passages)")
         sub.add_argument("--column", help="field or column of --texts that holds the text")
         sub.add_argument("--n", type=_positive, default=n, help="how many texts")
-        sub.add_argument("--prompt", default="kv-document", help="a named prompt, or a template with {text}")
+        sub.add_argument("--prompt", default="kv-document-inner", help="a named prompt, or a template with {text}")
         sub.add_argument("--max-length", type=_positive, help="token limit (default: the model's context)")
         sub.add_argument("--strict", action="store_true", help="refuse texts over the limit, do not truncate")
         sub.add_argument("--batch-tokens", type=_positive, default=2048, help="padded tokens in a batch")

@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, FiniteFloat, ValidationError, model_vali
 from kvlens.dimension import IDProfile
 from kvlens.files import InputError, versions
 from kvlens.models import ModelInfo
-from kvlens.prompts import PROMPTS, Prompt
+from kvlens.prompts import DEFAULT_DOCUMENT, DEFAULT_QUERY, PROMPTS, Prompt
 from kvlens.records import FileRecord, Record, first_problem, phrase
 
 Z = 3.0  # standard errors of a difference that make it clear; what this means for a whole profile: `shape`
@@ -313,8 +313,8 @@ def select(
         found = shape(profile.values(estimator), profile.stderrs(estimator), z, profile.layers)
         choice = RULES[rule](profile, found, p)
         compression = profile.prompt.name.startswith("kv-document")
-        document = document or (profile.prompt if compression else PROMPTS["kv-document"])
-        counterpart = PROMPTS.get(document.name.replace("document", "query"), PROMPTS["kv-query"])
+        document = document or (profile.prompt if compression else DEFAULT_DOCUMENT)
+        counterpart = PROMPTS.get(document.name.replace("document", "query"), DEFAULT_QUERY)
         prompts = Prompts(query=query or counterpart, document=document)
         return LayerSet(
             model=profile.model,

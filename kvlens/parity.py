@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from kvlens.models import LanguageModel
-from kvlens.prompts import Prompt, get_prompt
+from kvlens.prompts import DEFAULT_DOCUMENT, Prompt, get_prompt
 from kvlens.rotary import is_rotary, tables
 from kvlens.texts import Texts, as_texts
 from kvlens.tokens import tokenize
@@ -42,7 +42,7 @@ class CheckResult:
 def check(
     lm: LanguageModel,
     texts: Texts | Sequence[str] = CHECK_TEXTS,
-    prompt: str | Prompt = "kv-document",
+    prompt: str | Prompt = DEFAULT_DOCUMENT,
     tolerance: float | None = None,
 ) -> CheckResult:
     """Compare recorded hidden states, K (before and after RoPE) and V with raw transformers.

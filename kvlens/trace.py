@@ -17,7 +17,7 @@ import torch
 
 from kvlens.files import InputError, atomic_path, versions
 from kvlens.models import LanguageModel, ModelInfo
-from kvlens.prompts import Prompt, get_prompt
+from kvlens.prompts import DEFAULT_DOCUMENT, Prompt, get_prompt
 from kvlens.rotary import is_rotary, rotate
 from kvlens.texts import Texts, TextsInfo, as_texts
 from kvlens.tokens import TokenBatch, batches, tokenize
@@ -98,7 +98,7 @@ class Trace:
 def record(
     lm: LanguageModel,
     texts: Texts | Sequence[str],
-    prompt: str | Prompt = "kv-document",
+    prompt: str | Prompt = DEFAULT_DOCUMENT,
     points: Points = "last",
     keep: Sequence[str] = KEEP,
     layers: Sequence[int] | None = None,

@@ -109,7 +109,7 @@ def test_truncation_is_counted_or_refused(place, capsys):
     args = [*PROFILE, "--max-length", "64"]
     assert run(place, *args, "-o", "@short", "--json") == 0
     truncated = json.loads(capsys.readouterr().out)["models"][0]["truncated"]
-    prompt = kvlens.PROMPTS["kv-document"]
+    prompt = kvlens.PROMPTS["kv-document-inner"]
     lengths = [len(prompt.render(t)) for t in kvlens.read_texts(place / "texts.txt")]
     assert truncated == sum(n > 64 for n in lengths) > 0
     assert run(place, *args, "-o", "@strict", "--strict") == 2

@@ -58,7 +58,7 @@ def layer_set(lm, layers=LAYERS, **settings):
         model=lm.info,
         states="hidden",
         points="last",
-        prompt=PROMPTS["kv-document"],
+        prompt=PROMPTS["kv-document-inner"],
         texts=TextsInfo(source="made up", n=100, sha256="0" * 64),
         estimates={"twonn": estimates},
         scales=(),
@@ -135,8 +135,9 @@ def test_normalize_and_truncate(encoder):
 
 def test_prompts(encoder):
     rendered = {
-        "query": ("Query: ", " Compress the Query in one word:"),
-        "document": ("Context: ", " Compress the Context in one word:"),
+        "query": ('Query: "', '" Compress the Query in one word:"'),
+        "document": ('Context: "', '" Compress the Context in one word:"'),
+        "kv-document": ("Context: ", " Compress the Context in one word:"),
         "prompt-eol": ('This sentence : "', '" means in one word:"'),
     }
     for name, (prefix, suffix) in rendered.items():
@@ -159,7 +160,7 @@ def test_prompts(encoder):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_any_text_is_plain_text(encoder, text):
-    truth = by_hand(encoder.lm, f"Context: {text} Compress the Context in one word:")
+    truth = by_hand(encoder.lm, f'Context: "{text}" Compress the Context in one word:"')
     np.testing.assert_allclose(encoder.encode(text), truth, atol=1e-6)
     eol = Encoder(encoder.lm, "prompt_eol")
     truth = by_hand(encoder.lm, f'This sentence : "{text}" means in one word:"', "last", layers=())
@@ -200,7 +201,7 @@ def test_batches_keep_to_their_limits(lm):
 
 
 def test_a_long_text_is_cut_and_counted(encoder):
-    prefix, suffix = "Context: ", " Compress the Context in one word:"
+    prefix, suffix = 'Context: "', '" Compress the Context in one word:"'
     long = "0123456789" * 10_000
     kept = long[: 256 - len(prefix + suffix)]
     vectors = encoder.encode([long, "short", long])
@@ -357,7 +358,7 @@ def test_layer_set_outside_a_smaller_model_is_refused_even_by_force(lm):
 
 
 def test_signature_changes_with_what_matters_and_only_then(lm, encoder):
-    renamed = Prompt(**{**PROMPTS["kv-query"].model_dump(), "name": "mine", "source": "me"})
+    renamed = Prompt(**{**PROMPTS["kv-query-inner"].model_dump(), "name": "mine", "source": "me"})
     same = [
         Encoder(lm, layers=np.array(LAYERS), bias=1, query=renamed, batch_tokens=77, strict=True),
         Encoder(lm, get_method("kv_embedding", layers=LAYERS), max_length=10_000),
@@ -372,8 +373,8 @@ def test_signature_changes_with_what_matters_and_only_then(lm, encoder):
         Encoder(lm, layers=LAYERS, bias=(1, 2)),
         Encoder(lm, layers=LAYERS, position="origin"),
         Encoder(lm, layers=LAYERS, pooling="last"),
-        Encoder(lm, layers=LAYERS, query=PROMPTS["kv-query-inner"]),
-        Encoder(lm, layers=LAYERS, document=PROMPTS["kv-document-inner"]),
+        Encoder(lm, layers=LAYERS, query=PROMPTS["kv-query"]),
+        Encoder(lm, layers=LAYERS, document=PROMPTS["kv-document"]),
         Encoder(lm, layers=LAYERS, max_length=99),
         *[Encoder(lm, name) for name in methods() if name != "kv_embedding"],
         Encoder(lm, "token_prepending", start=2),

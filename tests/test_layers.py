@@ -275,7 +275,7 @@ def test_doubtful_estimates_and_other_prompts_are_named():
     doubtful = select(make_profile(U, warn={12: "no plateau: 3 to 9", 13: "n too small: x", 3: "unrelated"}))
     assert "the ID at layers 12-13 is in doubt (no plateau, n too small)" in doubtful.warnings
     raw = select(make_profile(U, prompt="raw"))
-    assert "profiled with prompt raw, but documents will use kv-document" in raw.warnings
+    assert "profiled with prompt raw, but documents will use kv-document-inner" in raw.warnings
     quoted = select(make_profile(U, prompt="kv-document-quoted"))
     assert (quoted.prompts.query.name, quoted.prompts.document.name) == ("kv-query-quoted", "kv-document-quoted")
     assert not any("prompt" in text for text in quoted.warnings)

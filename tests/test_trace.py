@@ -10,7 +10,7 @@ from kvlens.tokens import tokenize
 from kvlens.trace import Trace, record
 
 
-def eager_truth(lm, text, prompt="kv-document"):
+def eager_truth(lm, text, prompt="kv-document-inner"):
     """Raw transformers with eager attention and its own hidden-state and attention outputs, one text."""
     (one,) = tokenize(lm.tokenizer, [text], get_prompt(prompt), 256)
     own = lm.hf.config._attn_implementation

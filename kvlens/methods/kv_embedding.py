@@ -10,7 +10,7 @@ from kvlens.files import InputError
 from kvlens.methods import Method, final_hidden
 from kvlens.models import LanguageModel
 from kvlens.pooling import POOLINGS
-from kvlens.prompts import PROMPTS, Prompt
+from kvlens.prompts import DEFAULT_DOCUMENT, DEFAULT_QUERY, Prompt
 from kvlens.reroute import check_request, reroute
 from kvlens.tokens import TokenBatch
 
@@ -21,8 +21,8 @@ class KVEmbedding(Method):
 
     name = "kv_embedding"
     source = "arXiv:2601.01046"
-    query: Prompt = PROMPTS["kv-query"]
-    document: Prompt = PROMPTS["kv-document"]
+    query: Prompt = DEFAULT_QUERY
+    document: Prompt = DEFAULT_DOCUMENT
     pooling: str = "hybrid"
     layers: tuple[int, ...] | None = None
     bias: float | tuple[float, ...] = 1.0
