@@ -18,7 +18,7 @@ from kvlens.models import LanguageModel
 from kvlens.prompts import get_prompt
 from kvlens.texts import Texts
 from kvlens.tokens import batches, tokenize
-from kvlens.trace import record
+from kvlens.trace import BUSY_TOKENS, record
 
 
 def interleaved(actions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[tuple[float, float]]]:
@@ -55,7 +55,8 @@ def recording(lm: LanguageModel, texts: Texts, prompt: str, batch_tokens: int, r
     def raw() -> None:
         tokenized = tokenize(lm.tokenizer, texts.items, get_prompt(prompt), lm.info.max_positions)
         with torch.inference_mode():
-            for batch in batches(tokenized, lm.tokenizer.pad_token_id, batch_tokens, device=lm.device):
+            pad_id = lm.tokenizer.pad_token_id
+            for batch in batches(tokenized, pad_id, batch_tokens, device=lm.device, busy_tokens=BUSY_TOKENS):
                 lm.base(batch.ids, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False)
 
     actions = {"record": lambda: record(lm, texts, prompt, batch_tokens=batch_tokens), "raw": raw}

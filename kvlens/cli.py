@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from kvlens import __version__
 from kvlens.files import InputError
 
-DEFAULT_N = 300
+DEFAULT_N = 600
 
 
 class _Parser(argparse.ArgumentParser):
@@ -126,6 +126,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--force", action="store_true", help="use a layer set or post-processing of another model")
 
+    sub = command("attend", _attend, "how re-routing changes attention, on one text or over many")
+    sub.add_argument("model", metavar="MODEL")
+    model_options(sub)
+    sub.add_argument("--layers", required=True, help="layer-set file of `kvlens profile`, or layers such as 7-10")
+    sub.add_argument("--text", help="one text, in full")
+    sub.add_argument("--texts", help=".txt, .jsonl, .csv, .tsv, .parquet, or - (see --column)")
+    sub.add_argument("--column", help="field or column of --texts that holds the text")
+    sub.add_argument("--n", type=_positive, default=DEFAULT_N, help="how many of --texts")
+    sub.add_argument("--prompt", help="a named prompt, or a template with {text} (default: the layer set's)")
+    sub.add_argument("--bins", type=_positive, default=10, help="bins of relative position")
+    sub.add_argument("--span", default="prompted", choices=("prompted", "text"), help="tokens that positions count")
+    sub.add_argument("--max-length", type=_positive, help="token limit (default: the model's context)")
+    sub.add_argument("--batch-tokens", type=_positive, default=1024, help="padded tokens in a batch")
+    sub.add_argument("--force", action="store_true", help="use a layer set of another model")
+    sub.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
+    sub.add_argument("--overwrite", action="store_true", help="replace an existing output folder")
+
     sub = command("score", _score, "a quick look at methods and prompts: Spearman x 100 on a file of sentence pairs")
     sub.add_argument("model", metavar="MODEL")
     model_options(sub)
@@ -139,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("bench", _bench, "speed, as ratios measured side by side in one run")
     sub.add_argument("model", metavar="MODEL")
-    text_options(sub, 16)
+    text_options(sub, 64)
     model_options(sub)
     sub.add_argument("--threads", type=_positive, help="CPU threads (default: torch's own choice)")
     sub.add_argument("--record", action="store_true", help="recording against the raw base-model forward")
@@ -385,6 +402,28 @@ def _embed(args: argparse.Namespace) -> int:
     print(f"{result.rows} vectors of {result.dimension} dimensions in {result.seconds:.0f} s: {args.output}")
     if result.truncated or result.skipped:
         print(f"{result.truncated} texts truncated to the token limit, {result.skipped} bad rows skipped")
+    return 0
+
+
+def _attend(args: argparse.Namespace) -> int:
+    from kvlens.attention_plots import attend
+
+    if (args.text is None) == (args.texts is None):
+        raise InputError("give either --text or --texts")
+    options: dict[str, Any] = {"max_length": args.max_length}
+    with _output_folder(args.output, args.overwrite) as folder:
+        texts = _texts(args) if args.texts else None
+        lm, layers = _load(args, args.model), _layer_set_or_layers(args.layers)
+        with _progress("reading attention") as bar:
+            if texts is not None:
+                options |= {"bins": args.bins, "span": args.span, "batch_tokens": args.batch_tokens, "progress": bar}
+            result: Any = attend(lm, layers, folder, args.text, texts, args.prompt, args.force, **options)
+        files = sorted(path.name for path in folder.iterdir())
+    if args.json:
+        print(json.dumps({"folder": str(args.output), "files": files}, indent=1))
+        return 0
+    print(result if texts is not None else f"{len(result.tokens)} tokens, with the prompt")
+    print(f"written to {args.output}: {', '.join(files)}")
     return 0
 
 

@@ -11,8 +11,6 @@ import torch
 from kvlens.files import InputError
 from kvlens.prompts import Prompt
 
-_BUSY_TOKENS = 256
-
 
 @dataclass(frozen=True)
 class TokenizedText:
@@ -114,11 +112,12 @@ def batches(
     batch_size: int | None = None,
     side: str = "right",
     device: torch.device | str = "cpu",
+    busy_tokens: int = 256,
 ) -> Iterator[TokenBatch]:
     """Yield padded batches, longest texts first, of at most `batch_tokens` padded tokens (at least one text).
 
-    A batch that is large enough to keep a processor busy is also closed before a much shorter text, since padding
-    costs as much as text.
+    A batch of `busy_tokens` or more is also closed before a text that is a tenth shorter: padding costs as much as
+    text, a further forward pass little.
     """
     order = sorted(range(len(tokenized)), key=lambda i: (-len(tokenized[i].ids), i))
     start = 0
@@ -126,8 +125,8 @@ def batches(
         width = len(tokenized[order[start]].ids)
         end = start + 1
         while end < len(order) and end - start < (batch_size or len(order)):
-            busy = (end - start) * width >= _BUSY_TOKENS
-            if (end - start + 1) * width > batch_tokens or (busy and len(tokenized[order[end]].ids) < 0.8 * width):
+            busy = (end - start) * width >= busy_tokens
+            if (end - start + 1) * width > batch_tokens or (busy and len(tokenized[order[end]].ids) < 0.9 * width):
                 break
             end += 1
         rows = order[start:end]

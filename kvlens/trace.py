@@ -24,6 +24,7 @@ from kvlens.tokens import TokenBatch, batches, tokenize
 
 Points = Literal["last", "mean", "all"]
 KEEP = ("hidden", "k", "k_pre", "v")
+BUSY_TOKENS = 1024  # a pass through the bridge costs more than one through the raw model, whatever its size
 FORMAT, VERSION = "kvlens.trace", 1
 
 
@@ -133,7 +134,8 @@ def record(
         options["stop_at_layer"] = stop
     done = 0
     with torch.inference_mode(), lm.bridge.hooks(fwd_hooks=hooks):
-        for batch in batches(tokenized, lm.tokenizer.pad_token_id, batch_tokens, None, padding_side, lm.device):
+        pad_id = lm.tokenizer.pad_token_id
+        for batch in batches(tokenized, pad_id, batch_tokens, None, padding_side, lm.device, BUSY_TOKENS):
             buffers.batch = batch
             lm.bridge(batch.ids, attention_mask=batch.mask, position_ids=batch.positions, **options)
             done += len(batch.rows)

@@ -205,6 +205,19 @@ def test_embed_writes_vectors_with_their_ids(place, capsys):
     assert not (place / "w.npy").exists()
 
 
+def test_attend_on_one_text_and_over_many(place, capsys):
+    attend = ("attend", "@llama", "--layers", "1-2", "--json")
+    assert run(place, *attend, "--text", "a <b> text", "-o", "@one-text") == 0
+    assert any(name.endswith(".png") for name in json.loads(capsys.readouterr().out)["files"])
+    assert run(place, *attend, "--texts", "@texts.txt", "--n", "12", "-o", "@many-texts") == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert {name.rpartition(".")[2] for name in files} >= {"png", "safetensors"}
+    for extra in ((), ("--text", "a", "--texts", "@texts.txt")):
+        assert run(place, *attend, *extra, "-o", "@neither") == 2
+        assert "either --text or --texts" in capsys.readouterr().err
+    assert not (place / "neither").exists()
+
+
 def test_check_answers_with_its_exit_code(place, capsys):
     assert run(place, "check", "@llama") == 0
     assert "passed: 5 texts" in capsys.readouterr().out

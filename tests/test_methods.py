@@ -167,11 +167,12 @@ def test_kv_embedding_with_no_layers_is_the_plain_prompted_model():
 def test_echo_is_the_mean_over_the_second_copy(architecture):
     lm = model(architecture)
     method, texts = build("echo", lm), [text for text in SOME if text]
-    for prompt, word in ((method.query, "Query"), (method.document, "Document")):
+    for prompt in (method.query, method.document):
         expected = []
         for text in texts:
-            hidden = raw(lm, f"{word}: {text}\n{word} again: {text}")
-            assert len(hidden) == len(f"{word}: {text}\n{word} again: {text}")
+            written = f"Rewrite the sentence: {text}, rewritten sentence: {text}"
+            hidden = raw(lm, written)
+            assert len(hidden) == len(written)
             expected.append(hidden[-len(text) :].mean(0))
         close(embed(method, lm, texts, prompt), expected)
 
@@ -182,11 +183,11 @@ def test_echo_cuts_both_copies_alike(limit):
     method = build("echo", lm)
     (one,) = method.tokenize(lm, [text], method.document, limit)
     start, end = one.span
-    frame = len("Document: \nDocument again: ")
+    frame = len("Rewrite the sentence: , rewritten sentence: ")
     kept = (limit - frame) // 2
     assert one.truncated
     assert (end - start, len(one.ids)) == (kept, frame + 2 * kept)
-    assert list(one.ids) == ids_of(lm, f"Document: {text[:kept]}\nDocument again: {text[:kept]}")
+    assert list(one.ids) == ids_of(lm, f"Rewrite the sentence: {text[:kept]}, rewritten sentence: {text[:kept]}")
     assert not method.tokenize(lm, ["short"], method.document, limit)[0].truncated
     with pytest.raises(InputError, match="too many for the limit"):
         method.tokenize(lm, [text], method.document, limit, strict=True)

@@ -11,8 +11,8 @@ from kvlens.models import LanguageModel
 from kvlens.prompts import Prompt, from_template
 from kvlens.tokens import TokenizedText, fitting, tokenize
 
-_QUERY = from_template("Query: {first}\nQuery again: {text}", "echo-query", "arXiv:2402.15449")
-_DOCUMENT = from_template("Document: {first}\nDocument again: {text}", "echo-document", "arXiv:2402.15449")
+# The zero-shot form: the model is asked to repeat the text. The released fine-tuned models use another.
+_PROMPT = from_template("Rewrite the sentence: {first}, rewritten sentence: {text}", "echo", "arXiv:2402.15449")
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Echo(Method):
 
     name = "echo"
     source = "arXiv:2402.15449"
-    query: Prompt = _QUERY
-    document: Prompt = _DOCUMENT
+    query: Prompt = _PROMPT
+    document: Prompt = _PROMPT
     pooling: str = "text_mean"
 
     def tokenize(
