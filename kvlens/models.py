@@ -153,6 +153,21 @@ class LanguageModel:
         # What rewrites parameters while binding (split QKV) must not ask for gradients.
         return bridge.requires_grad_(False)
 
+    @cached_property
+    def live_hooks(self) -> frozenset[str]:
+        """The bridge's hook names of states, keys, values and patterns that really fire, found by a two-token pass:
+        some exist without ever being called, and a wrong name is silently ignored."""
+        points = ["hook_k", "hook_v", "hook_k_normed", "hook_rot_k", "hook_cos", "hook_sin", "hook_pattern"]
+        names = [f"blocks.{i}.attn.{point}" for i in range(self.info.n_layers) for point in points]
+        names += [f"blocks.{i}.hook_resid_post" for i in range(self.info.n_layers)]
+        fired: set[str] = set()
+        known = [name for name in names if name in self.bridge.hook_dict]
+        hooks = [(name, lambda states, hook, name=name: fired.add(name)) for name in known]
+        ids = torch.zeros((1, 2), dtype=torch.long, device=self.device)
+        with torch.inference_mode(), self.bridge.hooks(fwd_hooks=hooks):
+            self.bridge(ids, return_type=None, use_cache=False, logits_to_keep=1)
+        return frozenset(fired)
+
     @property
     def base(self) -> Any:
         """The decoder without its LM head: final hidden states (after the final norm), fused attention."""

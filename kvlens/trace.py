@@ -124,7 +124,7 @@ def record(
     limit = min(max_length or lm.info.max_positions, lm.info.max_positions)
     tokenized = tokenize(lm.tokenizer, texts.items, prompt, limit, strict)
     buffers = _Buffers(lm.info, [len(text.ids) for text in tokenized], chosen, points, keep)
-    fires = _firing(lm, chosen)
+    fires = lm.live_hooks
     hooks = [
         hook for at, layer in enumerate(chosen) for hook in _hooks(lm, layer, at, buffers, keep, patterns, fires)
     ]
@@ -222,7 +222,7 @@ def _hooks(
     buffers: _Buffers,
     keep: Sequence[str],
     patterns: bool,
-    fires: set[str],
+    fires: frozenset[str],
 ) -> list[tuple[str, Callable[..., None]]]:
     """(hook name, function) pairs for one layer, given which hook names fire on this model."""
     prefix = f"blocks.{layer}.attn."
@@ -273,16 +273,3 @@ def _hooks(
     if absent := [name for name, _ in wanted if name not in fires]:
         raise InputError(f"TransformerLens runs no {absent[0]} for {lm.info.architecture}: cannot record it")
     return wanted
-
-
-def _firing(lm: LanguageModel, layers: Sequence[int]) -> set[str]:
-    """The hook names that really fire: some exist without ever being called, a wrong one is silently ignored."""
-    points = ["hook_k", "hook_v", "hook_k_normed", "hook_rot_k", "hook_cos", "hook_sin", "hook_pattern"]
-    names = [f"blocks.{i}.attn.{point}" for i in layers for point in points]
-    names = [n for n in [*names, *(f"blocks.{i}.hook_resid_post" for i in layers)] if n in lm.bridge.hook_dict]
-    fired: set[str] = set()
-    hooks = [(name, lambda states, hook, name=name: fired.add(name)) for name in names]
-    ids = torch.zeros((1, 2), dtype=torch.long, device=lm.device)
-    with torch.inference_mode(), lm.bridge.hooks(fwd_hooks=hooks):
-        lm.bridge(ids, return_type=None, use_cache=False, logits_to_keep=1)
-    return fired
