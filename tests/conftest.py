@@ -1,11 +1,18 @@
 """Small models built from configs (random weights, no network) and the real small model."""
 
+import os
+
+import hypothesis
 import pytest
 import torch
 import transformers as tf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 import kvlens
+
+# A slow or busy machine must not fail a law; CI draws the same examples every time.
+hypothesis.settings.register_profile("kvlens", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("kvlens")
 
 SHAPE = {
     "vocab_size": 300,
