@@ -249,9 +249,14 @@ def _output_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
         new, old = Path(scratch.name) / "new", Path(scratch.name) / "old"
         new.mkdir()
         yield new
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
+        try:
+            if folder.exists():
+                folder.rename(old)
+            new.rename(folder)
+        except OSError as error:
+            if old.exists():
+                old.rename(folder)
+            raise InputError(f"cannot write {folder}: {error.strerror}") from error
 
 
 def _profile(args: argparse.Namespace) -> int:

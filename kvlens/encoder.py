@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import operator
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -227,26 +229,19 @@ def _unit(vectors: Any) -> torch.Tensor:
     return torch.nn.functional.normalize(torch.atleast_2d(vectors).float(), dim=-1)
 
 
-class _bar:
-    """A progress bar for notebooks and terminals, or the caller's own callback."""
+@contextlib.contextmanager
+def _bar(
+    show: bool | None, total: int, callback: Callable[[int, int], None] | None
+) -> Iterator[Callable[[int, int], None]]:
+    """The caller's own callback, or a progress bar for notebooks and terminals."""
+    if callback is not None:
+        yield callback
+        return
+    from tqdm.auto import tqdm
 
-    def __init__(self, show: bool | None, total: int, callback: Callable[[int, int], None] | None):
-        import sys
-
-        self.callback, self.total = callback, total
-        self.show = callback is None and (show or (show is None and total > 256 and sys.stderr.isatty()))
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        if self.callback is not None:
-            return self.callback
-        from tqdm.auto import tqdm
-
-        self.bar = tqdm(total=self.total, unit="text", disable=not self.show)
-        return lambda done, total: self.bar.update(done - self.bar.n) and None
-
-    def __exit__(self, *error: object) -> None:
-        if self.callback is None:
-            self.bar.close()
+    shown = total > 256 and sys.stderr.isatty() if show is None else show
+    with tqdm(total=total, unit="text", disable=not shown) as bar:
+        yield lambda done, total: bar.update(done - bar.n) and None
 
 
 def as_sentence_transformer(encoder: Encoder) -> Any:
@@ -270,8 +265,7 @@ def as_sentence_transformer(encoder: Encoder) -> Any:
 
         def preprocess(self, inputs: Any, prompt: str | None = None, **options: Any) -> dict[str, Any]:
             named = {marker: name for name, marker in names.items()}
-            known = prompt is None or prompt in named
-            chosen = encoder._prompt(named.get(prompt or ""), None if known else prompt)
+            chosen = encoder._prompt(named.get(prompt or ""), None if prompt in named else prompt)
             tokenized = encoder.tokenize(as_texts(inputs).items, chosen)
             batch = pad(tokenized, range(len(inputs)), encoder.lm.tokenizer.pad_token_id)
             return {"input_ids": batch.ids, "attention_mask": batch.mask, "text_mask": batch.text_mask}

@@ -24,6 +24,7 @@ from kvlens.models import LanguageModel
 from kvlens.rotary import is_rotary, tables, unrotate
 
 POSITIONS = ("keep", "origin", "none")
+CACHE_NAMES = ("past_key_values", "layer_past")  # what attention modules call their KV cache argument
 # Proven against brute force in the tests; others may keep keys or masks in ways that this code does not know.
 SUPPORTED = ("llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3_text", "phi3", "gpt2", "gpt_neox")
 
@@ -61,12 +62,12 @@ class Rerouting:
             "positions": last if positions is None else positions.expand(batch, -1)[rows, last],
         }
 
-    def before_attention(self, layer: int, names: tuple[str, ...]) -> Any:
-        """A hook for one attention module; names: what its KV cache argument may be called."""
+    def before_attention(self, layer: int) -> Any:
+        """A hook for one attention module."""
 
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
             states = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-            name = next((name for name in names if name in kwargs), names[0])
+            name = next((name for name in CACHE_NAMES if name in kwargs), CACHE_NAMES[0])
             mask = _with_prefix_column(kwargs.get("attention_mask"), self.bias[layer], states)
             prefix = _Prefix(self, layer, kwargs.get(name), states.shape[1])
             return args, {**kwargs, name: prefix, "attention_mask": mask}
@@ -142,7 +143,7 @@ def reroute(
             handles.append(base.register_forward_pre_hook(_Mark(shared.before_model), with_kwargs=True))
         for layer in chosen:
             for attention in lm.attention_modules(layer):
-                hook = _Mark(shared.before_attention(layer, ("past_key_values", "layer_past")))
+                hook = _Mark(shared.before_attention(layer))
                 handles.append(attention.register_forward_pre_hook(hook, with_kwargs=True))
         yield shared
     finally:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -275,15 +276,20 @@ def test_an_interrupted_and_killed_process_resumes_to_the_same_bytes(tmp_path):
     np.testing.assert_allclose(loaded.vectors, encoder.encode(texts), atol=2e-6)
 
 
-def test_standard_input(encoder, tmp_path, monkeypatch):
-    write_jsonl(tmp_path / "rows.jsonl", [{"t": "one", "n": 5}, {"t": "two", "n": 6}])
-    for options, ids in (({"column": "t"}, ("0", "1")), ({"column": "t", "id_column": "n"}, ("5", "6"))):
-        with (tmp_path / "rows.jsonl").open() as file:
-            monkeypatch.setattr(sys, "stdin", file)
-            embed_file(encoder, "-", tmp_path / "out.npy", overwrite=True, **options)
-        loaded = load_vectors(tmp_path / "out.npy")
-        assert (loaded.ids, loaded.info.texts.source) == (ids, "standard input, column t")
-        np.testing.assert_allclose(loaded.vectors, encoder.encode(["one", "two"]), atol=2e-6)
+@pytest.mark.parametrize(("id_column", "ids"), [(None, ("0", "1")), ("n", ("5", "6"))])
+def test_standard_input(encoder, tmp_path, id_column, ids):
+    rows = write_jsonl(tmp_path / "rows.jsonl", [{"t": "one", "n": 5}, {"t": "two", "n": 6}])
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from conftest import tiny; import kvlens\n"
+        "encoder = kvlens.Encoder(tiny('llama'), layers=(1, 2))\n"
+        f"kvlens.embed_file(encoder, '-', sys.argv[2], column='t', id_column={id_column!r})"
+    )
+    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path / "out.npy")]
+    subprocess.run(command, input=rows.read_bytes(), check=True)
+    loaded = load_vectors(tmp_path / "out.npy")
+    assert (loaded.ids, loaded.info.texts.source) == (ids, "standard input, column t")
+    np.testing.assert_allclose(loaded.vectors, encoder.encode(["one", "two"]), atol=2e-6)
 
 
 @pytest.fixture

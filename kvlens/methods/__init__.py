@@ -56,9 +56,9 @@ class Method:
         return {k: v.model_dump() if isinstance(v, Prompt) else v for k, v in values.items()}
 
 
-def final_hidden(lm: LanguageModel, batch: TokenBatch, **options: Any) -> torch.Tensor:
+def final_hidden(lm: LanguageModel, batch: TokenBatch) -> torch.Tensor:
     """Hidden states after the final norm ``[batch, seq_len, d_model]``, without the LM head."""
-    return run_base(lm, batch, **options).last_hidden_state
+    return run_base(lm, batch).last_hidden_state
 
 
 def run_base(lm: LanguageModel, batch: TokenBatch, **options: Any) -> Any:
