@@ -121,6 +121,13 @@ class Encoder:
         """`encode` with the method's document prompt."""
         return self.encode(inputs, **{"prompt_name": "document", **options})
 
+    def raw(
+        self, texts: Sequence[str], kind: str = "document", progress: Callable[[int, int], None] | None = None
+    ) -> np.ndarray:
+        """Vectors of distinct texts before post-processing, float32 ``[n, d]``, with the prompt of `kind`."""
+        with _bar(False, len(texts), progress) as tick:
+            return self._embed(texts, self._prompt(kind, None), None, tick).numpy(force=True)
+
     def similarity(self, a: Any, b: Any) -> torch.Tensor:
         """Cosine similarities ``[len(a), len(b)]``."""
         return _unit(a) @ _unit(b).T
