@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install profile test lint bench clean
+.PHONY: help install profile test lint bench notebooks clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -29,6 +29,9 @@ test: install  ## lint, type-check and run all tests
 bench: install  ## the numbers of the README: recording cost and memory
 	$(BIN)/kvlens bench smollm2-135m --record
 	$(BIN)/kvlens bench smollm2-135m --memory --n 1000
+
+notebooks: install  ## run the notebooks again and store their outputs
+	$(BIN)/python tests/test_notebooks.py
 
 clean:  ## remove .venv and runs
 	rm -rf $(VENV) runs

@@ -24,6 +24,7 @@ _HOME = {
     "IDEstimate": "dimension",
     "IDProfile": "dimension",
     "estimate": "dimension",
+    "estimate_points": "dimension",
     "LayerSet": "layers",
     "select": "layers",
     "check": "parity",
@@ -36,9 +37,16 @@ _HOME = {
     "attention_shift": "attention",
     "attention_patterns": "attention",
     "kv_lens": "lens",
+    "sweep": "sweep",
+    "study": "study",
     "embed_file": "embed",
     "load_vectors": "embed",
+    "report": "report",
     "plots": "plots",
+    "plot_profile": "plots",
+    "plot_beta": "attention_plots",
+    "plot_ends": "attention_plots",
+    "plot_patterns": "attention_plots",
 }
 
 __all__ = sorted(_HOME)

@@ -9,7 +9,6 @@ by ``1 - beta`` (uptake identity). Each batch runs twice through the Transformer
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from torch.nn.functional import cosine_similarity, one_hot
 from kvlens.files import InputError, atomic_path, versions
 from kvlens.models import LanguageModel, ModelInfo
 from kvlens.prompts import DEFAULT_DOCUMENT, Prompt, get_prompt
+from kvlens.records import facts_html
 from kvlens.reroute import check_request, reroute
 from kvlens.texts import Texts, TextsInfo, as_texts
 from kvlens.tokens import TokenBatch, TokenizedText, batches, pad, tokenize
@@ -121,7 +121,16 @@ class AttentionShift(_Result):
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        from kvlens.attention_plots import plot_ends
+        from kvlens.plots import picture_html
+
+        told = {kind: self.ends(kind)[0] for kind in KINDS}
+        facts = {
+            f"layer {layer}": "; ".join(f"{kind} {a[i]:.3f} to {b[i]:.3f}" for kind, (a, b) in told.items())
+            for i, layer in enumerate(self.layers)
+        }
+        title = f"attention shift: {self.model.name}, {self.texts.n} texts; beta, first to last tenth ({self.span})"
+        return facts_html(title, facts, (), picture_html(plot_ends(self), title))
 
 
 @dataclass(frozen=True)

@@ -83,5 +83,5 @@ def _write(place: Path, digests: Sequence[bytes], vectors: np.ndarray) -> None:
     from safetensors.numpy import save_file
 
     rows = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32)
-    with atomic_path(place / f"{hashlib.sha256(rows).hexdigest()[:16]}.safetensors") as temporary:
+    with atomic_path(place / f"{hashlib.sha256(rows.tobytes()).hexdigest()[:16]}.safetensors") as temporary:
         save_file({"digests": rows, "vectors": np.ascontiguousarray(vectors)}, temporary)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
 import shlex
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -131,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     model_options(sub)
     sub.add_argument("--layers", required=True, help="layer-set file of `kvlens profile`, or layers such as 7-10")
     sub.add_argument("--text", help="one text, in full")
-    sub.add_argument("--texts", help=".txt, .jsonl, .csv, .tsv, .parquet, or - (see --column)")
+    sub.add_argument("--texts", help=".txt, .jsonl, .csv, .tsv, .parquet, -, or wikipedia for its passages")
     sub.add_argument("--column", help="field or column of --texts that holds the text")
     sub.add_argument("--n", type=_positive, default=DEFAULT_N, help="how many of --texts")
     sub.add_argument("--prompt", help="a named prompt, or a template with {text} (default: the layer set's)")
@@ -143,6 +145,31 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
     sub.add_argument("--overwrite", action="store_true", help="replace an existing output folder")
 
+    sub = command("lens", _lens, "what the final token's K and V hold per layer, and how methods fill their space")
+    sub.add_argument("model", metavar="MODEL")
+    model_options(sub)
+    sub.add_argument("--layers", required=True, help="layer-set file of `kvlens profile`, or layers such as 7-10")
+    sub.add_argument("--texts", help=".txt, .jsonl, .csv, .parquet, or - (default: Wikipedia passages)")
+    sub.add_argument("--column", help="field or column of --texts that holds the text")
+    sub.add_argument("--n", type=_positive, default=300, help="how many texts for the KV lens")
+    sub.add_argument("--n-geometry", type=_positive, default=200, help="how many of them for each method's geometry")
+    sub.add_argument("--methods", help="methods whose geometry is compared, comma-separated (default: six)")
+    sub.add_argument("--pairs", help=".jsonl with sentence1, sentence2, score: those above 4 count as one meaning")
+    sub.add_argument("--max-length", type=_positive, help="token limit (default: the model's context)")
+    sub.add_argument("--batch-tokens", type=_positive, default=2048, help="padded tokens in a batch")
+    sub.add_argument("--force", action="store_true", help="use a layer set of another model")
+    sub.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
+    sub.add_argument("--overwrite", action="store_true", help="replace an existing output folder")
+
+    sub = command("report", _report, "one HTML page of a run: profile, layers, attention, geometry, evaluation")
+    sub.add_argument("folder", metavar="RUN_DIR", type=Path, help="folder that `kvlens profile` wrote")
+    model_options(sub)
+    sub.add_argument("-o", "--output", type=Path, help="file to write (default: RUN_DIR/report.html)")
+    sub.add_argument("--texts", help="measure attention (again) on these: .txt, .jsonl, .csv, .tsv, .parquet, or -")
+    sub.add_argument("--column", help="field or column of --texts that holds the text")
+    sub.add_argument("--n", type=_positive, default=60, help="how many texts the averages are over")
+    sub.add_argument("--no-model", action="store_true", help="show what is there, measure nothing")
+
     sub = command("score", _score, "a quick look at methods and prompts: Spearman x 100 on a file of sentence pairs")
     sub.add_argument("model", metavar="MODEL")
     model_options(sub)
@@ -153,6 +180,51 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--prompts", help="document prompts to compare, comma-separated (default: each method's own)")
     sub.add_argument("--bias", type=float, help="bias of kv_embedding (default: the layer set's, else 1)")
     sub.add_argument("--pooling", help="last, mean, hybrid or text_mean (default: each method's own)")
+
+    sub = command("sweep", _sweep, "quality when re-routing a window at every depth, and which layers the rules miss")
+    sub.add_argument("model", metavar="MODEL")
+    model_options(sub)
+    sub.add_argument(
+        "--pairs", type=Path, required=True, help="validation pairs: .jsonl, sentence1, sentence2, score"
+    )
+    sub.add_argument("--n", type=_positive, default=300, help="how many pairs, evenly spread")
+    sub.add_argument("--widths", type=_layers, help="window widths such as 1,4 (default: that of the rules)")
+    sub.add_argument("--biases", type=_floats, default="1", help="biases such as 0,1,3")
+    sub.add_argument(
+        "--layers", type=_layers, action="append", default=[], help="one more layer set, such as 23,27-29"
+    )
+    sub.add_argument("--prompt", default="kv-document-inner", help="a named prompt, or a template with {text}")
+    sub.add_argument("--pooling", default="hybrid", help="last, mean, hybrid or text_mean")
+    sub.add_argument("--position", default="keep", help="keep, origin or none: coding of the re-routed key")
+    sub.add_argument("--profiles", help="profile.json files, comma-separated: judge every rule on each (study.json)")
+    sub.add_argument("--batch-tokens", type=_positive, default=2048, help="padded tokens in a batch")
+    sub.add_argument("-o", "--output", type=Path, help="file to write (default: runs/MODEL/sweep.json)")
+    sub.add_argument("--overwrite", action="store_true", help="replace existing files")
+
+    sub = command("evaluate", _evaluate, "methods on mteb's tasks, with intervals and significance; resumes")
+    sub.add_argument("model", metavar="MODEL")
+    model_options(sub)
+    sub.add_argument(
+        "--tasks", default="STSBenchmark", help="mteb's tasks or benchmarks, folders of --data-dir, or LongWikipedia"
+    )
+    sub.add_argument(
+        "--methods", default="all", help="comma-separated, or all; with settings: kv_embedding:layers=none:bias=3"
+    )
+    sub.add_argument("--layers", help="layer-set file, or layers such as 7-10, for kv_embedding")
+    sub.add_argument("--post", default="none", help="none, center, zscore, whiten: comma-separated, a row each")
+    sub.add_argument("--data-dir", help="a folder with a folder per task, read in place of the hub")
+    sub.add_argument("--split", help="evaluate this split, not the task's own")
+    sub.add_argument("--limit", type=_positive, help="a quick look at so many items of a task; NOT comparable")
+    sub.add_argument("--task-instructions", action="store_true", help="put mteb's instruction before the prompt")
+    sub.add_argument("--lengths", default="256,512,1024,2048,4096", help="tokens of a document of LongWikipedia")
+    sub.add_argument("--corpus", help="long texts in place of Wikipedia, an opening paragraph and a blank line first")
+    sub.add_argument("--column", help="field or column of --corpus that holds the text")
+    sub.add_argument(
+        "--max-length", type=_positive, help="token limit with the prompt (default: the model's context)"
+    )
+    sub.add_argument("--batch-tokens", type=_positive, default=4096, help="padded tokens in a batch")
+    sub.add_argument("--force", action="store_true", help="use a layer set of another model")
+    sub.add_argument("-o", "--output", type=Path, help="folder to write, or to continue (default: runs/MODEL)")
 
     sub = command("bench", _bench, "speed, as ratios measured side by side in one run")
     sub.add_argument("model", metavar="MODEL")
@@ -179,6 +251,13 @@ def _layers(text: str) -> tuple[int, ...]:
         return tuple(i for part in parts for i in range(int(part[0]), int(part[-1]) + 1))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of layers such as 7-10 or 7,9") from None
+
+
+def _floats(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 0,1,3") from None
 
 
 def _layer_set_or_layers(text: str | None) -> Any:
@@ -227,7 +306,8 @@ def _texts(args: argparse.Namespace, minimum: int = 1) -> Any:
     from kvlens.texts import read_texts
     from kvlens.wikipedia import calibration_texts
 
-    texts = read_texts(args.texts, args.column, args.n) if args.texts else calibration_texts(args.n)
+    own = args.texts in (None, "wikipedia")
+    texts = calibration_texts(args.n) if own else read_texts(args.texts, args.column, args.n)
     if (distinct := len(set(texts.items))) < minimum:
         raise InputError(f"{texts.source} has {distinct} distinct texts, at least {minimum} are needed: give more")
     return texts
@@ -432,6 +512,73 @@ def _attend(args: argparse.Namespace) -> int:
     return 0
 
 
+def _lens(args: argparse.Namespace) -> int:
+    from kvlens.cache import EmbeddingCache
+    from kvlens.encoder import Encoder
+    from kvlens.geometry import METHODS, measure
+    from kvlens.lens import LEAST, kv_lens
+    from kvlens.lens_plots import save_lens_plots
+    from kvlens.score import read_pairs
+    from kvlens.trace import record
+
+    with _output_folder(args.output, args.overwrite) as folder:
+        texts, cache = _texts(args, LEAST), EmbeddingCache()
+        given = read_pairs(args.pairs) if args.pairs else None
+        rows = zip(given.first, given.second, given.scores, strict=True) if given else ()
+        pairs = [(a, b) for a, b, score in rows if score > 4]
+        source = f"{'/'.join(Path(args.pairs or '').parts[-2:])}, score above 4"
+        methods = tuple(args.methods.split(",")) if args.methods else METHODS
+        lm, layers = _load(args, args.model), _layer_set_or_layers(args.layers)
+        encoder = Encoder(lm, "kv_embedding", layers, max_length=args.max_length, force=args.force)
+        limits = {"max_length": args.max_length, "batch_tokens": args.batch_tokens}
+        with _progress("recording") as bar:
+            trace = record(lm, texts, encoder.method.document, progress=bar, **limits)
+        with _progress("embedding") as bar:
+            lens = kv_lens(trace, cache.encode(encoder, texts.items, progress=bar))
+        with _progress("embedding by method") as bar:
+            some = replace(texts, items=texts.items[: args.n_geometry], ids=None)
+            options = {"cache": cache, "force": args.force, "progress": bar, "command": args.command_line}
+            geometry = measure(lm, layers, methods, texts=some, pairs=pairs, pairs_source=source, **options)
+        lens.save(folder / "kv_lens.json")
+        geometry.save(folder / "geometry.json")
+        save_lens_plots(lens, geometry, folder)
+        files = sorted(path.name for path in folder.iterdir())
+    if args.json:
+        print(json.dumps({"folder": str(args.output), "files": files}, indent=1))
+        return 0
+    for row in geometry.methods:
+        near = "" if row.alignment is None else f", alignment {row.alignment:.2f}"
+        spread = f"mean cosine {row.mean_cosine:.2f}, eigenvalue entropy {row.eigenvalue_entropy_ratio:.2f}"
+        print(f"{row.label:30} {spread}, uniformity {row.uniformity:.2f}{near}")
+    print(f"written to {args.output}: {', '.join(files)}")
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from kvlens.layers import LayerSet
+    from kvlens.report import Run, report
+
+    if args.no_model and args.texts:
+        raise InputError("--texts are measured with the model: give them without --no-model")
+    texts = _texts(args) if args.texts else None
+
+    def model() -> Any:
+        info = LayerSet.load(args.folder / "layers.json").model
+        args.revision = args.revision or (None if info.revision.startswith("sha256:") else info.revision)
+        return _load(args, info.name)
+
+    lm = None if args.no_model else model
+    path = report(args.folder, args.output, lm, texts, args.n, _progress, args.command_line)
+    missing = [{"what": what, "command": command} for what, command in Run.read(args.folder).missing]
+    if args.json:
+        print(json.dumps({"report": str(path), "bytes": path.stat().st_size, "missing": missing}, indent=1))
+        return 0
+    for one in missing:
+        print(f"not in it: {one['what']} ({one['command']})")
+    print(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB, opens offline)")
+    return 0
+
+
 def _score(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
@@ -457,6 +604,85 @@ def _score(args: argparse.Namespace) -> int:
                 print(f"{name:18} {results[-1]['prompt']:22} {found.spearman:5.1f}  ({interval}, n = {found.n})")
     if args.json:
         print(json.dumps(results, indent=1))
+    return 0
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    from kvlens.dimension import IDProfile
+    from kvlens.score import read_pairs
+    from kvlens.study import choices, study
+    from kvlens.sweep import sweep, windows
+
+    file = args.output or Path("runs") / Path(args.model.rstrip("/")).stem / "sweep.json"
+    judged = file.with_name("study.json")
+    if taken := [path for path in (file, judged) if path.exists() and not args.overwrite]:
+        raise InputError(f"{taken[0]} exists: give another -o, or --overwrite to replace it")
+    pairs = read_pairs(args.pairs, args.n)
+    profiles = [IDProfile.load(path) for path in args.profiles.split(",")] if args.profiles else []
+    lm = _load(args, args.model, bridge=False)
+    widths = args.widths or (1 + lm.info.n_layers // 10,)
+    sets = [*windows(lm.info.n_layers, widths), *args.layers]
+    sets += [layers for width in widths for layers in choices(profiles, width).values()]
+    with _progress(f"sweeping {args.model}") as bar:
+        found = sweep(
+            lm,
+            pairs,
+            sets,
+            args.biases,
+            args.prompt,
+            args.pooling,
+            args.position,
+            data="/".join(args.pairs.absolute().parts[-2:]),
+            batch_tokens=args.batch_tokens,
+            command=args.command_line,
+            progress=bar,
+        )
+    found.save(file)
+    result = study(found, profiles, command=args.command_line) if profiles else None
+    if result:
+        result.save(judged)
+    if args.json:
+        print((result or found).model_dump_json(indent=1))
+        return 0
+    print(found)
+    print(f"{result}\nwritten to {file} and {judged}" if result else f"written to {file}")
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from kvlens.evaluate import evaluate
+    from kvlens.long_context import LONG, long_articles
+    from kvlens.post import KINDS
+    from kvlens.tasks import find_tasks
+    from kvlens.texts import read_texts
+
+    posts = [None if kind == "none" else kind for kind in args.post.split(",")]
+    if unknown := {kind for kind in posts if kind} - set(KINDS):
+        raise InputError(f"--post takes none, {', '.join(KINDS)}, not {', '.join(unknown)}")
+    if not all(length.isdigit() and int(length) for length in args.lengths.split(",")):
+        raise InputError(f"--lengths takes numbers of tokens such as 256,1024, not {args.lengths}")
+    names = re.split(r",(?![^(]*\))", args.tasks)  # a benchmark's name may have a comma in brackets
+    tasks = find_tasks([name for name in names if name != LONG], args.data_dir, args.split)
+    corpus = read_texts(args.corpus, args.column) if args.corpus else None
+    lm = _load(args, args.model.rstrip("/"), bridge=False)
+    if LONG in names:
+        tasks += long_articles(lm.tokenizer, [int(length) for length in args.lengths.split(",")], corpus)
+    table = evaluate(
+        lm,
+        tasks,
+        args.output or Path("runs") / Path(args.model.rstrip("/")).stem,
+        args.methods.split(","),
+        _layer_set_or_layers(args.layers),
+        posts,
+        args.limit,
+        args.task_instructions,
+        args.max_length,
+        args.batch_tokens,
+        args.force,
+        progress=_progress,
+        command=args.command_line,
+    )
+    print(table.model_dump_json(indent=1) if args.json else table.markdown())
     return 0
 
 

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from kvlens.files import InputError, versions
 from kvlens.models import ModelInfo
 from kvlens.prompts import Prompt
-from kvlens.records import FileRecord, Record, phrase
+from kvlens.records import FileRecord, Record, facts_html, phrase
 from kvlens.texts import TextsInfo
 
 if TYPE_CHECKING:
@@ -131,6 +131,21 @@ class IDProfile(FileRecord):
         if self.skipped:
             lines.append(f"{phrase(list(self.skipped))} left out: {next(iter(self.skipped.values()))}")
         return lines
+
+    def _repr_html_(self) -> str:
+        from kvlens.plots import picture_html, plot_profile
+
+        facts = {
+            "states": f"{self.states}, points {self.points}, prompt {self.prompt.name}",
+            "texts": f"{self.texts.n}, {self.texts.source}",
+            **{f"{name} ID": self._span(name) for name in self.estimates},
+        }
+        title = f"ID profile: {self.model.name}, {phrase(self.layers)} of {self.model.n_layers}"
+        return facts_html(title, facts, self.warnings, picture_html(plot_profile(self), title))
+
+    def _span(self, name: str) -> str:
+        low, high = (f(self.estimates[name], key=lambda e: e.value) for f in (min, max))
+        return " to ".join(f"{e.value:.1f} ± {e.stderr:.1f} (layer {e.layer})" for e in (low, high))
 
 
 def estimate(

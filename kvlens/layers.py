@@ -20,7 +20,7 @@ from kvlens.dimension import IDProfile
 from kvlens.files import InputError, versions
 from kvlens.models import ModelInfo
 from kvlens.prompts import DEFAULT_DOCUMENT, DEFAULT_QUERY, PROMPTS, Prompt
-from kvlens.records import FileRecord, Record, first_problem, phrase
+from kvlens.records import FileRecord, Record, facts_html, first_problem, phrase
 
 Z = 3.0  # standard errors of a difference that make it clear; what this means for a whole profile: `shape`
 ShapeName = Literal["U", "rising", "falling", "several minima", "peak", "flat"]
@@ -166,6 +166,12 @@ class LayerSet(FileRecord):
                 *(f"  warning  {text}" for text in self.warnings),
             ]
         )
+
+    def _repr_html_(self) -> str:
+        title = f"layer set: {phrase(self.layers)} of {self.model.n_layers}, {self.model.name}"
+        how = f"bias {self.bias}, position {self.position}, pooling {self.pooling}"
+        facts = {"rule": self.rule, "shape": self.shape.name, "why": self.reason, "re-routing": how}
+        return facts_html(title, facts, self.warnings)
 
 
 @dataclass(frozen=True)

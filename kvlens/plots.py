@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from plotly.graph_objects import Figure as PlotlyFigure
 
+    from kvlens.attention import AttentionPatterns, AttentionShift
+
     Profiles = IDProfile | Sequence[IDProfile]
     LayerSets = LayerSet | Sequence[LayerSet | None] | None
 
+Draw = TypeVar("Draw", bound=Callable[..., Any])
 # Okabe and Ito's colours, told apart with every common colour vision; without yellow, too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 SHADE = "#F3C94B"
@@ -334,17 +338,111 @@ def save_profile_plots(
     The same input gives the same bytes. Each file is written atomically. Returns the paths.
     Raises InputError as `plot_profile`, and when the folder cannot be written.
     """
-    from matplotlib import rc_context
-
-    figure: Any = plot_profile(profiles, layer_sets, width=width).figure
     page = profile_html(profiles, layer_sets).update_layout(height=None)
     config = {"displaylogo": False, "showSendToCloud": False}
-    paths = [Path(folder) / f"{stem}.{kind}" for kind in ("png", "pdf", "html")]
+    paths = save_figures({stem: plot_profile(profiles, layer_sets, width=width).figure}, folder)
+    with atomic_path(Path(folder) / f"{stem}.html") as temporary:
+        page.write_html(temporary, config, div_id=stem, default_height="90vh")
+    return [*paths, Path(folder) / f"{stem}.html"]
+
+
+def new_axes(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> list[Axes]:
+    """The axes, row by row, of a new figure in inches; options: of ``Figure.subplots``. Draw within `STYLE`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return list(figure.subplots(rows, columns, squeeze=False, **options).flat)
+
+
+def styled(draw: Draw) -> Draw:
+    """`draw`, run within `STYLE`; matplotlib's own settings stay as they are."""
+
+    @functools.wraps(draw)
+    def run(*args: Any, **options: Any) -> Any:
+        from matplotlib import rc_context
+
+        with rc_context(STYLE):
+            return draw(*args, **options)
+
+    return cast(Draw, run)
+
+
+def save_figures(figures: dict[str, Any], folder: str | Path) -> list[Path]:
+    """Write each figure by its name, as PNG (200 dots an inch) and PDF (fonts embedded): the same figure gives the
+    same bytes. Each file is written atomically. Returns the paths; raises InputError when it cannot be written."""
+    from matplotlib import rc_context
+
+    paths = [Path(folder) / f"{stem}.{kind}" for stem in figures for kind in ("png", "pdf")]
     for path in paths:
+        undated = {"CreationDate": None, "ModDate": None} if path.suffix == ".pdf" else {}
         with atomic_path(path) as temporary, rc_context(STYLE):
-            if path.suffix == ".html":
-                page.write_html(temporary, config, div_id=stem, default_height="90vh")
-            else:
-                undated = {"CreationDate": None, "ModDate": None} if path.suffix == ".pdf" else {}
-                figure.savefig(temporary, dpi=200, metadata=undated)
+            figures[path.name.removesuffix(path.suffix)].savefig(temporary, dpi=200, metadata=undated)
     return paths
+
+
+def beta_html(shift: AttentionShift, kind: str = "local") -> PlotlyFigure:
+    """`kvlens.attention_plots.plot_beta` (mean over heads), interactive: hovering tells layer, position, beta, its
+    number of tokens, and the head that gives the prefix most."""
+    from plotly import graph_objects as go
+
+    heads = shift.arrays[f"beta.{kind}.mean"]
+    beta, most, n = heads.mean(1), heads.argmax(1), shift.arrays[f"beta.{kind}.n"]
+    ends = np.linspace(0, 100, shift.bins + 1)
+    told = np.empty(beta.shape, object)
+    for i, j in np.ndindex(beta.shape):
+        where = f"layer {shift.layers[i]}, {ends[j]:.0f}-{ends[j + 1]:.0f} % of the {shift.span} tokens"
+        told[i, j] = f"{where}<br>β {beta[i, j]:.3f} (n = {n[j]:,} tokens)<br>most in head {most[i, j]}"
+        told[i, j] += f": {heads[i, most[i, j], j]:.3f}"
+    bar = {"title": "β", "outlinewidth": 0}
+    rows = [str(layer) for layer in shift.layers]
+    image = go.Heatmap(
+        z=beta, x=(ends[1:] + ends[:-1]) / 2, y=rows, text=told, colorscale="Cividis", zmin=0, colorbar=bar
+    )
+    figure = go.Figure(image.update(hovertemplate="%{text}<extra></extra>"))
+    figure.update_yaxes(title="re-routed layer", autorange="reversed", type="category")
+    figure.update_xaxes(title=f"relative position, % of the {shift.span} tokens", range=(0, 100))
+    title = f"{escape(shift.model.name)}: the prefix's weight β ({kind}), {shift.texts.n} texts"
+    return figure.update_layout(template="simple_white", title=title, modebar_remove=["sendChartToCloud"])
+
+
+def patterns_html(patterns: AttentionPatterns, layer: int, head: int | None = None) -> PlotlyFigure:
+    """Attention of one layer before and after (propagated) on one text, interactive: hovering tells query, key
+    and weight. The prefix is the first key after; head None: mean over heads. InputError for what is not there."""
+    from plotly.subplots import make_subplots
+
+    if layer not in patterns.layers or not (head is None or 0 <= head < patterns.model.n_heads):
+        raise InputError(f"no pattern of layer {layer}, head {head}; layers {list(patterns.layers)}")
+    figure, names = make_subplots(1, 2, subplot_titles=("before", "after")), [escape(t, quote=False) for t in patterns.tokens]
+    for column, kind in enumerate(("before", "after")):
+        weights = patterns.arrays[kind][patterns.layers.index(layer)]
+        weights = weights.mean(0) if head is None else weights[head]
+        keys, order = ["prefix"] * column + names, {"tickvals": list(range(len(names) + column))}
+        seen = np.tri(len(names), len(keys), column, dtype=bool)
+        told = [[f"{a} → {b}<br>{w:.3f}" for b, w in zip(keys, row, strict=True)]
+                for a, row in zip(names, weights.tolist(), strict=True)]  # fmt: skip
+        looks: dict[str, Any] = {"colorscale": "Cividis", "zmin": 0, "zmax": 1, "showscale": False}
+        shown = np.where(seen, np.sqrt(weights), np.nan)  # square-root colours: else the sink alone would show
+        figure.add_heatmap(z=shown, text=told, hovertemplate="%{text}<extra></extra>", row=1, col=column + 1, **looks)
+        figure.update_xaxes(ticktext=keys, tickangle=-90, title="key", row=1, col=column + 1, **order)
+        figure.update_yaxes(
+            ticktext=names, tickvals=list(range(len(names))), autorange="reversed", row=1, col=column + 1
+        )
+    which = "mean over heads" if head is None else f"head {head}"
+    title = f"{escape(patterns.model.name)}, layer {layer}, {which} (square-root colours)"
+    return figure.update_layout(template="simple_white", title=title, height=520, modebar_remove=["sendChartToCloud"])
+
+
+def picture_html(ax: Axes, alt: str) -> str:
+    """The figure of `ax` as an ``<img>`` that holds its own SVG: no file, no script; same input, same bytes."""
+    from base64 import b64encode
+    from io import BytesIO
+
+    from matplotlib import rc_context
+
+    figure: Any = ax.get_figure(root=True)
+    buffer = BytesIO()
+    with rc_context({**STYLE, "svg.hashsalt": "kvlens"}):
+        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    return f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{b64encode(buffer.getvalue()).decode()}">'

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -72,3 +73,14 @@ def phrase(layers: Sequence[int]) -> str:
     """Layers in words: (7, 8, 9, 12) -> "layers 7-9, 12"."""
     words = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs(layers))
     return f"layer{'s' * (len(layers) > 1)} {words}" if layers else "no layers"
+
+
+def facts_html(title: str, facts: Mapping[str, Any], warnings: Sequence[str] = (), picture: str = "") -> str:
+    """How a result shows itself in Jupyter: title, table, warnings, all escaped; picture: HTML, taken as it is."""
+    rows = [(name, value) for name, value in facts.items()] + [("⚠", text) for text in warnings]
+    look = "text-align: left; vertical-align: top"
+    cells = "".join(
+        f'<tr><th style="{look}; white-space: nowrap">{escape(a)}</th><td style="{look}">{escape(str(b))}</td></tr>'
+        for a, b in rows
+    )
+    return f"<div><b>{escape(title)}</b><table>{cells}</table>{picture}</div>"

@@ -18,6 +18,7 @@ import torch
 from kvlens.files import InputError, atomic_path, versions
 from kvlens.models import LanguageModel, ModelInfo
 from kvlens.prompts import DEFAULT_DOCUMENT, Prompt, get_prompt
+from kvlens.records import facts_html, phrase
 from kvlens.rotary import is_rotary, rotate
 from kvlens.texts import Texts, TextsInfo, as_texts
 from kvlens.tokens import TokenBatch, batches, tokenize
@@ -65,6 +66,16 @@ class Trace:
             raise InputError(f"this trace holds no {missing[0]!r} states; it holds {', '.join(self.tensors)}")
         at = self.layers.index(layer)
         return torch.cat([self.tensors[name][:, at].flatten(1) for name in kinds], dim=1).numpy()
+
+    def _repr_html_(self) -> str:
+        low, high = min(self.n_tokens), max(self.n_tokens)
+        facts = {
+            "texts": f"{self.texts.n}, {self.texts.source}; {low} to {high} tokens with prompt {self.prompt.name}, "
+            f"{self.n_truncated} truncated",
+            "layers": f"{phrase(self.layers)} of {self.model.n_layers}; hidden states: {self.points}",
+        }
+        facts |= {name: f"{t.dtype} {list(t.shape)}, {t.nbytes / 1e6:.1f} MB" for name, t in self.tensors.items()}
+        return facts_html(f"trace: {self.model.name}", facts)
 
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file with a JSON header. Raises InputError when it cannot be written."""

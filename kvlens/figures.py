@@ -1,0 +1,344 @@
+"""The paper's figures, rebuilt from saved results without any model: ``python -m kvlens.figures [DATA [FOLDER]]``.
+
+1. `collect` takes what the figures need from a model's run folder (made by ``figures/data.sh``) and makes it small;
+2. each function of `FIGURES` draws one figure from that, its docstring being the caption, and adds the numbers and the
+sources; 3. `build` writes NAME.png, NAME.pdf and the caption NAME.md.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kvlens.attention import AttentionPatterns, AttentionShift
+from kvlens.attention_plots import MAP, WORDS, plot_ends, plot_patterns
+from kvlens.evaluate import Scores
+from kvlens.files import InputError, write_text
+from kvlens.geometry import Geometry
+from kvlens.layers import LayerSet
+from kvlens.lens import KVLens
+from kvlens.lens_plots import plot_geometry, plot_ranks, plot_sentences, plot_similarities
+from kvlens.plots import BAND, COLOURS, MARKERS, SHADE, STYLE, new_axes, plot_profile, save_figures
+from kvlens.records import phrase, runs
+from kvlens.sweep import Sweep
+
+WIDE = 6.9  # inches: two columns
+KINDS: dict[str, tuple[Any, str]] = {  # kind: its class, and its file in a run folder
+    "layers": (LayerSet, "layers.json"),
+    "shift-prompted": (AttentionShift, "all-prompted/shift.safetensors"),
+    "shift-text": (AttentionShift, "all-text/shift.safetensors"),
+    "shift-chosen": (AttentionShift, "chosen-text/shift.safetensors"),
+    "patterns": (AttentionPatterns, "patterns/patterns.safetensors"),
+    "lens": (KVLens, "lens/kv_lens.json"),
+    "geometry": (Geometry, "lens/geometry.json"),
+    "scores": (Scores, "scores.json"),
+    "sweep": (Sweep, "sweep.json"),
+}
+Drawn = tuple[Any, str, list[str]]  # figure, numbers for its caption, sources
+
+
+def collect(run: str | Path, data: str | Path) -> list[Path]:
+    """Copy the results in `run` to ``DATA/KIND_MODEL``, without what no figure shows (single heads, a sweep's cosines)
+    and without where a command wrote. Returns what was written; raises InputError for a file that cannot be read."""
+    written = []
+    for kind, (cls, name) in KINDS.items():
+        if not (path := Path(run) / name).exists():
+            continue
+        one, changes = cls.load(path), dict[str, Any]()
+        if cls in (AttentionShift, AttentionPatterns):
+            kept = [key for key in one.arrays if re.fullmatch(r"beta\.\w+\.mean|ends.*|before|after|beta", key)]
+            means = {key: one.arrays[key].mean(-1 if "ends" in key else 1, keepdims=True) for key in kept}
+            one = replace(one, arrays={key: mean.astype(np.float32) for key, mean in means.items()})
+        else:
+            if getattr(one, "command", None):
+                changes["command"] = re.sub(r" (-o|--output) \S+", f" -o runs/{one.model.name}", one.command)
+            if cls is KVLens:
+                changes["spectra"] = tuple(s.model_copy(update={"energy": ()}) for s in one.spectra if s.head is None)
+            if cls is Sweep:
+                bare = {
+                    key: [w.model_copy(update={"cosines": ()}) for w in getattr(one, key)]
+                    for key in ("windows", "sets")
+                }
+                changes |= {**{key: tuple(w) for key, w in bare.items()}, "plain_cosines": (), "human": ()}
+            one = one.model_copy(update=changes)
+        written.append(one.save(Path(data) / f"{kind}_{one.model.name}{path.suffix}"))
+    return written
+
+
+def _load(data: Path, *kinds: str) -> list[tuple[Any, ...]]:
+    """For each model that has them all, its results of these kinds. Raises InputError when there is no such model."""
+    found = []
+    for kind in kinds:
+        cls, name = KINDS[kind]
+        paths = sorted(data.glob(f"{kind}_*{Path(name).suffix}"))
+        found.append({path.stem.partition("_")[2]: cls.load(path) for path in paths})
+    if not (models := [model for model in found[0] if all(model in one for one in found)]):
+        raise InputError(f"{data} has no {' and '.join(f'{kind}_MODEL' for kind in kinds)} yet")
+    return [tuple(one[model] for one in found) for model in models]
+
+
+def _source(one: Any, data: str, command: str) -> str:
+    made = ", ".join(f"{name} {version}" for name, version in one.versions.items())
+    return f"* {one.model.name} ({one.model.revision[:19]}, {one.model.dtype}): {data}.\n  `{command}`\n  ({made})"
+
+
+def _texts(one: Any) -> str:
+    return f"n = {one.texts.n} {one.texts.source}, prompt {one.prompt.name}"
+
+
+def _attended(one: Any) -> str:
+    """The source of an attention result that was made with default settings."""
+    if isinstance(one, AttentionPatterns):
+        text = "".join(one.tokens).removeprefix(one.prompt.prefix).removesuffix(one.prompt.suffix)
+        given = f"--text {shlex.quote(text)}"
+        data = f"n = 1 text, {len(one.tokens)} tokens with the prompt {one.prompt.name}"
+    else:
+        given = f"--texts wikipedia --n {one.texts.n} --span {one.span}"
+        data = f"{_texts(one)}, {sum(one.n_tokens):,} tokens"
+    layers = phrase(one.layers).split(" ", 1)[1].replace(" ", "")
+    return _source(one, data, f"kvlens attend {one.model.name} --layers {layers} {given} -o runs/{one.model.name}")
+
+
+def _rows(results: Sequence[Any], columns: int, height: float, plot: Any = None, **options: Any) -> tuple[Any, Any]:
+    """A figure with a row of axes for each result, under its model's name, drawn by `plot`; a legend only above."""
+    figure: Any = new_axes(WIDE, height * len(results))[0].figure
+    figure.clear()
+    parts = np.atleast_1d(figure.subfigures(len(results), 1))
+    rows = [list(part.subplots(1, columns, squeeze=False, **options).flat) for part in parts]
+    for one, part, axes in zip(results, parts, rows, strict=True):
+        part.suptitle(f"{one.model.name} ({one.model.n_layers} layers)", fontsize=9, weight="bold")
+        if plot:
+            plot(one, axes)
+        if axes is not rows[0] and axes[0].get_legend():
+            axes[0].get_legend().remove()
+    return figure, rows
+
+
+def _bar(image: Any, axes: Any, label: str) -> None:
+    bar = image.get_figure(root=False).colorbar(image, ax=axes, pad=0.02, aspect=30)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+
+
+def layer_id(data: Path) -> Drawn:
+    """Intrinsic dimension of the final token's hidden state after each block, over relative depth."""
+    sets = [one for (one,) in _load(data, "layers")]
+    figure = plot_profile([s.profile for s in sets], sets, width=WIDE).figure
+    text = " ".join(f"{s.model.name}: {s.reason}" for s in sets)
+    return figure, text, [_source(s, _texts(s.profile), s.command or "") for s in sets]
+
+
+def layer_id_smollm(data: Path) -> Drawn:
+    """Intrinsic dimension of the final token's hidden state after each block of one model, by two estimators."""
+    one = next(one for (one,) in _load(data, "layers") if one.model.name == "smollm2-135m")
+    figure = plot_profile(one.profile, one, width=5.0).figure
+    return figure, one.reason, [_source(one, _texts(one.profile), one.command or "")]
+
+
+def beta_by_layer(data: Path) -> Drawn:
+    """Left and middle: the weight beta that queries give to the re-routed prefix (mean over heads and tokens), for every
+    layer on unchanged inputs (local effect), by tenths of the prompted text and of the text's own tokens. Where the
+    first tenth stands out on the left alone, it is the prompt's tokens, the attention sink among them, that take the
+    prefix up, not the text's early tokens. Right: the chosen layers, the first and the last tenth of the text's own
+    tokens; bars: one standard deviation over texts. Propagated: the chosen layers below are re-routed as well."""
+    results, told = _load(data, "shift-prompted", "shift-text", "shift-chosen"), []
+    figure, rows = _rows([row[0] for row in results], 3, 2.6, width_ratios=(1, 1, 1.2))
+    for axes, shown in zip(rows, results, strict=True):
+        maps = [one.arrays["beta.local.mean"].mean(1) for one in shown[:2]]
+        for ax, one, values in zip(axes, shown, maps, strict=False):
+            extent = (0, 100, len(values) - 0.5, -0.5)
+            image = ax.imshow(values, MAP, aspect="auto", vmin=0, vmax=max(m.max() for m in maps), extent=extent)
+            ax.spines[:].set_visible(False)
+            ax.set(xlabel=f"position, % of\n{WORDS[one.span]}", ylabel="layer" if ax is axes[0] else "")
+        _bar(image, axes[:2], "prefix's weight β (local)")
+        plot_ends(shown[2], axes[2])
+        axes[2].set_xlabel("re-routed layer\n(the text's own tokens)")
+        handles = axes[2].get_legend_handles_labels()
+        axes[2].get_legend().remove()
+        layer = shown[2].layers[0]
+        (a, b), (c, d) = (
+            [m[one.layers.index(layer), i] for i in (0, -1)] for m, one in zip(maps, shown, strict=False)
+        )
+        told.append(f"{one.model.name}, layer {layer}: {a:.3f} in the first tenth and {b:.3f} in the last one of the "
+                    f"prompted text, {c:.3f} and {d:.3f} of the text's own tokens.")  # fmt: skip
+    figure.legend(*handles, loc="outside lower center", ncols=4, frameon=False)
+    return figure, " ".join(told), [_attended(one) for row in results for one in row]
+
+
+def before_after(data: Path) -> Drawn:
+    """Attention before and after re-routing on one text (mean over heads), at the lowest re-routed layer. The prefix,
+    in a column of its own, offers every token the final token's key and value; all other weights shrink by what it
+    takes, most visibly those on the sink. The first token had nothing but itself to attend to."""
+    one = next(one for (one,) in _load(data, "patterns") if one.model.name == "smollm2-135m")
+    beta, (first, end) = one.arrays["after"][0, :, :, 0].mean(0), one.text_span
+    most = [f"“{one.tokens[i].strip()}” {beta[i]:.2f}" for i in first + np.argsort(-beta[first:end])[:4]]
+    text = f"The prefix takes {beta[0]:.2f} from the first token, {beta[first:end].mean():.2f} from a token of the text on"
+    figure = plot_patterns(one, one.layers[0], width=WIDE)[0].figure
+    return figure, f"{text} average, most from {', '.join(most)}.", [_attended(one)]
+
+
+def similarity(data: Path) -> Drawn:
+    """Cosine similarity of related and unrelated sentences by method, in one colour scale: a narrow cone shows as a
+    bright square. Framed: sentences of one topic. Gap: mean cosine within topics less that across them."""
+    results = [one for (one,) in _load(data, "geometry")]
+    figure, rows = _rows(
+        results, len(results[0].cosines), 1.7, lambda one, axes: plot_sentences(one, axes, bar=False)
+    )
+    for axes in rows:
+        _bar(axes[0].images[0], axes, "cosine")
+    listed = dict.fromkeys(
+        f"({g + 1}) {text}" for one in results for text, g in zip(one.sentences, one.groups, strict=True)
+    )
+    return (
+        figure,
+        f"By topic: {' '.join(listed)}",
+        [_source(o, f"n = {len(o.groups)} sentences", o.command) for o in results],
+    )
+
+
+def geometry(data: Path) -> Drawn:
+    """Isotropy of the embeddings by method (mean cosine of different texts; evenness of the variance over directions),
+    and uniformity against alignment of positive pairs (Wang and Isola 2020), marked as on the left."""
+    results = [one for (one,) in _load(data, "geometry")]
+    told = [f"n = {one.n} {one.data}; {one.n_pairs} positive pairs, {one.pairs}" for one in results]
+    figure = _rows(results, 3, 2.5, plot_geometry)[0]
+    return figure, "", [_source(one, n, one.command) for one, n in zip(results, told, strict=True)]
+
+
+def kv_ranks(data: Path, plot: Any = plot_ranks) -> Drawn:
+    """Over how many directions the final token's keys and values spread: effective rank (from the entropy of the
+    singular values), and directions that hold 90 % of the variance; all KV heads side by side."""
+    results = _load(data, "lens", "geometry")  # both come from one command
+    figure = _rows([lens for lens, _ in results], 2, 2.5, plot)[0]
+    return figure, "", [_source(lens, _texts(lens), made.command) for lens, made in results]
+
+
+def kv_similarity(data: Path) -> Drawn:
+    """How much the final token's states of each layer share with the final embedding. Grey: with the embeddings of
+    other texts (permuted), mean ± 2 standard deviations over the draws."""
+    return kv_ranks(data, plot_similarities)
+
+
+def methods(data: Path) -> Drawn:
+    """Scores of every method on every task with bootstrap 95 % intervals, the best mean on top; dotted: kv_embedding."""
+    results = [one for (one,) in _load(data, "scores")]
+    cells = {(r.model.name, s.task, s.label): s for r in results for s in r.scores}
+    tasks = list(dict.fromkeys(task for _, task, _ in cells))
+    means = {label: np.mean([s.value for s in cells.values() if s.label == label]) for _, _, label in cells}
+    labels = sorted(means, key=lambda label: -means[label])
+    axes = new_axes(WIDE, 0.19 * len(labels) + 1.2, columns=len(tasks), sharey=True)
+    for ax, task in zip(axes, tasks, strict=True):
+        for i, r in enumerate(results):
+            at = {y: cells[key] for y, label in enumerate(labels) if (key := (r.model.name, task, label)) in cells}
+            value, low, high = np.array([(s.value, s.low, s.high) for s in at.values()]).reshape(-1, 3).T
+            look: dict[str, Any] = {
+                "color": COLOURS[i],
+                "fmt": MARKERS[i][0],
+                "ms": 3,
+                "lw": 1,
+                "label": r.model.name,
+            }
+            ax.errorbar(
+                value, np.array([*at]) + 0.3 * i / len(results) - 0.07, xerr=(value - low, high - value), **look
+            )
+            if own := cells.get((r.model.name, task, "kv_embedding")):
+                ax.axvline(own.value, color=COLOURS[i], lw=0.8, ls=":")
+        ax.grid(axis="y", color="0.92", lw=0.6)
+        ax.set_axisbelow(True)
+        ax.set_title(re.sub(r"(?<=[a-z\d])(?=[A-Z][a-z])", "\n", task), fontsize=8)
+        metric = next(s.metric for s in cells.values() if s.task == task)
+        ax.set_xlabel(f"{metric.replace('_', ' ')} × 100", fontsize=7)
+    axes[0].set_yticks(range(len(labels)), labels, fontsize=7)
+    axes[0].set_ylim(len(labels) - 0.4, -0.6)
+    axes[0].get_yticklabels()[labels.index("kv_embedding")].set_fontweight("bold")
+    figure: Any = axes[0].figure
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
+    sizes = "; ".join(dict.fromkeys(f"{s.task} {s.split}, n = {s.n} {s.unit}" for s in cells.values()))
+    limited = "Not comparable with published values: made with --limit." * any(s.limited for s in cells.values())
+    return figure, limited, [_source(r, sizes, r.command) for r in results]
+
+
+def depth(data: Path) -> Drawn:
+    """Above: quality when the layers of one window are re-routed, with bootstrap 95 % bands; dashed, grey: without
+    re-routing. Below: intrinsic dimension ± 1.96 standard errors. Shaded: the layers that the rule chose. The best window
+    is the best of many on these very pairs, so that its gain is too large."""
+    results, told = _load(data, "sweep", "layers"), []
+    axes = np.array(new_axes(WIDE, 4.3, 2, len(results), sharex="col", height_ratios=(1.5, 1))).reshape(2, -1)
+    for (top, bottom), (one, chosen) in zip(axes.T, results, strict=True):
+        top.axhspan(one.plain_low, one.plain_high, color="0.85", lw=0)
+        top.axhline(one.plain, color="0.3", lw=1, ls="--", label="no re-routing")
+        for i, (width, bias) in enumerate(sorted({(w.width, w.bias) for w in one.windows})):
+            group = sorted((w for w in one.windows if (w.width, w.bias) == (width, bias)), key=lambda w: w.first)
+            x, colour = [w.first + (w.width - 1) / 2 for w in group], COLOURS[i % len(COLOURS)]
+            label = f"{width} layer{'s' * (width > 1)}, bias {bias:g}"
+            top.plot(
+                x, [w.spearman for w in group], color=colour, marker=MARKERS[i % 5][0], ms=3, lw=1.2, label=label
+            )
+            top.fill_between(x, [w.low for w in group], [w.high for w in group], color=colour, alpha=0.12, lw=0)
+        best = max(one.windows, key=lambda w: w.spearman)
+        told.append(f"{one.model.name}: {one.plain:.1f} without; best {best.spearman:.1f} ({best.low:.1f} to "
+                    f"{best.high:.1f}), {phrase(best.layers)}, bias {best.bias:g}.")  # fmt: skip
+        top.set_title(one.model.name, fontsize=9)
+        name, estimates = next(iter(chosen.profile.estimates.items()))
+        x, y, error = np.array([(e.layer, e.value, BAND * e.stderr) for e in estimates]).T
+        bottom.plot(x, y, color="black", marker="o", ms=2.5, lw=1.2)
+        bottom.fill_between(x, y - error, y + error, color="black", alpha=0.15, lw=0)
+        bottom.set(xlabel="layer (a window's middle)", ylim=(0, None))
+        for ax in (top, bottom):
+            for first, last in runs(chosen.layers):
+                ax.axvspan(first - 0.5, last + 0.5, color=SHADE, alpha=0.45, lw=0, zorder=0)
+            ax.grid(axis="y", color="0.9", lw=0.6)
+            ax.set_axisbelow(True)
+    axes[0, 0].set_ylabel("Spearman × 100")
+    axes[1, 0].set_ylabel(f"intrinsic\ndimension ({name})")
+    figure: Any = axes[0, 0].figure
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    sizes = [f"n = {s.n_pairs} pairs of {s.data}, prompt {s.prompt.name}, {s.pooling} pooling" for s, _ in results]
+    return figure, " ".join(told), [_source(s, n, s.command) for (s, _), n in zip(results, sizes, strict=True)]
+
+
+FIGURES: dict[str, Callable[[Path], Drawn]] = {
+    "layer_id": layer_id,
+    "layer_id_smollm2-135m": layer_id_smollm,
+    "beta_by_layer": beta_by_layer,
+    "before_after": before_after,
+    "similarity": similarity,
+    "geometry": geometry,
+    "kv_ranks": kv_ranks,
+    "kv_similarity": kv_similarity,
+    "methods": methods,
+    "depth": depth,
+}
+
+
+def build(data: str | Path = "figures/data", folder: str | Path = "figures") -> list[Path]:
+    """Draw every figure whose data is there; the same data gives the same bytes. Returns what was written."""
+    from matplotlib import rc_context
+
+    written = []
+    for name, draw in FIGURES.items():
+        try:
+            with rc_context(STYLE):
+                figure, numbers, sources = draw(Path(data))
+        except InputError as error:
+            print(f"{name}: left out, {error}")
+            continue
+        written += save_figures({name: figure}, folder)
+        text = " ".join(f"{inspect.getdoc(draw)} {numbers}".split())
+        text = "\n".join(textwrap.wrap(text, 118, break_on_hyphens=False, break_long_words=False))
+        written.append(Path(folder) / f"{name}.md")
+        write_text(written[-1], "\n\n".join([f"# {name}", text, "Data, with the commands:", *sources]) + "\n")
+    return written
+
+
+if __name__ == "__main__":
+    print(f"{len(build(*sys.argv[1:]))} files written")

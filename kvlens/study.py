@@ -1,0 +1,182 @@
+"""Layer study: do the rules that choose layers by intrinsic dimension (ID) find the windows that a sweep favours?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+from scipy.stats import rankdata
+
+from kvlens.dimension import IDProfile
+from kvlens.files import InputError, versions
+from kvlens.layers import RULES, select
+from kvlens.models import ModelInfo
+from kvlens.records import FileRecord, Record, phrase
+from kvlens.sweep import DRAWS, Sweep, draws, spearman
+
+Source = tuple[str, str | None, str | None]  # rule, states, points
+
+
+class Interval(Record):
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Outcome(Record):
+    """One way to choose `width` layers, Spearman x 100. rule: of `select`, on the profile of `states` and `points`;
+    or ``best`` window of the sweep, or ``average``, what a window drawn at random gets.
+
+    gain: over no re-routing. regret: best window less this, on the same pairs; too large, since the best one was
+    found on them (winner's curse). split_regret: the best window of a random half of the pairs less this, both on the
+    other half; mean and 95 % range of 1,000 halves, which is wider than an interval for all pairs.
+    """
+
+    rule: str
+    states: str | None
+    points: str | None
+    width: int
+    bias: float
+    layers: tuple[int, ...]
+    spearman: float
+    gain: Interval
+    regret: Interval
+    split_regret: Interval
+
+
+class Correlation(Record):
+    """Spearman correlation, over the n windows of one width and bias, of -ID (mean of the window's layers) and
+    quality. Its interval covers the pairs drawn and the ID's standard errors, for these windows of this model."""
+
+    states: str
+    points: str
+    width: int
+    bias: float
+    n: int
+    rho: Interval
+
+
+class LayerStudy(FileRecord):
+    """Does the ID rule pick the right layers? outcomes and correlations by width and bias."""
+
+    what: ClassVar[str] = "a layer study"
+    again: ClassVar[str] = "run `kvlens sweep --profiles` again"
+
+    format: Literal["kvlens.layer-study"] = "kvlens.layer-study"
+    version: Literal[1] = 1
+    model: ModelInfo
+    data: str
+    n_pairs: int
+    plain: float
+    estimator: str
+    outcomes: tuple[Outcome, ...]
+    correlations: tuple[Correlation, ...]
+    versions: dict[str, str]
+    command: str
+
+    def __str__(self) -> str:
+        lines = [f"{self.model.name}, {self.n_pairs} pairs of {self.data}: Spearman x 100, {self.plain:.1f} plain"]
+        for o in self.outcomes:
+            source = f" ({o.states}, {o.points})" if o.states else ""
+            told = f"{o.rule}{source}, width {o.width}, bias {o.bias:g}"
+            numbers = ", ".join(f"{name} {_show(getattr(o, name))}" for name in ("gain", "regret", "split_regret"))
+            lines.append(f"  {told:52} {phrase(o.layers) if o.layers else '':20} {o.spearman:5.1f}  {numbers}")
+        lines.append("rank correlation of -ID and quality over the windows")
+        for c in self.correlations:
+            told = f"({c.states}, {c.points}), width {c.width}, bias {c.bias:g}"
+            lines.append(f"  {told:52} {_show(c.rho, '+.2f')}, {c.n} windows")
+        return "\n".join(lines)
+
+
+def _show(x: Interval, form: str = "+.1f") -> str:
+    return f"{x.value:{form}} ({x.low:{form}} to {x.high:{form}})"
+
+
+def choices(profiles: Sequence[IDProfile], width: int, estimator: str = "twonn") -> dict[Source, tuple[int, ...]]:
+    """The layers that each rule of `select` takes when told to take `width`, by (rule, states, points)."""
+    share = (width - 1) / profiles[0].model.n_layers if profiles else 0
+    rules = [rule for rule in RULES if rule != "explicit"]
+    return {
+        (rule, p.states, p.points): select(p, rule, window=share, estimator=estimator).layers
+        for p in profiles
+        for rule in rules
+    }
+
+
+def study(sweep: Sweep, profiles: Sequence[IDProfile], estimator: str = "twonn", command: str = "") -> LayerStudy:
+    """Compare what the rules choose with every window of the sweep, for each width and bias in it.
+
+    Raises InputError for a profile of another model, and when a chosen layer set was not measured.
+    """
+    if other := [p.model.name for p in profiles if not p.model.same_weights(sweep.model)]:
+        raise InputError(f"the sweep is of {sweep.model.name}, a profile of {other[0]}: give profiles of one model")
+    human, n, rng = np.array(sweep.human), sweep.n_pairs, np.random.default_rng(sweep.seed)
+    half = rng.permuted(np.tile(np.arange(n) < n // 2, (DRAWS, 1)), axis=1)
+    counts = [np.ones((1, n)), draws(n, sweep.seed), half.astype(float), (~half).astype(float)]
+    outcomes, correlations = [], []
+    for width, bias in sorted({(w.width, w.bias) for w in sweep.windows}):
+        group = [w for w in sweep.windows if (w.width, w.bias) == (width, bias)]
+        picks: dict[Source, tuple[int, ...]] = dict(choices(profiles, width, estimator))
+        found = {layers: sweep.find(layers, bias) for layers in dict.fromkeys(picks.values())}
+        if missing := [layers for layers, w in found.items() if w is None]:
+            raise InputError(f"{phrase(missing[0])} with bias {bias:g} was not measured: sweep again with --profiles")
+        cosines = [sweep.plain_cosines, *(w.cosines for w in group), *(w.cosines for w in found.values() if w)]
+        whole, boot, chosen_on, judged_on = (spearman(np.array(cosines), human, c) for c in counts)
+        ours = slice(1, 1 + len(group))
+        best = int(whole[ours, 0].argmax())
+        half_best = judged_on[ours][chosen_on[ours].argmax(0), np.arange(DRAWS)]
+        at = {layers: 1 + len(group) + i for i, layers in enumerate(found)}
+        everyone = {("best", None, None): group[best].layers, ("average", None, None): (), **picks}
+        for (rule, states, points), layers in everyone.items():
+            place = at[layers] if states else 1 + best
+            q = [m[ours].mean(0) if rule == "average" else m[place] for m in (whole, boot, judged_on)]
+            outcomes.append(
+                Outcome(
+                    rule=rule,
+                    states=states,
+                    points=points,
+                    width=width,
+                    bias=bias,
+                    layers=layers,
+                    spearman=q[0][0],
+                    gain=_interval((q[0] - whole[0])[0], q[1] - boot[0]),
+                    regret=_interval((whole[1 + best] - q[0])[0], boot[1 + best] - q[1]),
+                    split_regret=_interval((half_best - q[2]).mean(), half_best - q[2]),
+                )
+            )
+        for p in profiles:
+            known = [i for i, w in enumerate(group, 1) if set(w.layers) <= set(p.layers)]
+            members = np.array([[layer in group[i - 1].layers for layer in p.layers] for i in known]) / width
+            values, errors = p.values(estimator), p.stderrs(estimator)
+            noisy = values[:, None] + errors[:, None] * rng.standard_normal((len(values), DRAWS))
+            low = _rank_correlation(-members @ noisy, boot[known])
+            value = _rank_correlation(-members @ values[:, None], whole[known])[0]
+            rho = _interval(value, low)
+            correlations.append(
+                Correlation(states=p.states, points=p.points, width=width, bias=bias, n=len(known), rho=rho)
+            )
+    return LayerStudy(
+        model=sweep.model,
+        data=sweep.data,
+        n_pairs=n,
+        plain=sweep.plain,
+        estimator=estimator,
+        outcomes=tuple(outcomes),
+        correlations=tuple(correlations),
+        versions=versions(),
+        command=command,
+    )
+
+
+def _interval(value: float, samples: np.ndarray) -> Interval:
+    low, high = np.percentile(samples, (2.5, 97.5))
+    return Interval(value=value, low=low, high=high)
+
+
+def _rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Spearman correlation of matching columns, [rows, draws] each."""
+    a, b = (rankdata(x, axis=0) - (len(x) + 1) / 2 for x in (a, b))
+    return (a * b).sum(0) / np.sqrt((a**2).sum(0) * (b**2).sum(0))

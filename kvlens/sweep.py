@@ -1,0 +1,246 @@
+"""Layer sweep: the quality of embeddings when re-routing a window at every depth.
+
+1. per batch one plain forward pass, whose hidden states at the block boundaries are kept; 2. for every set of layers
+only the blocks from its lowest one on are run again, re-routed; 3. quality is the Spearman correlation of cosines
+with human scores, on validation pairs; 4. all sets are compared on the same bootstrap draws of the pairs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from kvlens.files import InputError, versions
+from kvlens.methods import run_base
+from kvlens.models import LanguageModel, ModelInfo
+from kvlens.pooling import POOLINGS
+from kvlens.prompts import DEFAULT_DOCUMENT, Prompt, get_prompt
+from kvlens.records import FileRecord, Record, phrase
+from kvlens.reroute import check_request, reroute
+from kvlens.score import Pairs
+from kvlens.tokens import TokenBatch, batches, tokenize
+
+DRAWS = 1000
+LayerBias = tuple[tuple[int, ...], float]
+
+
+class Window(Record):
+    """Quality with re-routed `layers`: Spearman x 100 with its bootstrap 95 % interval over pairs (the draws of
+    `score`). first: the lowest layer; width: how many. cosines: of each pair, float32 rounded to 7 digits."""
+
+    first: int
+    width: int
+    layers: tuple[int, ...]
+    bias: float
+    spearman: float
+    low: float
+    high: float
+    cosines: tuple[float, ...]
+
+
+class Sweep(FileRecord):
+    """windows: layers first to first + width - 1, for every first, width and bias asked for; sets: other layer sets.
+    plain: without re-routing. human: the pairs' human scores. data, n_pairs: where the pairs come from, how many."""
+
+    what: ClassVar[str] = "a layer sweep"
+    again: ClassVar[str] = "run `kvlens sweep` again"
+
+    format: Literal["kvlens.sweep"] = "kvlens.sweep"
+    version: Literal[1] = 1
+    model: ModelInfo
+    prompt: Prompt
+    pooling: str
+    position: str
+    data: str
+    n_pairs: int
+    seed: int = 0
+    plain: float
+    plain_low: float
+    plain_high: float
+    plain_cosines: tuple[float, ...]
+    human: tuple[float, ...]
+    windows: tuple[Window, ...]
+    sets: tuple[Window, ...] = ()
+    versions: dict[str, str]
+    command: str
+
+    def find(self, layers: Sequence[int], bias: float) -> Window | None:
+        """The result for exactly these layers and this bias, or None."""
+        wanted = (tuple(sorted(layers)), bias)
+        return next((w for w in (*self.windows, *self.sets) if (w.layers, w.bias) == wanted), None)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.model.name}, {self.n_pairs} pairs of {self.data}, {self.prompt.name}, {self.pooling} pooling",
+            f"  {'no re-routing':32} {self.plain:5.1f}  ({self.plain_low:.1f} to {self.plain_high:.1f})",
+        ]
+        for w in (*self.windows, *self.sets):
+            told = f"{phrase(w.layers)}, bias {w.bias:g}"
+            lines.append(f"  {told:32} {w.spearman:5.1f}  ({w.low:.1f} to {w.high:.1f})")
+        return "\n".join(lines)
+
+
+def windows(n_layers: int, widths: Sequence[int]) -> list[tuple[int, ...]]:
+    """Every run of `width` neighbouring layers, for each width. Raises InputError for a width out of range."""
+    if wrong := [width for width in widths if not 1 <= width <= n_layers]:
+        raise InputError(f"a window of {wrong[0]} layers does not fit into {n_layers} layers")
+    return [tuple(range(i, i + width)) for width in widths for i in range(n_layers - width + 1)]
+
+
+@contextlib.contextmanager
+def _skipping(lm: LanguageModel, first: int, states: torch.Tensor) -> Iterator[None]:
+    """Blocks below `first` are not run: what enters block `first` is `states` [batch, seq_len, d_model].
+
+    The blocks stay where they are, since models index masks and rotary tables by their number.
+    """
+    skipped = list(lm.blocks[:first])
+    own = [vars(block).get("forward") for block in skipped]
+    try:
+        for block in skipped:
+            block.forward = lambda *args, **kwargs: states
+        yield
+    finally:
+        for block, forward in zip(skipped, own, strict=True):
+            del block.forward
+            if forward is not None:
+                block.forward = forward
+
+
+def final_states(
+    lm: LanguageModel, batch: TokenBatch, sets: Sequence[LayerBias], position: str = "keep"
+) -> Iterator[torch.Tensor]:
+    """Hidden states after the final norm [batch, seq_len, d_model]: plain, then for each (layers, bias) of `sets`.
+
+    Equal to a whole re-routed pass each, at the cost of the blocks from the set's lowest layer on.
+    Raises InputError as `reroute` does.
+    """
+    inputs: dict[int, torch.Tensor] = {}
+    handles = [
+        lm.blocks[i].register_forward_pre_hook(lambda block, args, i=i: inputs.update({i: args[0]}))
+        for i in {min(layers) for layers, _ in sets if layers}
+    ]
+    try:
+        plain = run_base(lm, batch).last_hidden_state
+    finally:
+        for handle in handles:
+            handle.remove()
+    yield plain
+    for layers, bias in sets:
+        if not layers:
+            yield plain
+            continue
+        with _skipping(lm, min(layers), inputs[min(layers)]), reroute(lm, layers, bias, position) as routing:
+            routing.last = batch.last
+            states = run_base(lm, batch).last_hidden_state
+        yield states
+
+
+def sweep(
+    lm: LanguageModel,
+    pairs: Pairs,
+    layer_sets: Sequence[Sequence[int]],
+    biases: Sequence[float] = (1.0,),
+    prompt: str | Prompt = DEFAULT_DOCUMENT,
+    pooling: str = "hybrid",
+    position: str = "keep",
+    data: str = "",
+    max_length: int | None = None,
+    batch_tokens: int = 2048,
+    command: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> Sweep:
+    """Measure every layer set (see `windows`; any others too) with every bias, in one pass over the texts.
+
+    Use validation pairs: what is chosen by these numbers must be proven on other data. progress: called with
+    (texts done, texts). Raises InputError as `reroute`, and for an unknown pooling or no layer set.
+    """
+    prompt = get_prompt(prompt) if isinstance(prompt, str) else prompt
+    chosen = list(dict.fromkeys((tuple(sorted(layers)), float(bias)) for bias in biases for layers in layer_sets))
+    for layers, bias in chosen:
+        check_request(lm, layers, bias, position)
+    if pooling not in POOLINGS:
+        raise InputError(f"unknown pooling {pooling!r}: give one of {', '.join(POOLINGS)}")
+    if not chosen:
+        raise InputError("no layer sets to re-route: give at least one, and a bias")
+    texts = list(dict.fromkeys([*pairs.first, *pairs.second]))
+    tokenized = tokenize(lm.tokenizer, texts, prompt, min(max_length or lm.info.max_positions, lm.info.max_positions))
+    vectors, done = torch.empty((1 + len(chosen), len(texts), lm.info.d_model)), 0
+    with torch.inference_mode():
+        for batch in batches(tokenized, lm.tokenizer.pad_token_id, batch_tokens, device=lm.device):
+            for i, states in enumerate(final_states(lm, batch, chosen, position)):
+                vectors[i, batch.rows.cpu()] = POOLINGS[pooling](states, batch).float().cpu()
+            done += len(batch.rows)
+            if progress:
+                progress(done, len(texts))
+    if not bool(torch.isfinite(vectors).all()):
+        raise InputError(f"NaN or infinity in the embeddings in {lm.info.dtype}: try --dtype float32")
+    row = {text: i for i, text in enumerate(texts)}
+    a, b = (normalize(vectors[:, [row[text] for text in side]], dim=-1) for side in (pairs.first, pairs.second))
+    cosines = np.round((a * b).sum(-1).double().numpy(), 7)
+    n = len(pairs.scores)
+    quality = spearman(cosines, pairs.scores, np.ones((1, n)))[:, 0]
+    low, high = np.percentile(spearman(cosines, pairs.scores, draws(n)), (2.5, 97.5), axis=1)
+    found = [
+        Window(
+            first=min(layers, default=0),
+            width=len(layers),
+            layers=layers,
+            bias=bias,
+            spearman=quality[i],
+            low=low[i],
+            high=high[i],
+            cosines=tuple(cosines[i].tolist()),
+        )
+        for i, (layers, bias) in enumerate(chosen, 1)
+    ]
+    together = [bool(w.layers) and w.layers == tuple(range(w.first, w.first + w.width)) for w in found]
+    return Sweep(
+        model=lm.info,
+        prompt=prompt,
+        pooling=pooling,
+        position=position,
+        data=data,
+        n_pairs=n,
+        plain=quality[0],
+        plain_low=low[0],
+        plain_high=high[0],
+        plain_cosines=tuple(cosines[0].tolist()),
+        human=tuple(pairs.scores.tolist()),
+        windows=tuple(w for w, yes in zip(found, together, strict=True) if yes),
+        sets=tuple(w for w, yes in zip(found, together, strict=True) if not yes),
+        versions=versions(),
+        command=command,
+    )
+
+
+def draws(n: int, seed: int = 0) -> np.ndarray:
+    """How often each of `n` pairs is in each bootstrap draw, float64 [1000, n]: always the same draws, those of
+    `score`, so that differences are paired."""
+    rows = np.random.default_rng(seed).integers(0, n, size=(DRAWS, n))
+    return np.stack([np.bincount(row, minlength=n) for row in rows]).astype(np.float64)
+
+
+def spearman(cosines: np.ndarray, human: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Spearman x 100, float64 [sets, draws], of each set's cosines [sets, n] and the human scores [n], every pair
+    taken as often as `counts` [draws, n] says (equal sums of rows)."""
+
+    def ranks(values: np.ndarray) -> np.ndarray:
+        """Mid-ranks within each draw, less their mean."""
+        _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
+        order, starts = np.argsort(group, kind="stable"), sizes.cumsum() - sizes
+        together = np.add.reduceat(counts[:, order], starts, axis=1)
+        return (together.cumsum(1) - (together - 1) / 2 - (counts[0].sum() + 1) / 2)[:, group]
+
+    truth = ranks(np.asarray(human))
+    spread = np.einsum("dn,dn,dn->d", counts, truth, truth)
+    found = []
+    for one in cosines:
+        rank = ranks(one)
+        weighted = counts * rank
+        found.append((weighted * truth).sum(1) / np.sqrt((weighted * rank).sum(1) * spread))
+    return 100 * np.array(found)
