@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install profile test lint bench notebooks clean
+.PHONY: help install profile test lint bench notebooks figures clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -32,6 +32,9 @@ bench: install  ## the numbers of the README: recording cost and memory
 
 notebooks: install  ## run the notebooks again and store their outputs
 	$(BIN)/python tests/test_notebooks.py
+
+figures: install  ## the paper's figures, from the saved results in figures/data: no model is needed
+	$(BIN)/python -m kvlens.figures figures/data figures
 
 clean:  ## remove .venv and runs
 	rm -rf $(VENV) runs

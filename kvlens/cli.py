@@ -10,6 +10,7 @@ import shlex
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -662,7 +663,11 @@ def _evaluate(args: argparse.Namespace) -> int:
     if not all(length.isdigit() and int(length) for length in args.lengths.split(",")):
         raise InputError(f"--lengths takes numbers of tokens such as 256,1024, not {args.lengths}")
     names = re.split(r",(?![^(]*\))", args.tasks)  # a benchmark's name may have a comma in brackets
-    tasks = find_tasks([name for name in names if name != LONG], args.data_dir, args.split)
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always", UserWarning)
+        tasks = find_tasks([name for name in names if name != LONG], args.data_dir, args.split)
+    for note in notes:
+        print(f"note: {' '.join(str(note.message).split())}", file=sys.stderr)
     corpus = read_texts(args.corpus, args.column) if args.corpus else None
     lm = _load(args, args.model.rstrip("/"), bridge=False)
     if LONG in names:

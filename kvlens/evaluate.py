@@ -147,7 +147,10 @@ def evaluate(
     adjusted by Holm over the rows of one task and post-processing. Raises InputError for what cannot be evaluated.
     """
     mteb, tasks, folder, cache = import_mteb(), list(tasks), Path(folder), cache or EmbeddingCache()
-    store = mteb.ResultCache(folder / f"limit-{limit}" if limit else folder)
+    try:
+        store = mteb.ResultCache(folder / f"limit-{limit}" if limit else folder)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
     specs = [part for spec in methods for part in ([*all_methods(), NO_REROUTING] if spec == "all" else [spec])]
     options = {"max_length": max_length, "batch_tokens": batch_tokens, "force": force}
     encoders = [(spec, _encoder(lm, spec, layers, options)) for spec in dict.fromkeys(specs)]
@@ -276,15 +279,15 @@ def _run(model: Any, task: Any, store: Any, limit: int | None) -> tuple[float, l
         with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             options: dict[str, Any] = {"cache": store, "overwrite_strategy": "always", "co2_tracker": False}
-            options |= {"show_progress_bar": False, "encode_kwargs": {"batch_size": 32}}
+            options["encode_kwargs"] = {"batch_size": 32, "show_progress_bar": False}
             if unit(task) == "queries":
                 task.task_specific_scores = keep  # the hook that mteb calls with every query's scores
             else:
                 options["prediction_folder"] = place
-            result = import_mteb().evaluate(model, task, **options).task_results[0]
+            import_mteb().evaluate(model, task, show_progress_bar=False, **options)
             if unit(task) != "queries":
                 told = json.loads((Path(place) / task.prediction_file_name).read_text(encoding="utf-8"))
-        made = {}
+        made, result = {}, store.load_task_result(name, meta)  # as written: rounded
         for split, subset in parts:
             own = ranked[split, subset] if ranked else told[subset][split]
             made[f"{split}/{subset}"] = _items(task, split, subset, _mains(result)[split, subset], own)
@@ -296,7 +299,7 @@ def _run(model: Any, task: Any, store: Any, limit: int | None) -> tuple[float, l
     if not np.isfinite(mains).all():
         raise InputError(f"mteb's score of {name} is not a number; the texts may all have one embedding")
     again = [float(statistic(x, np.ones((1, x.shape[1]), int), task.metadata.main_score)[0]) for x in items]
-    # mteb rounds what it averages over queries to five digits.
+    # mteb writes six digits, five of what it averages over queries.
     if not np.allclose(again, mains, rtol=0, atol=1e-5 if unit(task) == "queries" else 1e-6):
         raise RuntimeError(f"{name}: {again} from single items, but {mains} by mteb: please report this")
     return float(np.mean(mains)), items

@@ -1,7 +1,7 @@
 """The paper's figures, rebuilt from saved results without any model: ``python -m kvlens.figures [DATA [FOLDER]]``.
 
-1. `collect` takes what the figures need from a model's run folder (made by ``figures/data.sh``) and makes it small;
-2. each function of `FIGURES` draws one figure from that, its docstring being the caption, and adds the numbers and the
+1. `collect` takes what the figures need from a model's run folder (see ``figures/data.sh``) and makes it small;
+2. each function of `FIGURES` draws one figure from that, its docstring being the caption, and adds numbers and
 sources; 3. `build` writes NAME.png, NAME.pdf and the caption NAME.md.
 """
 
@@ -27,8 +27,9 @@ from kvlens.geometry import Geometry
 from kvlens.layers import LayerSet
 from kvlens.lens import KVLens
 from kvlens.lens_plots import plot_geometry, plot_ranks, plot_sentences, plot_similarities
-from kvlens.plots import BAND, COLOURS, MARKERS, SHADE, STYLE, new_axes, plot_profile, save_figures
-from kvlens.records import phrase, runs
+from kvlens.plots import STYLE, new_axes, plot_profile, save_figures
+from kvlens.records import phrase
+from kvlens.score_plots import plot_scores, plot_sweep
 from kvlens.sweep import Sweep
 
 WIDE = 6.9  # inches: two columns
@@ -47,42 +48,41 @@ Drawn = tuple[Any, str, list[str]]  # figure, numbers for its caption, sources
 
 
 def collect(run: str | Path, data: str | Path) -> list[Path]:
-    """Copy the results in `run` to ``DATA/KIND_MODEL``, without what no figure shows (single heads, a sweep's cosines)
-    and without where a command wrote. Returns what was written; raises InputError for a file that cannot be read."""
+    """Copy the results in `run` to ``DATA/KIND_MODEL``, without what no figure shows (single heads, cosines of a
+    sweep) and without where a command wrote. Returns the paths; raises InputError for a file that cannot be read."""
     written = []
     for kind, (cls, name) in KINDS.items():
         if not (path := Path(run) / name).exists():
             continue
-        one, changes = cls.load(path), dict[str, Any]()
+        one = cls.load(path)
         if cls in (AttentionShift, AttentionPatterns):
             kept = [key for key in one.arrays if re.fullmatch(r"beta\.\w+\.mean|ends.*|before|after|beta", key)]
             means = {key: one.arrays[key].mean(-1 if "ends" in key else 1, keepdims=True) for key in kept}
             one = replace(one, arrays={key: mean.astype(np.float32) for key, mean in means.items()})
         else:
+            changes: dict[str, Any] = {}
             if getattr(one, "command", None):
-                changes["command"] = re.sub(r" (-o|--output) \S+", f" -o runs/{one.model.name}", one.command)
+                place = Path("runs", one.model.name, name if cls is Sweep else Path(name).parent)
+                changes["command"] = re.sub(r" (-o|--output) \S+", f" -o {place.as_posix()}", one.command)
             if cls is KVLens:
                 changes["spectra"] = tuple(s.model_copy(update={"energy": ()}) for s in one.spectra if s.head is None)
             if cls is Sweep:
-                bare = {
-                    key: [w.model_copy(update={"cosines": ()}) for w in getattr(one, key)]
-                    for key in ("windows", "sets")
-                }
-                changes |= {**{key: tuple(w) for key, w in bare.items()}, "plain_cosines": (), "human": ()}
+                windows = tuple(w.model_copy(update={"cosines": ()}) for w in one.windows)
+                changes |= {"windows": windows, "sets": (), "plain_cosines": (), "human": ()}
             one = one.model_copy(update=changes)
         written.append(one.save(Path(data) / f"{kind}_{one.model.name}{path.suffix}"))
     return written
 
 
-def _load(data: Path, *kinds: str) -> list[tuple[Any, ...]]:
+def _load(data: Path, *kinds: str, model: str = "*") -> list[tuple[Any, ...]]:
     """For each model that has them all, its results of these kinds. Raises InputError when there is no such model."""
     found = []
     for kind in kinds:
         cls, name = KINDS[kind]
-        paths = sorted(data.glob(f"{kind}_*{Path(name).suffix}"))
+        paths = sorted(data.glob(f"{kind}_{model}{Path(name).suffix}"))
         found.append({path.stem.partition("_")[2]: cls.load(path) for path in paths})
     if not (models := [model for model in found[0] if all(model in one for one in found)]):
-        raise InputError(f"{data} has no {' and '.join(f'{kind}_MODEL' for kind in kinds)} yet")
+        raise InputError(f"{data} has no {' and '.join(f'{kind}_{model}' for kind in kinds)} yet")
     return [tuple(one[model] for one in found) for model in models]
 
 
@@ -95,7 +95,7 @@ def _texts(one: Any) -> str:
     return f"n = {one.texts.n} {one.texts.source}, prompt {one.prompt.name}"
 
 
-def _attended(one: Any) -> str:
+def _attended(one: Any, kind: str) -> str:
     """The source of an attention result that was made with default settings."""
     if isinstance(one, AttentionPatterns):
         text = "".join(one.tokens).removeprefix(one.prompt.prefix).removesuffix(one.prompt.suffix)
@@ -105,7 +105,8 @@ def _attended(one: Any) -> str:
         given = f"--texts wikipedia --n {one.texts.n} --span {one.span}"
         data = f"{_texts(one)}, {sum(one.n_tokens):,} tokens"
     layers = phrase(one.layers).split(" ", 1)[1].replace(" ", "")
-    return _source(one, data, f"kvlens attend {one.model.name} --layers {layers} {given} -o runs/{one.model.name}")
+    place = f"runs/{one.model.name}/{Path(KINDS[kind][1]).parent}"
+    return _source(one, data, f"kvlens attend {one.model.name} --layers {layers} {given} -o {place}")
 
 
 def _rows(results: Sequence[Any], columns: int, height: float, plot: Any = None, **options: Any) -> tuple[Any, Any]:
@@ -139,18 +140,20 @@ def layer_id(data: Path) -> Drawn:
 
 def layer_id_smollm(data: Path) -> Drawn:
     """Intrinsic dimension of the final token's hidden state after each block of one model, by two estimators."""
-    one = next(one for (one,) in _load(data, "layers") if one.model.name == "smollm2-135m")
+    ((one,),) = _load(data, "layers", model="smollm2-135m")
     figure = plot_profile(one.profile, one, width=5.0).figure
     return figure, one.reason, [_source(one, _texts(one.profile), one.command or "")]
 
 
 def beta_by_layer(data: Path) -> Drawn:
-    """Left and middle: the weight beta that queries give to the re-routed prefix (mean over heads and tokens), for every
-    layer on unchanged inputs (local effect), by tenths of the prompted text and of the text's own tokens. Where the
-    first tenth stands out on the left alone, it is the prompt's tokens, the attention sink among them, that take the
-    prefix up, not the text's early tokens. Right: the chosen layers, the first and the last tenth of the text's own
-    tokens; bars: one standard deviation over texts. Propagated: the chosen layers below are re-routed as well."""
-    results, told = _load(data, "shift-prompted", "shift-text", "shift-chosen"), []
+    """Left and middle: the weight beta that queries give to the re-routed prefix (mean over heads and tokens),
+    for every layer on unchanged inputs (local effect), by tenths of the prompted text and of the text's own
+    tokens. Where the first tenth stands out on the left alone, it is the prompt's tokens, the attention sink
+    among them, that take the prefix up, not the text's early tokens. Right: the chosen layers, the first and the
+    last tenth of the text's own tokens; bars: one standard deviation over texts. Propagated: the chosen layers
+    below are re-routed as well."""
+    kinds = ("shift-prompted", "shift-text", "shift-chosen")
+    results, told = _load(data, *kinds), []
     figure, rows = _rows([row[0] for row in results], 3, 2.6, width_ratios=(1, 1, 1.2))
     for axes, shown in zip(rows, results, strict=True):
         maps = [one.arrays["beta.local.mean"].mean(1) for one in shown[:2]]
@@ -165,49 +168,41 @@ def beta_by_layer(data: Path) -> Drawn:
         handles = axes[2].get_legend_handles_labels()
         axes[2].get_legend().remove()
         layer = shown[2].layers[0]
-        (a, b), (c, d) = (
-            [m[one.layers.index(layer), i] for i in (0, -1)] for m, one in zip(maps, shown, strict=False)
-        )
+        (a, b), (c, d) = (values[one.layers.index(layer), [0, -1]] for values in maps)
         told.append(f"{one.model.name}, layer {layer}: {a:.3f} in the first tenth and {b:.3f} in the last one of the "
                     f"prompted text, {c:.3f} and {d:.3f} of the text's own tokens.")  # fmt: skip
     figure.legend(*handles, loc="outside lower center", ncols=4, frameon=False)
-    return figure, " ".join(told), [_attended(one) for row in results for one in row]
+    return figure, " ".join(told), [_attended(*one) for row in results for one in zip(row, kinds, strict=True)]
 
 
 def before_after(data: Path) -> Drawn:
     """Attention before and after re-routing on one text (mean over heads), at the lowest re-routed layer. The prefix,
     in a column of its own, offers every token the final token's key and value; all other weights shrink by what it
     takes, most visibly those on the sink. The first token had nothing but itself to attend to."""
-    one = next(one for (one,) in _load(data, "patterns") if one.model.name == "smollm2-135m")
+    ((one,),) = _load(data, "patterns", model="smollm2-135m")
     beta, (first, end) = one.arrays["after"][0, :, :, 0].mean(0), one.text_span
     most = [f"“{one.tokens[i].strip()}” {beta[i]:.2f}" for i in first + np.argsort(-beta[first:end])[:4]]
-    text = f"The prefix takes {beta[0]:.2f} from the first token, {beta[first:end].mean():.2f} from a token of the text on"
-    figure = plot_patterns(one, one.layers[0], width=WIDE)[0].figure
-    return figure, f"{text} average, most from {', '.join(most)}.", [_attended(one)]
+    mean, figure = beta[first:end].mean(), plot_patterns(one, one.layers[0], width=WIDE)[0].figure
+    text = f"The prefix takes {beta[0]:.2f} of the first token's weight and {mean:.2f} of a text token's on average"
+    return figure, f"{text}, most of {', '.join(most)}.", [_attended(one, "patterns")]
 
 
 def similarity(data: Path) -> Drawn:
     """Cosine similarity of related and unrelated sentences by method, in one colour scale: a narrow cone shows as a
     bright square. Framed: sentences of one topic. Gap: mean cosine within topics less that across them."""
     results = [one for (one,) in _load(data, "geometry")]
-    figure, rows = _rows(
-        results, len(results[0].cosines), 1.7, lambda one, axes: plot_sentences(one, axes, bar=False)
-    )
+    n_methods = max(len(one.cosines) for one in results)
+    figure, rows = _rows(results, n_methods, 1.7, lambda one, axes: plot_sentences(one, axes, bar=False))
     for axes in rows:
         _bar(axes[0].images[0], axes, "cosine")
-    listed = dict.fromkeys(
-        f"({g + 1}) {text}" for one in results for text, g in zip(one.sentences, one.groups, strict=True)
-    )
-    return (
-        figure,
-        f"By topic: {' '.join(listed)}",
-        [_source(o, f"n = {len(o.groups)} sentences", o.command) for o in results],
-    )
+    listed = {f"({g + 1}) {text}": 0 for one in results for text, g in zip(one.sentences, one.groups, strict=True)}
+    sources = [_source(one, f"n = {len(one.groups)} sentences", one.command) for one in results]
+    return figure, f"By topic: {' '.join(listed)}", sources
 
 
 def geometry(data: Path) -> Drawn:
-    """Isotropy of the embeddings by method (mean cosine of different texts; evenness of the variance over directions),
-    and uniformity against alignment of positive pairs (Wang and Isola 2020), marked as on the left."""
+    """Isotropy of the embeddings by method (mean cosine of different texts; evenness of the variance over
+    directions), and uniformity against alignment of positive pairs (Wang and Isola 2020), marked as on the left."""
     results = [one for (one,) in _load(data, "geometry")]
     told = [f"n = {one.n} {one.data}; {one.n_pairs} positive pairs, {one.pairs}" for one in results]
     figure = _rows(results, 3, 2.5, plot_geometry)[0]
@@ -229,81 +224,32 @@ def kv_similarity(data: Path) -> Drawn:
 
 
 def methods(data: Path) -> Drawn:
-    """Scores of every method on every task with bootstrap 95 % intervals, the best mean on top; dotted: kv_embedding."""
+    """Scores of every method on every task with bootstrap 95 % intervals, the best mean on top; dotted:
+    kv_embedding."""
     results = [one for (one,) in _load(data, "scores")]
-    cells = {(r.model.name, s.task, s.label): s for r in results for s in r.scores}
-    tasks = list(dict.fromkeys(task for _, task, _ in cells))
-    means = {label: np.mean([s.value for s in cells.values() if s.label == label]) for _, _, label in cells}
-    labels = sorted(means, key=lambda label: -means[label])
-    axes = new_axes(WIDE, 0.19 * len(labels) + 1.2, columns=len(tasks), sharey=True)
-    for ax, task in zip(axes, tasks, strict=True):
-        for i, r in enumerate(results):
-            at = {y: cells[key] for y, label in enumerate(labels) if (key := (r.model.name, task, label)) in cells}
-            value, low, high = np.array([(s.value, s.low, s.high) for s in at.values()]).reshape(-1, 3).T
-            look: dict[str, Any] = {
-                "color": COLOURS[i],
-                "fmt": MARKERS[i][0],
-                "ms": 3,
-                "lw": 1,
-                "label": r.model.name,
-            }
-            ax.errorbar(
-                value, np.array([*at]) + 0.3 * i / len(results) - 0.07, xerr=(value - low, high - value), **look
-            )
-            if own := cells.get((r.model.name, task, "kv_embedding")):
-                ax.axvline(own.value, color=COLOURS[i], lw=0.8, ls=":")
-        ax.grid(axis="y", color="0.92", lw=0.6)
-        ax.set_axisbelow(True)
-        ax.set_title(re.sub(r"(?<=[a-z\d])(?=[A-Z][a-z])", "\n", task), fontsize=8)
-        metric = next(s.metric for s in cells.values() if s.task == task)
-        ax.set_xlabel(f"{metric.replace('_', ' ')} × 100", fontsize=7)
-    axes[0].set_yticks(range(len(labels)), labels, fontsize=7)
-    axes[0].set_ylim(len(labels) - 0.4, -0.6)
-    axes[0].get_yticklabels()[labels.index("kv_embedding")].set_fontweight("bold")
-    figure: Any = axes[0].figure
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
-    sizes = "; ".join(dict.fromkeys(f"{s.task} {s.split}, n = {s.n} {s.unit}" for s in cells.values()))
-    limited = "Not comparable with published values: made with --limit." * any(s.limited for s in cells.values())
-    return figure, limited, [_source(r, sizes, r.command) for r in results]
+    scores = [s for one in results for s in one.scores]
+    sizes = "; ".join(dict.fromkeys(f"{s.task} {s.split}, n = {s.n} {s.unit}" for s in scores))
+    limited = "Not comparable with published values: made with --limit." if any(s.limited for s in scores) else ""
+    return plot_scores(results)[0].figure, limited, [_source(one, sizes, one.command) for one in results]
 
 
 def depth(data: Path) -> Drawn:
     """Above: quality when the layers of one window are re-routed, with bootstrap 95 % bands; dashed, grey: without
-    re-routing. Below: intrinsic dimension ± 1.96 standard errors. Shaded: the layers that the rule chose. The best window
-    is the best of many on these very pairs, so that its gain is too large."""
-    results, told = _load(data, "sweep", "layers"), []
+    re-routing. Below: intrinsic dimension ± 1.96 standard errors. Shaded: the layers that the rule chose. The best
+    window is the best of many on these very pairs, so that its gain is too large."""
+    results, told, sources = _load(data, "sweep", "layers"), [], []
     axes = np.array(new_axes(WIDE, 4.3, 2, len(results), sharex="col", height_ratios=(1.5, 1))).reshape(2, -1)
-    for (top, bottom), (one, chosen) in zip(axes.T, results, strict=True):
-        top.axhspan(one.plain_low, one.plain_high, color="0.85", lw=0)
-        top.axhline(one.plain, color="0.3", lw=1, ls="--", label="no re-routing")
-        for i, (width, bias) in enumerate(sorted({(w.width, w.bias) for w in one.windows})):
-            group = sorted((w for w in one.windows if (w.width, w.bias) == (width, bias)), key=lambda w: w.first)
-            x, colour = [w.first + (w.width - 1) / 2 for w in group], COLOURS[i % len(COLOURS)]
-            label = f"{width} layer{'s' * (width > 1)}, bias {bias:g}"
-            top.plot(
-                x, [w.spearman for w in group], color=colour, marker=MARKERS[i % 5][0], ms=3, lw=1.2, label=label
-            )
-            top.fill_between(x, [w.low for w in group], [w.high for w in group], color=colour, alpha=0.12, lw=0)
+    for pair, (one, chosen) in zip(axes.T, results, strict=True):
+        plot_sweep(one, chosen, list(pair))
+        pair[0].set_title(one.model.name, fontsize=9)
         best = max(one.windows, key=lambda w: w.spearman)
         told.append(f"{one.model.name}: {one.plain:.1f} without; best {best.spearman:.1f} ({best.low:.1f} to "
                     f"{best.high:.1f}), {phrase(best.layers)}, bias {best.bias:g}.")  # fmt: skip
-        top.set_title(one.model.name, fontsize=9)
-        name, estimates = next(iter(chosen.profile.estimates.items()))
-        x, y, error = np.array([(e.layer, e.value, BAND * e.stderr) for e in estimates]).T
-        bottom.plot(x, y, color="black", marker="o", ms=2.5, lw=1.2)
-        bottom.fill_between(x, y - error, y + error, color="black", alpha=0.15, lw=0)
-        bottom.set(xlabel="layer (a window's middle)", ylim=(0, None))
-        for ax in (top, bottom):
-            for first, last in runs(chosen.layers):
-                ax.axvspan(first - 0.5, last + 0.5, color=SHADE, alpha=0.45, lw=0, zorder=0)
-            ax.grid(axis="y", color="0.9", lw=0.6)
-            ax.set_axisbelow(True)
-    axes[0, 0].set_ylabel("Spearman × 100")
-    axes[1, 0].set_ylabel(f"intrinsic\ndimension ({name})")
-    figure: Any = axes[0, 0].figure
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    sizes = [f"n = {s.n_pairs} pairs of {s.data}, prompt {s.prompt.name}, {s.pooling} pooling" for s, _ in results]
-    return figure, " ".join(told), [_source(s, n, s.command) for (s, _), n in zip(results, sizes, strict=True)]
+        data_used = f"n = {one.n_pairs} pairs of {one.data}, prompt {one.prompt.name}, {one.pooling} pooling"
+        sources.append(_source(one, data_used, one.command))
+    lines = {line.get_label(): line for ax in axes[0] for line in ax.lines}  # models may differ in their windows
+    axes[0, 0].figure.legend([*lines.values()], [*lines], loc="outside lower center", ncols=3, frameon=False)
+    return axes[0, 0].figure, " ".join(told), sources
 
 
 FIGURES: dict[str, Callable[[Path], Drawn]] = {

@@ -114,7 +114,7 @@ def plot_similarities(lens: KVLens, axes: Sequence[Axes] | None = None, width: f
                 values = [one.value for one in found]
                 ax.plot(layers, values, label=NAMES[kind], ms=3, lw=1.2, **_look(i))
                 lowest = min(lowest, *values, *(chance - 2 * spread))
-        _finish(ax, xlabel=LAYER, ylabel=name, ylim=(min(lowest, 0) - 0.03, 1.02), xlim=span)
+        _finish(ax, xlabel=LAYER, ylabel=name, ylim=(min(lowest, 0) - 0.03, 1.05), xlim=span)
     own[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderpad=0)
     control = f"grey: embeddings permuted, mean ± 2 standard deviations over {lens.draws} draws"
     _below(own, axes, f"{_about(lens)}; similarity of each layer's states to the final embedding; {control}.")

@@ -414,7 +414,10 @@ def patterns_html(patterns: AttentionPatterns, layer: int, head: int | None = No
 
     if layer not in patterns.layers or not (head is None or 0 <= head < patterns.model.n_heads):
         raise InputError(f"no pattern of layer {layer}, head {head}; layers {list(patterns.layers)}")
-    figure, names = make_subplots(1, 2, subplot_titles=("before", "after")), [escape(t, quote=False) for t in patterns.tokens]
+    figure, names = (
+        make_subplots(1, 2, subplot_titles=("before", "after")),
+        [escape(t, False) for t in patterns.tokens],
+    )
     for column, kind in enumerate(("before", "after")):
         weights = patterns.arrays[kind][patterns.layers.index(layer)]
         weights = weights.mean(0) if head is None else weights[head]

@@ -49,18 +49,20 @@ def find_tasks(names: Sequence[str], data_dir: str | Path | None = None, split: 
         with contextlib.suppress(KeyError):
             found.append(_with_data(name, mteb.get_task(name), data_dir))
             continue
-        with contextlib.suppress(KeyError):
-            for task in mteb.get_benchmark(name).tasks:
-                try:
-                    found.append(_with_data(task.metadata.name, task, data_dir))
-                except Unsupported as error:
-                    warnings.warn(f"left out: {error}", stacklevel=2)
+        if data_dir and (Path(data_dir) / name / "corpus.jsonl").is_file():
+            found.append(_with_data(name, None, data_dir))
             continue
-        if not data_dir or not (Path(data_dir) / name / "corpus.jsonl").is_file():
+        try:
+            tasks = mteb.get_benchmark(name).tasks
+        except KeyError:
             known = [task.metadata.name for task in mteb.get_tasks()] + [b.name for b in mteb.get_benchmarks()]
             near = ", ".join(difflib.get_close_matches(name, known, 3)) or "one of `mteb available-tasks`"
-            raise InputError(f"unknown task {name!r}; the nearest: {near}")
-        found.append(_with_data(name, None, data_dir))
+            raise InputError(f"unknown task {name!r}; the nearest: {near}") from None
+        for task in tasks:
+            try:
+                found.append(_with_data(task.metadata.name, task, data_dir))
+            except Unsupported as error:
+                warnings.warn(f"left out: {error}", stacklevel=2)
     for task in found if split else ():
         task.filter_eval_splits([split])
     return found
@@ -172,7 +174,10 @@ def _wrong(task: Any, problem: str) -> InputError:
                         return InputError(f"{file}, line {number}: no column {column!r}; it has {', '.join(row)}")
                     if column == "score" and not isinstance(row[column], int | float):
                         return InputError(f"{file}, line {number}: column 'score' is {row[column]!r}, no number")
-    return InputError(f"the data of {task.metadata.name} ({place}) cannot be used: {' '.join(problem.split())[:300]}")
+    why = " ".join(problem.split())[:250]
+    return InputError(
+        f"cannot use the data of {task.metadata.name} ({place}); without the hub, give --data-dir: {why}"
+    )
 
 
 def _cut(task: Any, holder: Any, split: str, limit: int) -> None:
@@ -267,11 +272,16 @@ def read_beir(name: str, folder: Path, known: Any = None) -> Any:
                 continue
             if len(row) != 3 or not row[2].lstrip("-").isdigit():
                 raise InputError(f"{file}, line {number}: needs query-id, corpus-id and a whole score, tab-separated")
-            if row[0] not in queries or row[1] not in corpus:
-                raise InputError(f"{file}, line {number}: names a query or document that does not exist")
+            if row[0] not in queries:
+                raise InputError(f"{file}, line {number}: no query {row[0]!r} in queries.jsonl")
             relevant.setdefault(row[0], {})[row[1]] = int(row[2])
-    if not relevant:
-        raise InputError(f"{file} has no judgements")
+    judged = [document for grades in relevant.values() for document in grades]
+    absent = [document for document in judged if document not in corpus]
+    if len(absent) == len(judged):
+        raise InputError(f"{file}: none of its {len(judged)} judgements names a document of corpus.jsonl")
+    if absent:
+        what = f"{len(absent)} of {len(judged)} judgements of {name} name documents that are not there"
+        warnings.warn(f"{what} ({absent[0]!r}): they count as relevant and never found, as in mteb", stacklevel=2)
     return retrieval_task(name, queries, corpus, relevant, source=f"{name}, BEIR layout", known=known)
 
 

@@ -1,13 +1,19 @@
 """Geometry of embeddings against double loops, closed forms and the invariances that the formulas promise."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from conftest import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 
+import kvlens
+from kvlens.cache import EmbeddingCache
 from kvlens.files import InputError
-from kvlens.geometry import alignment, eigenvalue_entropy_ratio, mean_cosine, uniformity
+from kvlens.geometry import PLAIN, Geometry, alignment, eigenvalue_entropy_ratio, mean_cosine, measure, uniformity
 
 ALL = (mean_cosine, eigenvalue_entropy_ratio, uniformity)
 
@@ -82,10 +88,10 @@ def test_alignment_of_positive_pairs():
 @given(n=st.integers(4, 30), d=st.integers(2, 12), seed=st.integers(0, 99), scale=st.floats(1e-200, 1e100))
 def test_rotation_scale_and_order_change_nothing(n, d, seed, scale):
     x, y, turn = cloud(n, d, seed), cloud(n, d, seed + 100), rotation(d, seed)
-    for measure in ALL:
-        before = measure(x)
-        assert measure(x[::-1] @ turn) == pytest.approx(before, abs=1e-9)
-        assert measure(scale * x) == pytest.approx(before, abs=1e-9)
+    for function in ALL:
+        before = function(x)
+        assert function(x[::-1] @ turn) == pytest.approx(before, abs=1e-9)
+        assert function(scale * x) == pytest.approx(before, abs=1e-9)
     assert alignment(x @ turn, scale * y @ turn) == pytest.approx(alignment(x, y), abs=1e-9)
     assert -8 <= uniformity(x) <= 1e-9
     assert 0 <= eigenvalue_entropy_ratio(x) <= 1 + 1e-9
@@ -95,17 +101,17 @@ def test_what_cannot_be_measured_is_refused():
     good = cloud(10, 3)
     bad = good.copy()
     bad[2, 1] = np.nan
-    for measure in ALL:
+    for function in ALL:
         with pytest.raises(InputError, match="NaN or infinity in 1 of 10 rows"):
-            measure(bad)
+            function(bad)
         with pytest.raises(InputError, match="have 1 rows"):
-            measure(good[:1])
+            function(good[:1])
         for shape in (good[0], good[None], np.zeros((4, 0)), "text"):
             with pytest.raises(InputError, match="an array"):
-                measure(shape)
-    for measure in (mean_cosine, uniformity):
+                function(shape)
+    for function in (mean_cosine, uniformity):
         with pytest.raises(InputError, match="1 of 2 embeddings are zero"):
-            measure([[0, 0], [1, 2]])
+            function([[0, 0], [1, 2]])
     with pytest.raises(InputError, match="one shape"):
         alignment(good, good[:9])
     with pytest.raises(InputError, match="one shape"):
@@ -114,3 +120,60 @@ def test_what_cannot_be_measured_is_refused():
         eigenvalue_entropy_ratio(np.full((6, 3), 0.1))
     with pytest.raises(InputError, match="one dimension"):
         eigenvalue_entropy_ratio(good[:, :1])
+
+
+TEXTS = [f"line {i} about {'rivers' if i % 2 else 'stones'}" for i in range(24)]
+PAIRS = [("a small cat", "a little cat"), ("it rains", "rain falls"), ("he left", "he went away")]
+
+
+def test_measure_is_the_functions_on_each_methods_own_embeddings(tmp_path):
+    lm, calls = tiny("llama"), []
+    found = measure(
+        lm,
+        (0, 1, 2, 3),
+        ("mean", PLAIN, "kv_embedding"),
+        texts=TEXTS,
+        pairs=PAIRS,
+        pairs_source="three pairs",
+        cache=EmbeddingCache(tmp_path / "cache"),
+        progress=lambda done, total: calls.append((done, total)),
+        command="by hand",
+    )
+    assert found == measure(lm, (0, 1, 2, 3), ("mean", PLAIN, "kv_embedding"), texts=TEXTS, pairs=PAIRS,
+                            pairs_source="three pairs", command="by hand")  # fmt: skip
+    assert Geometry.load(found.save(tmp_path / "geometry.json")) == found
+    assert (found.n, found.n_pairs, len(found.sentences)) == (24, 3, 12)
+    assert found.groups == tuple(i for i in range(4) for _ in range(3))
+    assert [total for _, total in calls] == [calls[0][1]] * len(calls)
+    assert calls[-1][0] == calls[-1][1]
+    layers = {"mean": None, PLAIN: (), "kv_embedding": (0, 1, 2, 3)}
+    for row in found.methods:
+        encoder = kvlens.Encoder(lm, row.label.split()[0], layers[row.label])
+        X = encoder.encode(TEXTS)
+        assert row.mean_cosine == pytest.approx(mean_cosine(X), abs=1e-6)
+        assert row.uniformity == pytest.approx(uniformity(X), abs=5e-6)
+        assert row.eigenvalue_entropy_ratio == pytest.approx(eigenvalue_entropy_ratio(X), abs=1e-4)
+        sides = (encoder.encode(list(side)) for side in zip(*PAIRS, strict=True))
+        assert row.alignment == pytest.approx(alignment(*sides), abs=1e-4)
+        truth = encoder.similarity(*[encoder.encode(list(found.sentences))] * 2).numpy()
+        np.testing.assert_allclose(found.cosines[row.label], truth, atol=2e-4)
+    rerouted, plain = found.methods[2].uniformity, found.methods[1].uniformity
+    assert abs(rerouted - plain) > 5e-5  # they are not the same embeddings
+
+
+def test_measure_without_pairs_and_with_too_little():
+    lm = tiny("llama")
+    found = measure(lm, (1,), ("mean",), texts=TEXTS)
+    assert found.methods[0].alignment is None
+    assert (found.n_pairs, found.pairs) == (0, "")
+    with pytest.raises(InputError, match="19 texts say little"):
+        measure(lm, (1,), texts=TEXTS[:19])
+    with pytest.raises(InputError, match="unknown method 'magic'"):
+        measure(lm, (1,), ("magic",), texts=TEXTS)
+    with pytest.raises(InputError, match="layer 9 is outside"):
+        measure(lm, (9,), (PLAIN,), texts=TEXTS)
+
+
+def test_the_functions_need_no_torch():
+    code = "import sys, kvlens.geometry as g; g.uniformity([[1, 2], [2, 1]]); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

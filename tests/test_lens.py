@@ -1,7 +1,11 @@
 """The KV lens: its measures against closed forms and n x n formulas, and the whole on states whose truth is known."""
 
+import contextlib
+import io
+import json
 from dataclasses import replace
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -10,8 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kvlens
+from kvlens.cli import main
 from kvlens.files import InputError
+from kvlens.geometry import Geometry
 from kvlens.lens import KVLens, effective_rank, kv_lens, linear_cka, ridge_r2
+from kvlens.lens_plots import (
+    plot_geometry,
+    plot_ranks,
+    plot_sentences,
+    plot_similarities,
+    plot_spectra,
+    save_lens_plots,
+)
 
 N = 60
 WORDS = ("river", "stone", "light", "music", "paper", "cloud")
@@ -210,3 +224,85 @@ def test_what_cannot_be_looked_at_is_refused(recorded, tmp_path):
     (tmp_path / "a.json").write_text('{"format": "kvlens.id-profile", "version": 1}')
     with pytest.raises(InputError, match="is not a KV lens"):
         KVLens.load(tmp_path / "a.json")
+
+
+@pytest.fixture(scope="module")
+def look(tmp_path_factory):
+    """`kvlens lens` on a small model: its folder, what it printed, and both results."""
+    place = tmp_path_factory.mktemp("look")
+    lm = tiny("llama")
+    lm.hf.save_pretrained(place / "llama")
+    lm.tokenizer.save_pretrained(place / "llama")
+    (place / "texts.txt").write_text("\n".join(LINES))
+    pairs = [{"sentence1": LINES[i], "sentence2": LINES[i + 7], "score": i / 2} for i in range(12)]
+    (place / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+        patch.setenv("KVLENS_CACHE", str(place / "cache"))
+        given = [
+            "--texts",
+            f"{place}/texts.txt",
+            "--n",
+            "40",
+            "--n-geometry",
+            "30",
+            "--pairs",
+            f"{place}/pairs.jsonl",
+        ]
+        args = ["--layers", "1-2", "--methods", "mean,kv_embedding", "-o", f"{place}/out"]
+        assert main(["lens", f"{place}/llama", *given, *args]) == 0
+        assert main(["lens", f"{place}/llama", *given, *args]) == 2  # the folder is there already
+    return place, out.getvalue(), KVLens.load(place / "out/kv_lens.json"), Geometry.load(place / "out/geometry.json")
+
+
+def test_the_command_writes_what_python_gives(look):
+    place, printed, lens, geometry = look
+    assert "uniformity" in printed
+    assert "kv_ranks.pdf" in printed
+    assert (lens.texts.n, geometry.n, geometry.n_pairs) == (40, 30, 3)  # scores 4.5, 5 and 5.5
+    assert geometry.pairs.endswith("/pairs.jsonl, score above 4")
+    assert "--n-geometry 30" in geometry.command
+    lm = kvlens.load(str(place / "llama"))
+    trace = kvlens.record(lm, LINES[:40])
+    again = kv_lens(trace, kvlens.Encoder(lm, "kv_embedding", (1, 2)).encode(LINES[:40]))
+    for one, other in zip(lens.spectra, again.spectra, strict=True):
+        assert one.effective_rank == pytest.approx(other.effective_rank, rel=1e-4)
+    for one, other in zip(lens.similarities, again.similarities, strict=True):
+        assert one.value == pytest.approx(other.value, abs=1e-3)
+
+
+def test_plots_draw_the_numbers_and_leave_matplotlib_as_it_was(look, tmp_path):
+    _, _, lens, geometry = look
+    before = dict(matplotlib.rcParams)
+    ranks, directions = plot_ranks(lens)
+    for line, kind in zip(ranks.lines, ("k_pre", "k", "v"), strict=False):
+        assert line.get_ydata().tolist() == [one.effective_rank for one in lens.spectra_of(kind)]
+        assert line.get_xdata().tolist() == [one.layer for one in lens.spectra_of(kind)]
+    assert directions.lines[2].get_ydata().tolist() == [one.directions[0] for one in lens.spectra_of("v")]
+    for ax, kind in zip(plot_spectra(lens), ("k_pre", "k", "v"), strict=True):
+        for line, one in zip(ax.lines, lens.spectra_of(kind), strict=False):
+            assert tuple(line.get_ydata()) == one.energy
+    cka, r2 = plot_similarities(lens)
+    drawn = {line.get_label(): line.get_ydata() for line in (*cka.lines, *r2.lines)}
+    assert list(drawn["hidden state"]) == [one.value for one in lens.similarities_of("hidden")]
+    assert list(drawn["V"]) == [one.value for one in lens.similarities_of("v", "r2")]
+    chance = [line.get_ydata() for line in r2.lines if line.get_label() != "V"]
+    assert list(chance[0]) == [one.control for one in lens.similarities_of("v", "r2")]
+    isotropy, evenness, uniform = plot_geometry(geometry)
+    for i, row in enumerate(geometry.methods):
+        assert isotropy.lines[i].get_xdata() == row.mean_cosine
+        assert evenness.lines[i].get_xdata() == row.eigenvalue_entropy_ratio
+        assert uniform.lines[i].get_xydata().tolist() == [[row.alignment, row.uniformity]]
+    alone = geometry.model_copy(
+        update={"methods": tuple(row.model_copy(update={"alignment": None}) for row in geometry.methods)}
+    )
+    assert plot_geometry(alone)[2].lines[1].get_xdata() == alone.methods[1].uniformity
+    for ax, (label, values) in zip(plot_sentences(geometry), geometry.cosines.items(), strict=True):
+        np.testing.assert_array_equal(ax.images[0].get_array(), np.array(values))
+        assert ax.images[0].get_clim() == (0, 1)
+        inside = np.mean([values[i][j] for i in range(12) for j in range(12) if i != j and i // 3 == j // 3])
+        across = np.mean([values[i][j] for i in range(12) for j in range(12) if i // 3 != j // 3])
+        assert ax.get_title() == f"{label}\ngap {round(inside - across, 2) + 0.0:.2f}"
+    paths = save_lens_plots(lens, geometry, tmp_path)
+    assert [path.suffix for path in paths] == [".png", ".pdf"] * 5
+    assert all(path.stat().st_size > 5000 for path in paths)
+    assert dict(matplotlib.rcParams) == before
