@@ -3,7 +3,7 @@
 # STS: a folder with MTEB's STSBenchmark; its test pairs with a score above 4 are the positive pairs of alignment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-sts=${STS:-../shared/data/STSBenchmark}
+sts=${STS:-STSBenchmark}
 
 data() { # MODEL, the layers that `kvlens profile` chooses, all layers
   local run=runs/$1

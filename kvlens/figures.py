@@ -23,7 +23,7 @@ from kvlens.attention import AttentionPatterns, AttentionShift
 from kvlens.attention_plots import MAP, WORDS, plot_ends, plot_patterns
 from kvlens.evaluate import Scores
 from kvlens.files import InputError, write_text
-from kvlens.geometry import Geometry
+from kvlens.geometry import PLAIN, Geometry
 from kvlens.layers import LayerSet
 from kvlens.lens import KVLens
 from kvlens.lens_plots import plot_geometry, plot_ranks, plot_sentences, plot_similarities
@@ -63,7 +63,8 @@ def collect(run: str | Path, data: str | Path) -> list[Path]:
             changes: dict[str, Any] = {}
             if getattr(one, "command", None):
                 place = Path("runs", one.model.name, name if cls is Sweep else Path(name).parent)
-                changes["command"] = re.sub(r" (-o|--output) \S+", f" -o {place.as_posix()}", one.command)
+                command = one.command.removesuffix(" --overwrite")
+                changes["command"] = re.sub(r" (-o|--output) \S+", f" -o {place.as_posix()}", command)
             if cls is KVLens:
                 changes["spectra"] = tuple(s.model_copy(update={"energy": ()}) for s in one.spectra if s.head is None)
             if cls is Sweep:
@@ -149,9 +150,9 @@ def beta_by_layer(data: Path) -> Drawn:
     """Left and middle: the weight beta that queries give to the re-routed prefix (mean over heads and tokens),
     for every layer on unchanged inputs (local effect), by tenths of the prompted text and of the text's own
     tokens. Where the first tenth stands out on the left alone, it is the prompt's tokens, the attention sink
-    among them, that take the prefix up, not the text's early tokens. Right: the chosen layers, the first and the
-    last tenth of the text's own tokens; bars: one standard deviation over texts. Propagated: the chosen layers
-    below are re-routed as well."""
+    among them, that take the prefix up, not the text's early tokens. Each model has its own colour scale. Right:
+    the chosen layers, the first and the last tenth of the text's own tokens; bars: one standard deviation over
+    texts. Propagated: the chosen layers below are re-routed as well."""
     kinds = ("shift-prompted", "shift-text", "shift-chosen")
     results, told = _load(data, *kinds), []
     figure, rows = _rows([row[0] for row in results], 3, 2.6, width_ratios=(1, 1, 1.2))
@@ -168,9 +169,11 @@ def beta_by_layer(data: Path) -> Drawn:
         handles = axes[2].get_legend_handles_labels()
         axes[2].get_legend().remove()
         layer = shown[2].layers[0]
-        (a, b), (c, d) = (values[one.layers.index(layer), [0, -1]] for values in maps)
-        told.append(f"{one.model.name}, layer {layer}: {a:.3f} in the first tenth and {b:.3f} in the last one of the "
-                    f"prompted text, {c:.3f} and {d:.3f} of the text's own tokens.")  # fmt: skip
+        top = one.layers[int(maps[1][:, 0].argmax())]
+        for at, name in ((top, "takes most"), (layer, "the first chosen one")):
+            (a, b), (c, d) = (values[one.layers.index(at), [0, -1]] for values in maps)
+            told.append(f"{one.model.name}, layer {at} ({name}): {a:.3f} in the first, {b:.3f} in the last tenth of "
+                        f"the prompted text, {c:.3f} and {d:.3f} of the text's own tokens.")  # fmt: skip
     figure.legend(*handles, loc="outside lower center", ncols=4, frameon=False)
     return figure, " ".join(told), [_attended(*one) for row in results for one in zip(row, kinds, strict=True)]
 
@@ -193,6 +196,9 @@ def similarity(data: Path) -> Drawn:
     results = [one for (one,) in _load(data, "geometry")]
     n_methods = max(len(one.cosines) for one in results)
     figure, rows = _rows(results, n_methods, 1.7, lambda one, axes: plot_sentences(one, axes, bar=False))
+    images = [ax.images[0] for axes in rows for ax in axes if ax.images]
+    for image in images:
+        image.set_clim(min(image.get_clim()[0] for image in images), 1)
     for axes in rows:
         _bar(axes[0].images[0], axes, "cosine")
     listed = {f"({g + 1}) {text}": 0 for one in results for text, g in zip(one.sentences, one.groups, strict=True)}
@@ -205,8 +211,12 @@ def geometry(data: Path) -> Drawn:
     directions), and uniformity against alignment of positive pairs (Wang and Isola 2020), marked as on the left."""
     results = [one for (one,) in _load(data, "geometry")]
     told = [f"n = {one.n} {one.data}; {one.n_pairs} positive pairs, {one.pairs}" for one in results]
-    figure = _rows(results, 3, 2.5, plot_geometry)[0]
-    return figure, "", [_source(one, n, one.command) for one, n in zip(results, told, strict=True)]
+    figure, found = _rows(results, 3, 2.5, plot_geometry)[0], []
+    for one in results:
+        of = {row.label: f"{row.uniformity:.2f}, {row.alignment:.3f}" for row in one.methods if row.alignment}
+        found.append(f"{one.model.name}: {of.get('kv_embedding')}, without re-routing {of.get(PLAIN)}.")
+    text = f"Uniformity and alignment of kv_embedding, {' '.join(found)}"
+    return figure, text, [_source(one, n, one.command) for one, n in zip(results, told, strict=True)]
 
 
 def kv_ranks(data: Path, plot: Any = plot_ranks) -> Drawn:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvlens.geometry import Geometry
+from kvlens.geometry import PLAIN, Geometry
 from kvlens.lens import SHARES, KVLens
 from kvlens.plots import COLOURS, DASHES, MARKERS, new_axes, save_figures, styled
 
@@ -56,7 +56,7 @@ def plot_ranks(lens: KVLens, axes: Sequence[Axes] | None = None, width: float = 
         for ax, y in zip(own, values, strict=True):
             ax.plot([one.layer for one in found], y, label=NAMES[kind], ms=3, lw=1.2, **_look(i))
     most = min(lens.spectra[0].n - 1, max(one.d for one in lens.spectra if one.head is None))
-    names = ("effective rank", "directions for 90 % variance")
+    names = ("effective rank", "directions for 90 %")
     for ax, name in zip(own, names, strict=True):
         _finish(ax, xlabel=LAYER, ylabel=name, ylim=(0, 1.04 * most), xlim=span)
         ax.axhline(most, color="0.5", lw=0.8, ls=(0, (1, 2)))
@@ -137,7 +137,10 @@ def plot_geometry(geometry: Geometry, axes: Sequence[Axes] | None = None, width:
         scatter = paired and k == 2
         for i, row in enumerate(rows):
             at = (row.alignment, getattr(row, field)) if scatter else (getattr(row, field), y[i])
-            ax.plot(*at, **{**_look(i), "ls": ""}, ms=6, mec="white", mew=0.5, clip_on=False, label=row.label)
+            looks = {**_look(i), "ls": "", "ms": 6, "mec": "white", "mew": 0.5}
+            if row.label == PLAIN:  # hollow and larger, since kv_embedding often lies upon it
+                looks |= {"ms": 8, "mfc": "none", "mec": looks["color"], "mew": 1.3}
+            ax.plot(*at, **looks, clip_on=False, label=row.label)
         ax.grid(color="0.9", lw=0.6)
         ax.set_axisbelow(True)
         ax.margins(0.15)
@@ -157,12 +160,13 @@ def plot_geometry(geometry: Geometry, axes: Sequence[Axes] | None = None, width:
 def plot_sentences(
     geometry: Geometry, axes: Sequence[Axes] | None = None, width: float = 6.9, bar: bool = True
 ) -> list[Axes]:
-    """Cosine similarities of related and unrelated sentences, a square per method, all in one colour scale from 0 to
-    1; frames: one topic. Above: the mean within topics less that across. axes: one per method; as in `plot_ranks`."""
+    """Cosine similarities of related and unrelated sentences, a square per method, all in one colour scale that ends
+    at 1; frames: one topic; gap: mean within topics less that across. axes: one per method; as in `plot_ranks`."""
     from matplotlib.patches import Rectangle
 
     groups, n = np.array(geometry.groups), len(geometry.groups)
     same = groups[:, None] == groups
+    low = np.floor(10 * np.min([*geometry.cosines.values()])) / 10
     rows = -(-len(geometry.cosines) // 6)
     columns = -(-len(geometry.cosines) // rows)
     own = list(axes or new_axes(width, rows * (0.9 * width / columns + 0.6) + 0.3, rows=rows, columns=columns))
@@ -170,7 +174,7 @@ def plot_sentences(
         ax.set_axis_off()
     for ax, (label, values) in zip(own, geometry.cosines.items(), strict=False):
         cosines = np.array(values)
-        image = ax.imshow(cosines, "cividis", vmin=0, vmax=1, extent=(0, n, n, 0))
+        image = ax.imshow(cosines, "cividis", vmin=low, vmax=1, extent=(0, n, n, 0))
         gap = cosines[same & ~np.eye(n, dtype=bool)].mean() - cosines[~same].mean()
         ax.set_title(f"{label.replace(' (', chr(10) + '(')}\ngap {round(gap, 2) + 0.0:.2f}", fontsize=7)
         ax.set(xticks=[], yticks=[])

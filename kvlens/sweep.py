@@ -140,6 +140,40 @@ def final_states(
         yield states
 
 
+def embed_sets(
+    lm: LanguageModel,
+    texts: Sequence[str],
+    sets: Sequence[LayerBias],
+    poolings: Sequence[str],
+    prompt: Prompt = DEFAULT_DOCUMENT,
+    position: str = "keep",
+    max_length: int | None = None,
+    batch_tokens: int = 2048,
+    progress: Callable[[int, int], None] | None = None,
+) -> torch.Tensor:
+    """Vectors of `texts` by each pooling, plain and then with each set: float32 [poolings, 1 + sets, n, d_model].
+
+    progress: called with (texts done, texts). Raises InputError as `reroute`, for an unknown pooling and on NaN.
+    """
+    for layers, bias in sets:
+        check_request(lm, layers, bias, position)
+    if unknown := [name for name in poolings if name not in POOLINGS]:
+        raise InputError(f"unknown pooling {unknown[0]!r}: give one of {', '.join(POOLINGS)}")
+    tokenized = tokenize(lm.tokenizer, texts, prompt, min(max_length or lm.info.max_positions, lm.info.max_positions))
+    vectors, done = torch.empty((len(poolings), 1 + len(sets), len(texts), lm.info.d_model)), 0
+    with torch.inference_mode():
+        for batch in batches(tokenized, lm.tokenizer.pad_token_id, batch_tokens, device=lm.device):
+            for i, states in enumerate(final_states(lm, batch, sets, position)):
+                for j, name in enumerate(poolings):
+                    vectors[j, i, batch.rows.cpu()] = POOLINGS[name](states, batch).float().cpu()
+            done += len(batch.rows)
+            if progress:
+                progress(done, len(texts))
+    if not bool(torch.isfinite(vectors).all()):
+        raise InputError(f"NaN or infinity in the embeddings in {lm.info.dtype}: try --dtype float32")
+    return vectors
+
+
 def sweep(
     lm: LanguageModel,
     pairs: Pairs,
@@ -161,24 +195,10 @@ def sweep(
     """
     prompt = get_prompt(prompt) if isinstance(prompt, str) else prompt
     chosen = list(dict.fromkeys((tuple(sorted(layers)), float(bias)) for bias in biases for layers in layer_sets))
-    for layers, bias in chosen:
-        check_request(lm, layers, bias, position)
-    if pooling not in POOLINGS:
-        raise InputError(f"unknown pooling {pooling!r}: give one of {', '.join(POOLINGS)}")
     if not chosen:
         raise InputError("no layer sets to re-route: give at least one, and a bias")
     texts = list(dict.fromkeys([*pairs.first, *pairs.second]))
-    tokenized = tokenize(lm.tokenizer, texts, prompt, min(max_length or lm.info.max_positions, lm.info.max_positions))
-    vectors, done = torch.empty((1 + len(chosen), len(texts), lm.info.d_model)), 0
-    with torch.inference_mode():
-        for batch in batches(tokenized, lm.tokenizer.pad_token_id, batch_tokens, device=lm.device):
-            for i, states in enumerate(final_states(lm, batch, chosen, position)):
-                vectors[i, batch.rows.cpu()] = POOLINGS[pooling](states, batch).float().cpu()
-            done += len(batch.rows)
-            if progress:
-                progress(done, len(texts))
-    if not bool(torch.isfinite(vectors).all()):
-        raise InputError(f"NaN or infinity in the embeddings in {lm.info.dtype}: try --dtype float32")
+    (vectors,) = embed_sets(lm, texts, chosen, (pooling,), prompt, position, max_length, batch_tokens, progress)
     row = {text: i for i, text in enumerate(texts)}
     a, b = (normalize(vectors[:, [row[text] for text in side]], dim=-1) for side in (pairs.first, pairs.second))
     cosines = np.round((a * b).sum(-1).double().numpy(), 7)
