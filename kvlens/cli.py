@@ -191,9 +191,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--n", type=_positive, default=300, help="how many pairs, evenly spread")
     sub.add_argument("--widths", type=_layers, help="window widths such as 1,4 (default: that of the rules)")
     sub.add_argument("--biases", type=_floats, default="1", help="biases such as 0,1,3")
-    sub.add_argument(
-        "--layers", type=_layers, action="append", default=[], help="one more layer set, such as 23,27-29"
-    )
+    sub.add_argument("--layers", action="append", default=[], help="one more layer set: a file, or such as 23,27-29")
     sub.add_argument("--prompt", default="kv-document-inner", help="a named prompt, or a template with {text}")
     sub.add_argument("--pooling", default="hybrid", help="last, mean, hybrid or text_mean")
     sub.add_argument("--position", default="keep", help="keep, origin or none: coding of the re-routed key")
@@ -349,6 +347,8 @@ def _profile(args: argparse.Namespace) -> int:
 
     start = time.monotonic()
     names = [name.rstrip("/") for name in args.models]
+    if args.layers is not None and args.rule != "explicit":
+        raise InputError("--layers goes with --rule explicit")
     folder = args.output or Path("runs") / "+".join(Path(name).stem for name in names)
     estimators = tuple(name.strip() for name in args.estimators.split(","))
     keep = KEEP if args.save_trace else {"kv": ("k", "v")}.get(args.states, (args.states,))
@@ -609,6 +609,7 @@ def _score(args: argparse.Namespace) -> int:
 
 def _sweep(args: argparse.Namespace) -> int:
     from kvlens.dimension import IDProfile
+    from kvlens.layers import LayerSet
     from kvlens.score import read_pairs
     from kvlens.study import choices, study
     from kvlens.sweep import sweep, windows
@@ -619,9 +620,14 @@ def _sweep(args: argparse.Namespace) -> int:
         raise InputError(f"{taken[0]} exists: give another -o, or --overwrite to replace it")
     pairs = read_pairs(args.pairs, args.n)
     profiles = [IDProfile.load(path) for path in args.profiles.split(",")] if args.profiles else []
+    given = [_layer_set_or_layers(text) for text in args.layers]
+    files = [LayerSet.load(one) for one in given if isinstance(one, str)]
+    others = [(one.rule, one.layers) for one in files] + [
+        ("explicit", one) for one in given if not isinstance(one, str)
+    ]
     lm = _load(args, args.model, bridge=False)
     widths = args.widths or (1 + lm.info.n_layers // 10,)
-    sets = [*windows(lm.info.n_layers, widths), *args.layers]
+    sets = [*windows(lm.info.n_layers, widths), *(layers for _, layers in others)]
     sets += [layers for width in widths for layers in choices(profiles, width).values()]
     with _progress(f"sweeping {args.model}") as bar:
         found = sweep(
@@ -638,7 +644,8 @@ def _sweep(args: argparse.Namespace) -> int:
             progress=bar,
         )
     found.save(file)
-    result = study(found, profiles, command=args.command_line) if profiles else None
+    judge = bool(profiles or others)
+    result = study(found, profiles, others=others, command=args.command_line) if judge else None
     if result:
         result.save(judged)
     if args.json:

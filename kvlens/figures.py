@@ -234,7 +234,7 @@ def kv_similarity(data: Path) -> Drawn:
 
 
 def methods(data: Path) -> Drawn:
-    """Scores of every method on every task with bootstrap 95 % intervals, the best mean on top; dotted:
+    """Scores of every method on every task with bootstrap 95 % intervals (lines), the best mean on top; dotted:
     kv_embedding."""
     results = [one for (one,) in _load(data, "scores")]
     scores = [s for one in results for s in one.scores]
@@ -252,13 +252,12 @@ def depth(data: Path) -> Drawn:
     for pair, (one, chosen) in zip(axes.T, results, strict=True):
         plot_sweep(one, chosen, list(pair))
         pair[0].set_title(one.model.name, fontsize=9)
+        pair[0].legend(loc="lower right", frameon=False, borderpad=0.2)
         best = max(one.windows, key=lambda w: w.spearman)
         told.append(f"{one.model.name}: {one.plain:.1f} without; best {best.spearman:.1f} ({best.low:.1f} to "
                     f"{best.high:.1f}), {phrase(best.layers)}, bias {best.bias:g}.")  # fmt: skip
         data_used = f"n = {one.n_pairs} pairs of {one.data}, prompt {one.prompt.name}, {one.pooling} pooling"
         sources.append(_source(one, data_used, one.command))
-    lines = {line.get_label(): line for ax in axes[0] for line in ax.lines}  # models may differ in their windows
-    axes[0, 0].figure.legend([*lines.values()], [*lines], loc="outside lower center", ncols=3, frameon=False)
     return axes[0, 0].figure, " ".join(told), sources
 
 

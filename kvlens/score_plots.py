@@ -20,26 +20,27 @@ if TYPE_CHECKING:
 
 @styled
 def plot_scores(results: Sequence[Scores], axes: Sequence[Axes] | None = None, width: float = 6.9) -> list[Axes]:
-    """Scores with their intervals, one panel a task, one mark a model, the label of the best mean on top; dotted:
+    """Bars of scores with their intervals, one panel a task, one colour a model, the best mean on top; dotted:
     kv_embedding. axes: one per task; by default a new figure, `width` inches wide, with the models' legend."""
     cells = {(r.model.name, s.task, s.label): s for r in results for s in r.scores}
     tasks = list(dict.fromkeys(task for _, task, _ in cells))
     means = {label: np.mean([s.value for s in cells.values() if s.label == label]) for _, _, label in cells}
     labels = sorted(means, key=lambda label: -means[label])
-    own = list(axes or new_axes(width, 0.19 * len(labels) + 1.2, columns=len(tasks), sharey=True))
+    own = list(axes or new_axes(width, 0.22 * len(labels) + 1.2, columns=len(tasks), sharey=True))
     for ax, task in zip(own, tasks, strict=True):
         for i, r in enumerate(results):
             found = {y: cells[key] for y, label in enumerate(labels) if (key := (r.model.name, task, label)) in cells}
             value, low, high = np.array([(s.value, s.low, s.high) for s in found.values()]).reshape(-1, 3).T
-            y = np.array([*found]) + 0.3 * (i - (len(results) - 1) / 2)
-            looks: dict[str, Any] = {"color": COLOURS[i], "fmt": MARKERS[i][0], "ms": 3, "lw": 1}
-            ax.errorbar(value, y, xerr=(value - low, high - value), label=r.model.name, **looks)
+            height = 0.8 / len(results)
+            y = np.array([*found]) + height * (i - (len(results) - 1) / 2)
+            looks: dict[str, Any] = {"color": COLOURS[i], "alpha": 0.75, "error_kw": {"lw": 1, "ecolor": "0.15"}}
+            ax.barh(y, value, height, xerr=(value - low, high - value), label=r.model.name, **looks)
             if reference := cells.get((r.model.name, task, "kv_embedding")):
-                ax.axvline(reference.value, color=COLOURS[i], lw=0.8, ls=":")
+                ax.axvline(reference.value, color=COLOURS[i], lw=1, ls=":")
         metric = next(s.metric for s in cells.values() if s.task == task).replace("cosine_spearman", "Spearman")
         ax.set_title(re.sub(r"(?<=[a-z\d])(?=[A-Z][a-z])", "\n", task), fontsize=8)
         ax.set_xlabel(f"{metric.replace('_', ' ')} × 100", fontsize=8)
-        ax.grid(axis="y", color="0.92", lw=0.6)
+        ax.grid(axis="x", color="0.92", lw=0.6)
         ax.set_axisbelow(True)
         ax.tick_params(axis="y", length=0)
     own[0].set_yticks(range(len(labels)), labels, fontsize=7)

@@ -83,7 +83,7 @@ class LayerStudy(FileRecord):
             source = f" ({o.states}, {o.points})" if o.states else ""
             told = f"{o.rule}{source}, width {o.width}, bias {o.bias:g}"
             numbers = ", ".join(f"{name} {_show(getattr(o, name))}" for name in ("gain", "regret", "split_regret"))
-            lines.append(f"  {told:52} {phrase(o.layers) if o.layers else '':20} {o.spearman:5.1f}  {numbers}")
+            lines.append(f"  {told:56} {phrase(o.layers) if o.layers else '':20} {o.spearman:5.1f}  {numbers}")
         lines.append("rank correlation of -ID and quality over the windows")
         for c in self.correlations:
             told = f"({c.states}, {c.points}), width {c.width}, bias {c.bias:g}"
@@ -106,9 +106,16 @@ def choices(profiles: Sequence[IDProfile], width: int, estimator: str = "twonn")
     }
 
 
-def study(sweep: Sweep, profiles: Sequence[IDProfile], estimator: str = "twonn", command: str = "") -> LayerStudy:
+def study(
+    sweep: Sweep,
+    profiles: Sequence[IDProfile],
+    estimator: str = "twonn",
+    others: Sequence[tuple[str, Sequence[int]]] = (),
+    command: str = "",
+) -> LayerStudy:
     """Compare what the rules choose with every window of the sweep, for each width and bias in it.
 
+    others: further choices (name of the rule, layers), judged among the windows of their width.
     Raises InputError for a profile of another model, and when a chosen layer set was not measured.
     """
     if other := [p.model.name for p in profiles if not p.model.same_weights(sweep.model)]:
@@ -119,20 +126,24 @@ def study(sweep: Sweep, profiles: Sequence[IDProfile], estimator: str = "twonn",
     outcomes, correlations = [], []
     for width, bias in sorted({(w.width, w.bias) for w in sweep.windows}):
         group = [w for w in sweep.windows if (w.width, w.bias) == (width, bias)]
-        picks: dict[Source, tuple[int, ...]] = dict(choices(profiles, width, estimator))
-        found = {layers: sweep.find(layers, bias) for layers in dict.fromkeys(picks.values())}
+        picks: list[tuple[Source, tuple[int, ...]]] = [*choices(profiles, width, estimator).items()]
+        picks += [((name, None, None), tuple(layers)) for name, layers in others if len(layers) == width]
+        found = {layers: sweep.find(layers, bias) for _, layers in picks}
         if missing := [layers for layers, w in found.items() if w is None]:
             raise InputError(f"{phrase(missing[0])} with bias {bias:g} was not measured: sweep again with --profiles")
         cosines = [sweep.plain_cosines, *(w.cosines for w in group), *(w.cosines for w in found.values() if w)]
-        whole, boot, chosen_on, judged_on = (spearman(np.array(cosines), human, c) for c in counts)
+        measured = [spearman(np.array(cosines), human, c) for c in counts]
         ours = slice(1, 1 + len(group))
-        best = int(whole[ours, 0].argmax())
-        half_best = judged_on[ours][chosen_on[ours].argmax(0), np.arange(DRAWS)]
+        best = 1 + int(measured[0][ours, 0].argmax())
+        everyone: list[tuple[Source, tuple[int, ...], list[np.ndarray]]] = [
+            (("best", None, None), group[best - 1].layers, [m[best] for m in measured])
+        ]
+        everyone += [(("average", None, None), (), [m[ours].mean(0) for m in measured])]
         at = {layers: 1 + len(group) + i for i, layers in enumerate(found)}
-        everyone = {("best", None, None): group[best].layers, ("average", None, None): (), **picks}
-        for (rule, states, points), layers in everyone.items():
-            place = at[layers] if states else 1 + best
-            q = [m[ours].mean(0) if rule == "average" else m[place] for m in (whole, boot, judged_on)]
+        everyone += [(source, layers, [m[at[layers]] for m in measured]) for source, layers in picks]
+        whole, boot, chosen_on, judged_on = measured
+        half_best = judged_on[ours][chosen_on[ours].argmax(0), np.arange(DRAWS)]
+        for (rule, states, points), layers, (own, own_boot, _, own_half) in everyone:
             outcomes.append(
                 Outcome(
                     rule=rule,
@@ -141,10 +152,10 @@ def study(sweep: Sweep, profiles: Sequence[IDProfile], estimator: str = "twonn",
                     width=width,
                     bias=bias,
                     layers=layers,
-                    spearman=q[0][0],
-                    gain=_interval((q[0] - whole[0])[0], q[1] - boot[0]),
-                    regret=_interval((whole[1 + best] - q[0])[0], boot[1 + best] - q[1]),
-                    split_regret=_interval((half_best - q[2]).mean(), half_best - q[2]),
+                    spearman=own[0],
+                    gain=_interval((own - whole[0])[0], own_boot - boot[0]),
+                    regret=_interval((whole[best] - own)[0], boot[best] - own_boot),
+                    split_regret=_interval((half_best - own_half).mean(), half_best - own_half),
                 )
             )
         for p in profiles:

@@ -148,12 +148,12 @@ def test_scores_and_their_intervals_are_read_back_from_the_picture(data):
     means = [np.mean([s.value for r in results for s in r.scores if s.label == label]) for label in labels]
     assert means == sorted(means, reverse=True)
     for ax, task in zip(axes, TASKS, strict=True):
-        for bars, result in zip(ax.containers, results, strict=True):
-            points, _, (whiskers,) = bars.lines
-            for (x, y), ((low, _), (high, _)) in zip(points.get_xydata(), whiskers.get_segments(), strict=True):
+        for bars, result in zip((c for c in ax.containers if hasattr(c, "errorbar")), results, strict=True):
+            (whiskers,) = bars.errorbar.lines[2]
+            for bar, ((low, y), (high, _)) in zip(bars, whiskers.get_segments(), strict=True):
                 (s,) = [s for s in result.scores if (s.task, s.label) == (task, labels[round(y)])]
-                assert (x, low, high) == pytest.approx((s.value, s.low, s.high))
-            assert len(points.get_xdata()) == sum(s.task == task for s in result.scores)
+                assert (bar.get_width(), low, high) == pytest.approx((s.value, s.low, s.high))
+            assert len(bars) == sum(s.task == task for s in result.scores)
     bold = [text.get_text() for text in axes[0].get_yticklabels() if text.get_fontweight() == "bold"]
     assert bold == ["kv_embedding"]
 

@@ -69,7 +69,7 @@ def test_refusals():
         select_by_summary(lm, profile_of(lm), TEXTS[:10] * 3)
     with pytest.raises(InputError, match="the profile is of test-model, the model is tiny-llama"):
         select_by_summary(lm, make_profile([10.0] * 4), TEXTS)
-    with pytest.raises(InputError, match="summary needs the model: kvlens.select_by_summary"):
+    with pytest.raises(InputError, match="summary needs the model"):
         select(profile_of(lm), "summary")
 
 
@@ -85,3 +85,5 @@ def test_on_the_terminal(tmp_path, capsys):
     assert chosen.rule == "summary"
     assert chosen.command.startswith("kvlens profile")
     assert len(chosen.layers) in (0, 2)
+    assert main([*command, "-o", str(tmp_path / "other"), "--layers", "1"]) == 2
+    assert "--layers goes with --rule explicit" in capsys.readouterr().err

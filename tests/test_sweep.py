@@ -167,12 +167,16 @@ def test_study_of_a_rule_that_is_right_and_one_that_is_wrong(tmp_path):
     quality = np.linspace(0.2, 0.9, 10)
     swept = made_up(quality)
     right, wrong = make_profile(20 - quality * 10, 0.01), make_profile(quality * 10 + 5, 0.01, points="mean")
-    found = study(swept, [right, wrong])
+    found = study(swept, [right, wrong], others=[("summary", (4,)), ("explicit", (2, 3))])
     by_rule = {(o.rule, o.points): o for o in found.outcomes}
     assert by_rule["best", None].layers == by_rule["lowest-k", "last"].layers == (9,)
     assert by_rule["paper", "mean"].layers == (2,), "the lowest past the first 20 %"
     best, bad = by_rule["lowest-k", "last"], by_rule["lowest-k", "mean"]
     assert best.regret.value == best.regret.high == best.split_regret.value == 0
+    assert by_rule["summary", None].regret.value == pytest.approx(
+        swept.windows[9].spearman - swept.windows[4].spearman
+    )
+    assert ("explicit", None) not in by_rule, "no window of the sweep has its width"
     human, chosen = np.array(swept.human), [swept.windows[i].cosines for i in (9, 2)]
     difference = [100 * (spearmanr(chosen[0], human).statistic - spearmanr(chosen[1], human).statistic)]
     assert bad.regret.value == pytest.approx(difference[0])
@@ -225,14 +229,16 @@ def test_on_the_terminal(tmp_path, pairs_file, capsys):
     assert main(["profile", str(model), "--texts", str(texts), "-o", str(tmp_path / "run")]) == 0
     profile, out = str(tmp_path / "run" / "profile.json"), tmp_path / "run" / "sweep.json"
     command = ["sweep", str(model), "--pairs", str(pairs_file), "-o", str(out)]
-    assert main([*command, "--widths", "1,2", "--biases", "0,1", "--layers", "0,3", "--profiles", profile]) == 0
+    own = ["--layers", "0,3", "--layers", str(tmp_path / "run" / "layers.json"), "--profiles", profile]
+    assert main([*command, "--widths", "1,2", "--biases", "0,1", *own]) == 0
     printed = capsys.readouterr().out
     found, judged = Sweep.load(out), LayerStudy.load(out.with_name("study.json"))
     assert str(found) in printed
     assert str(judged) in printed
     assert [(w.bias, w.width) for w in found.windows] == [(b, w) for b in (0, 1) for w in (1, 1, 1, 1, 2, 2, 2)]
     assert found.find((0, 3), 0)
-    assert {(o.rule, o.width, o.bias) for o in judged.outcomes} == {
+    assert [o.bias for o in judged.outcomes if (o.rule, o.layers) == ("explicit", (0, 3))] == [0, 1]
+    assert {(o.rule, o.width, o.bias) for o in judged.outcomes if o.rule != "explicit"} == {
         (rule, width, bias)
         for rule in ("best", "average", "paper", "lowest-k", "window-around-minimum")
         for width in (1, 2)
@@ -243,6 +249,8 @@ def test_on_the_terminal(tmp_path, pairs_file, capsys):
         ([*command, "--overwrite", "--widths", "5"], "does not fit into 4 layers"),
         ([*command, "--overwrite", "--profiles", "absent.json"], "cannot read the ID profile"),
         ([*command, "--overwrite", "--pooling", "max"], "unknown pooling"),
+        ([*command, "--overwrite", "--layers", "absent.json"], "cannot read the layer set"),
+        ([*command, "--overwrite", "--biases", "1", "--layers", "7"], "layer 7 is outside"),
     ):
         assert main(arguments) == 2
         assert message in capsys.readouterr().err
