@@ -41,7 +41,6 @@ _HOME = {
     "Geometry": "geometry",
     "sweep": "sweep",
     "study": "study",
-    "select_by_summary": "summary",
     "evaluate": "evaluate",
     "find_tasks": "tasks",
     "long_articles": "long_context",

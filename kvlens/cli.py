@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "--states", default="hidden", choices=("hidden", "k", "k_pre", "v", "kv"), help="what to measure"
     )
     sub.add_argument("--estimators", default="twonn,mle", help="comma-separated; the first one selects the layers")
-    sub.add_argument("--rule", default="paper", help="paper, lowest-k, window-around-minimum, explicit or summary")
+    sub.add_argument("--rule", default="paper", help="paper, lowest-k, window-around-minimum or explicit")
     sub.add_argument("--window", type=float, default=0.10, help="window, as a share of the layers")
     sub.add_argument("--skip-early", type=float, default=0.20, help="share of early layers that paper passes over")
     sub.add_argument("--layers", type=_layers, help="layers for --rule explicit, such as 7-10 or 7,9")
@@ -342,13 +342,10 @@ def _profile(args: argparse.Namespace) -> int:
     from kvlens.dimension import MIN_POINTS, estimate
     from kvlens.layers import select
     from kvlens.plots import save_profile_plots
-    from kvlens.summary import select_by_summary
     from kvlens.trace import KEEP, record
 
     start = time.monotonic()
     names = [name.rstrip("/") for name in args.models]
-    if args.layers is not None and args.rule != "explicit":
-        raise InputError("--layers goes with --rule explicit")
     folder = args.output or Path("runs") / "+".join(Path(name).stem for name in names)
     estimators = tuple(name.strip() for name in args.estimators.split(","))
     keep = KEEP if args.save_trace else {"kv": ("k", "v")}.get(args.states, (args.states,))
@@ -371,13 +368,15 @@ def _profile(args: argparse.Namespace) -> int:
                 )
             with _progress(f"estimating {name}", "layers") as bar:
                 profile = estimate(trace, args.states, estimators, progress=bar)
-            told: dict[str, Any] = {"window": args.window, "command": args.command_line}
-            if args.rule == "summary":
-                with _progress(f"re-routing {name}") as bar:
-                    layer_set = select_by_summary(lm, profile, texts, **told, progress=bar)
-            else:
-                told |= {"skip_early": args.skip_early, "estimator": estimators[0], "layers": args.layers}
-                layer_set = select(profile, args.rule, **told)
+            layer_set = select(
+                profile,
+                args.rule,
+                window=args.window,
+                skip_early=args.skip_early,
+                estimator=estimators[0],
+                layers=args.layers,
+                command=args.command_line,
+            )
             own = scratch if len(names) == 1 else scratch / Path(name).stem
             own.mkdir(exist_ok=True)
             profile.save(own / "profile.json")

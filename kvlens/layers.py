@@ -303,8 +303,7 @@ def select(
     Raises InputError for an unknown rule or estimator and for values out of range.
     """
     if rule not in RULES:
-        needs = "; summary needs the model: kvlens.select_by_summary" if rule == "summary" else ""
-        raise InputError(f"unknown rule {rule!r}: choose one of {', '.join(RULES)}{needs}")
+        raise InputError(f"unknown rule {rule!r}: choose one of {', '.join(RULES)}")
     if estimator not in profile.estimates:
         raise InputError(f"the profile has no estimator {estimator!r}, only {', '.join(profile.estimates)}")
     if layers is not None and rule != "explicit":
