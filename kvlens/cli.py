@@ -143,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--max-length", type=_positive, help="token limit (default: the model's context)")
     sub.add_argument("--batch-tokens", type=_positive, default=1024, help="padded tokens in a batch")
     sub.add_argument("--force", action="store_true", help="use a layer set of another model")
-    sub.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
+    sub.add_argument("-o", "--output", type=Path, help="folder to write (default: runs/MODEL-attend)")
     sub.add_argument("--overwrite", action="store_true", help="replace an existing output folder")
 
     sub = command("lens", _lens, "what the final token's K and V hold per layer, and how methods fill their space")
@@ -159,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--max-length", type=_positive, help="token limit (default: the model's context)")
     sub.add_argument("--batch-tokens", type=_positive, default=2048, help="padded tokens in a batch")
     sub.add_argument("--force", action="store_true", help="use a layer set of another model")
-    sub.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
+    sub.add_argument("-o", "--output", type=Path, help="folder to write (default: runs/MODEL-lens)")
     sub.add_argument("--overwrite", action="store_true", help="replace an existing output folder")
 
     sub = command("report", _report, "one HTML page of a run: profile, layers, attention, geometry, evaluation")
@@ -288,6 +288,10 @@ def _progress(what: str, unit: str = "texts") -> Iterator[Callable[[int, int], N
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def _run_name(model: str) -> str:
+    return Path(model.rstrip("/")).name.removesuffix(".gguf")
+
+
 def _load(args: argparse.Namespace, name: str, bridge: bool = True) -> Any:
     from kvlens.models import NAMED, is_cached, load
 
@@ -346,7 +350,7 @@ def _profile(args: argparse.Namespace) -> int:
 
     start = time.monotonic()
     names = [name.rstrip("/") for name in args.models]
-    folder = args.output or Path("runs") / "+".join(Path(name).stem for name in names)
+    folder = args.output or Path("runs") / "+".join(_run_name(name) for name in names)
     estimators = tuple(name.strip() for name in args.estimators.split(","))
     keep = KEEP if args.save_trace else {"kv": ("k", "v")}.get(args.states, (args.states,))
     with _output_folder(folder, args.overwrite) as scratch:
@@ -377,7 +381,7 @@ def _profile(args: argparse.Namespace) -> int:
                 layers=args.layers,
                 command=args.command_line,
             )
-            own = scratch if len(names) == 1 else scratch / Path(name).stem
+            own = scratch if len(names) == 1 else scratch / _run_name(name)
             own.mkdir(exist_ok=True)
             profile.save(own / "profile.json")
             layer_set.save(own / "layers.json")
@@ -494,6 +498,7 @@ def _attend(args: argparse.Namespace) -> int:
 
     if (args.text is None) == (args.texts is None):
         raise InputError("give either --text or --texts")
+    args.output = args.output or Path("runs") / f"{_run_name(args.model)}-attend"
     options: dict[str, Any] = {"max_length": args.max_length}
     with _output_folder(args.output, args.overwrite) as folder:
         texts = _texts(args) if args.texts else None
@@ -520,6 +525,7 @@ def _lens(args: argparse.Namespace) -> int:
     from kvlens.score import read_pairs
     from kvlens.trace import record
 
+    args.output = args.output or Path("runs") / f"{_run_name(args.model)}-lens"
     with _output_folder(args.output, args.overwrite) as folder:
         texts, cache = _texts(args, LEAST), EmbeddingCache()
         given = read_pairs(args.pairs) if args.pairs else None
@@ -613,7 +619,7 @@ def _sweep(args: argparse.Namespace) -> int:
     from kvlens.study import choices, study
     from kvlens.sweep import sweep, windows
 
-    file = args.output or Path("runs") / Path(args.model.rstrip("/")).stem / "sweep.json"
+    file = args.output or Path("runs") / _run_name(args.model) / "sweep.json"
     judged = file.with_name("study.json")
     if taken := [path for path in (file, judged) if path.exists() and not args.overwrite]:
         raise InputError(f"{taken[0]} exists: give another -o, or --overwrite to replace it")
@@ -680,7 +686,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     table = evaluate(
         lm,
         tasks,
-        args.output or Path("runs") / Path(args.model.rstrip("/")).stem,
+        args.output or Path("runs") / _run_name(args.model),
         args.methods.split(","),
         _layer_set_or_layers(args.layers),
         posts,

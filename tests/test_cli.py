@@ -14,7 +14,7 @@ from check_run import check_run
 from conftest import tiny
 
 import kvlens
-from kvlens.cli import main
+from kvlens.cli import _run_name, main
 
 WORDS = ("river", "stone", "light", "music", "paper", "engine", "garden", "silver", "window", "market", "winter")
 
@@ -205,8 +205,12 @@ def test_embed_writes_vectors_with_their_ids(place, capsys):
     assert not (place / "w.npy").exists()
 
 
-def test_attend_on_one_text_and_over_many(place, capsys):
+def test_attend_on_one_text_and_over_many(place, capsys, monkeypatch):
     attend = ("attend", "@llama", "--layers", "1-2", "--json")
+    monkeypatch.chdir(place)
+    assert run(place, *attend, "--text", "a") == 0
+    assert json.loads(capsys.readouterr().out)["folder"] == "runs/llama-attend"
+    assert (place / "runs/llama-attend/patterns.safetensors").exists()
     assert run(place, *attend, "--text", "a <b> text", "-o", "@one-text") == 0
     assert any(name.endswith(".png") for name in json.loads(capsys.readouterr().out)["files"])
     assert run(place, *attend, "--texts", "@texts.txt", "--n", "12", "-o", "@many-texts") == 0
@@ -216,6 +220,11 @@ def test_attend_on_one_text_and_over_many(place, capsys):
         assert run(place, *attend, *extra, "-o", "@neither") == 2
         assert "either --text or --texts" in capsys.readouterr().err
     assert not (place / "neither").exists()
+
+
+def test_a_run_is_named_after_the_whole_model():
+    names = ("Qwen/Qwen3-0.6B", "./dir/model-1.5/", "a.gguf")
+    assert [_run_name(name) for name in names] == ["Qwen3-0.6B", "model-1.5", "a"]
 
 
 def test_check_answers_with_its_exit_code(place, capsys):
