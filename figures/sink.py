@@ -2,8 +2,8 @@
 
 ``python figures/sink.py validation.jsonl [N]``. For each window of layers: STS-B validation as re-routed and with the
 prefix hidden from position 0 alone (Spearman x 100 on N = 300 pairs); and, over 40 of the sentences, position 0's
-norm after block 11 (median) and the weight that later tokens give it in layers 12 to 29 (least and most over layers; mean
-over heads and over tokens from the third on).
+norm after block 11 (median), and the weight that later tokens give it in layers 12 to 29 (least and most over layers;
+mean over heads, and over tokens from the third on).
 """
 
 import contextlib
