@@ -146,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("-o", "--output", type=Path, help="folder to write (default: runs/MODEL-attend)")
     sub.add_argument("--overwrite", action="store_true", help="replace an existing output folder")
 
-    sub = command("lens", _lens, "what the final token's K and V hold per layer, and how methods fill their space")
+    sub = command("lens", _lens, "what the final token's K and V hold per layer (ID, rank, share of the embedding); geometry by method")
     sub.add_argument("model", metavar="MODEL")
     model_options(sub)
     sub.add_argument("--layers", required=True, help="layer-set file of `kvlens profile`, or layers such as 7-10")
@@ -518,16 +518,18 @@ def _attend(args: argparse.Namespace) -> int:
 
 def _lens(args: argparse.Namespace) -> int:
     from kvlens.cache import EmbeddingCache
+    from kvlens.dimension import MIN_POINTS, estimate
     from kvlens.encoder import Encoder
     from kvlens.geometry import METHODS, measure
-    from kvlens.lens import LEAST, kv_lens
+    from kvlens.lens import kv_lens
     from kvlens.lens_plots import save_lens_plots
+    from kvlens.plots import plot_profile, save_figures
     from kvlens.score import read_pairs
-    from kvlens.trace import record
+    from kvlens.trace import KEEP, record
 
     args.output = args.output or Path("runs") / f"{_run_name(args.model)}-lens"
     with _output_folder(args.output, args.overwrite) as folder:
-        texts, cache = _texts(args, LEAST), EmbeddingCache()
+        texts, cache = _texts(args, MIN_POINTS), EmbeddingCache()
         given = read_pairs(args.pairs) if args.pairs else None
         rows = zip(given.first, given.second, given.scores, strict=True) if given else ()
         pairs = [(a, b) for a, b, score in rows if score > 4]
@@ -544,6 +546,10 @@ def _lens(args: argparse.Namespace) -> int:
             some = replace(texts, items=texts.items[: args.n_geometry], ids=None)
             options = {"cache": cache, "force": args.force, "progress": bar, "command": args.command_line}
             geometry = measure(lm, layers, methods, texts=some, pairs=pairs, pairs_source=source, **options)
+        profiles = [estimate(trace, states, ("twonn",)) for states in KEEP]
+        for profile in profiles:
+            profile.save(folder / f"id_{profile.states}.json")
+        save_figures({"id": plot_profile(profiles, relative_depth=False, width=6.9).figure}, folder)
         lens.save(folder / "kv_lens.json")
         geometry.save(folder / "geometry.json")
         save_lens_plots(lens, geometry, folder)

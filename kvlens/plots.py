@@ -41,6 +41,7 @@ WORDS = {
     "mle": "MLE",
     "hidden": "hidden states after each block",
     "k": "keys",
+    "k_pre": "keys before RoPE",
     "v": "values",
     "kv": "keys and values",
     "last": "final token",

@@ -242,7 +242,7 @@ def look(tmp_path_factory):
             "--texts",
             f"{place}/texts.txt",
             "--n",
-            "40",
+            "60",
             "--n-geometry",
             "30",
             "--pairs",
@@ -258,12 +258,16 @@ def test_the_command_writes_what_python_gives(look):
     place, printed, lens, geometry = look
     assert "uniformity" in printed
     assert "kv_ranks.pdf" in printed
-    assert (lens.texts.n, geometry.n, geometry.n_pairs) == (40, 30, 3)  # scores 4.5, 5 and 5.5
+    assert "id.png" in printed
+    assert (lens.texts.n, geometry.n, geometry.n_pairs) == (60, 30, 3)  # scores 4.5, 5 and 5.5
     assert geometry.pairs.endswith("/pairs.jsonl, score above 4")
     assert "--n-geometry 30" in geometry.command
     lm = kvlens.load(str(place / "llama"))
-    trace = kvlens.record(lm, LINES[:40])
-    again = kv_lens(trace, kvlens.Encoder(lm, "kv_embedding", (1, 2)).encode(LINES[:40]))
+    trace = kvlens.record(lm, LINES[:60])
+    for states in ("hidden", "k", "v"):
+        found = kvlens.IDProfile.load(place / f"out/id_{states}.json")
+        np.testing.assert_allclose(found.values("twonn"), kvlens.estimate(trace, states).values("twonn"), rtol=1e-2)
+    again = kv_lens(trace, kvlens.Encoder(lm, "kv_embedding", (1, 2)).encode(LINES[:60]))
     for one, other in zip(lens.spectra, again.spectra, strict=True):
         assert one.effective_rank == pytest.approx(other.effective_rank, rel=1e-4)
     for one, other in zip(lens.similarities, again.similarities, strict=True):
