@@ -146,7 +146,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("-o", "--output", type=Path, help="folder to write (default: runs/MODEL-attend)")
     sub.add_argument("--overwrite", action="store_true", help="replace an existing output folder")
 
-    sub = command("lens", _lens, "what the final token's K and V hold per layer (ID, rank, share of the embedding); geometry by method")
+    sub = command(
+        "lens", _lens, "what the final token's K and V hold: ID, rank, share of the embedding; geometry by method"
+    )
     sub.add_argument("model", metavar="MODEL")
     model_options(sub)
     sub.add_argument("--layers", required=True, help="layer-set file of `kvlens profile`, or layers such as 7-10")
