@@ -55,7 +55,9 @@ def find_tasks(names: Sequence[str], data_dir: str | Path | None = None, split: 
         try:
             tasks = mteb.get_benchmark(name).tasks
         except KeyError:
-            known = [task.metadata.name for task in mteb.get_tasks()] + [b.name for b in mteb.get_benchmarks()]
+            known = [task.metadata.name for task in mteb.get_tasks(exclude_superseded=False)] + [
+                b.name for b in mteb.get_benchmarks()
+            ]
             near = ", ".join(difflib.get_close_matches(name, known, 3)) or "one of `mteb available-tasks`"
             raise InputError(f"unknown task {name!r}; the nearest: {near}") from None
         for task in tasks:

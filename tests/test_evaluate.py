@@ -341,7 +341,7 @@ def test_bad_input(tmp_path, data, lm, capsys):
         assert message.count("\n") == 1
         return message
 
-    assert "unknown task 'STSBenchmrk'; the nearest: STSBenchmark" in refused(tasks="STSBenchmrk")
+    assert "unknown task 'STSBenchmrk'; the nearest: STSBenchmark, " in refused(tasks="STSBenchmrk")
     assert "nowhere: no such folder" in refused(folder=tmp_path / "nowhere")
     assert "has no folder of that name (it has Banking77Classification, Cranfield" in refused(tasks="STS12")
     assert "SummEval is of the kind Summarization (cosine_spearman), which is not" in refused(
