@@ -1,6 +1,7 @@
 """The paper's figures: rebuilt from the saved results to the same bytes, with the numbers that were saved."""
 
 import io
+import re
 import shutil
 from contextlib import redirect_stdout
 from importlib.metadata import version
@@ -115,8 +116,7 @@ def test_what_is_committed_is_small_and_tells_where_it_comes_from(built):
         assert "torch 2." in text
         assert "sha256:" in text
         assert any(model in text for model in MODELS)
-        assert "/work" not in text
-        assert "/root" not in text
+        assert not re.search(r"[\s'=]/\w", text)  # no absolute path
 
 
 def test_beta_is_drawn_as_it_was_measured(data):
