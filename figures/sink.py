@@ -17,7 +17,7 @@ from kvlens.pooling import POOLINGS
 from kvlens.prompts import DEFAULT_DOCUMENT
 from kvlens.records import phrase
 from kvlens.score import read_pairs
-from kvlens.sweep import spearman
+from kvlens.significance import spearman
 from kvlens.tokens import batches, pad, tokenize
 
 WINDOWS = ((), (0, 1, 2, 3), (2, 3, 4, 5), (8, 9, 10, 11), (10, 11, 12, 13), (10,), (11,), (10, 11))

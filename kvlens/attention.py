@@ -235,6 +235,12 @@ def readable_tokens(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
     return tuple(words)
 
 
+def token_label(token: str, most: int = 12) -> str:
+    """A token for an axis: line ends and lone spaces visible, cut when long."""
+    text = token.replace("\n", "↵").replace("\t", "→").strip(" ") or "␣" * min(len(token), 3)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def _request(
     lm: LanguageModel, texts: Any, layers: Any, bias: Any, position: str, prompt: str | Prompt, max_length: int | None
 ) -> tuple[dict[str, Any], list[TokenizedText]]:

@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvlens.attention import KINDS, AttentionPatterns, AttentionShift, attention_patterns, attention_shift
+from kvlens.attention import (
+    KINDS,
+    AttentionPatterns,
+    AttentionShift,
+    attention_patterns,
+    attention_shift,
+    token_label,
+)
 from kvlens.files import InputError, atomic_path
-from kvlens.plots import COLOURS, MARKERS, STYLE
+from kvlens.plots import COLOURS, MARKERS, STYLE, new_axes
 from kvlens.records import phrase
 
 if TYPE_CHECKING:
@@ -27,15 +34,6 @@ WORDS = {
     "prompted": "the prompted text",
     "text": "the text's own tokens",
 }
-
-
-def _new(width: float, height: float, columns: int = 1) -> list[Axes]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return list(figure.subplots(1, columns, squeeze=False)[0])
 
 
 def _caption(result: AttentionShift | AttentionPatterns, *more: str, width: float) -> str:
@@ -84,7 +82,7 @@ def plot_beta(
     values, top = both[KINDS.index(kind)], float(np.nanmax(both))
     n, bins = values.shape
     with rc_context(STYLE):
-        own = ax or _new(width, 1.35 + min(0.34 * n, 0.16 * n + 1.5))[0]
+        own = ax or new_axes(width, 1.35 + min(0.34 * n, 0.16 * n + 1.5))[0]
         image = own.imshow(values, MAP, aspect="auto", vmin=0, vmax=top or 1, extent=(0, 100, n - 0.5, -0.5))
         own.spines[:].set_visible(False)
         step = max(1, -(-n // 16))
@@ -110,7 +108,7 @@ def plot_ends(shift: AttentionShift, ax: Axes | None = None, width: float = 5.0)
     from matplotlib import rc_context
 
     with rc_context(STYLE):
-        own = ax or _new(width, 0.45 * width + 1.0)[0]
+        own = ax or new_axes(width, 0.45 * width + 1.0)[0]
         x = np.arange(len(shift.layers))
         for k, kind in enumerate(KINDS):
             mean, std, n = shift.ends(kind)
@@ -167,7 +165,7 @@ def plot_patterns(
     prefix = after[:, :1] if n <= MOST else np.add.reduceat(after[:, :1], starts, 0) / width_of[:, None]
     m = len(shown)
     with rc_context(STYLE):
-        left, other = axes or _new(width, 0.56 * width + 0.9, 2)
+        left, other = axes or new_axes(width, 0.56 * width + 0.9, columns=2)
         norm = PowerNorm(0.5, 0, max(float(shown.max()), float(right.max()), float(prefix.max())))
         future = np.triu(np.ones((m, m), dtype=bool), 1)
         for ax, square, title in ((left, shown, "before"), (other, right, f"after ({kind})")):
@@ -203,14 +201,12 @@ def _frame(corner: tuple[float, float], width: float, height: float) -> Any:
     return Rectangle(corner, width, height, fill=False, ec=COLOURS[1], lw=1, clip_on=False)
 
 
-def _plain(token: str, most: int = 12) -> str:
-    """A token for an axis: spaces and line ends visible, cut when long, characters that the font lacks as boxes."""
+def _plain(token: str) -> str:
+    """A token for an axis; characters that the font lacks are boxes."""
     from matplotlib.font_manager import fontManager, get_font
 
     known = get_font(fontManager.findfont("DejaVu Sans"))
-    text = token.replace("\n", "↵").replace("\t", "→").strip(" ") or "␣" * min(len(token), 3)
-    text = "".join(c if known.get_char_index(ord(c)) else "□" for c in text)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    return "".join(c if known.get_char_index(ord(c)) else "□" for c in token_label(token))
 
 
 def save_attention_plots(result: AttentionShift | AttentionPatterns, folder: str | Path) -> list[Path]:

@@ -19,7 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from kvlens.attention import KINDS, AttentionPatterns, AttentionShift, attention_patterns, attention_shift
+from kvlens.attention import (
+    KINDS,
+    AttentionPatterns,
+    AttentionShift,
+    attention_patterns,
+    attention_shift,
+    token_label,
+)
 from kvlens.dimension import IDProfile
 from kvlens.evaluate import Scores
 from kvlens.files import InputError, sha256_file, versions, write_text
@@ -317,7 +324,7 @@ def _browser(patterns: AttentionPatterns, number: int, layers: LayerSet, budget:
         "layers": patterns.layers,
         "heads": H,
         "tokens": [token if len(token) <= 200 else f"{token[:199]}…" for token in tokens],
-        "labels": [_label(t) if m == n else f"{a}-{b - 1}" for t, (a, b) in zip(tokens, spans, strict=True)],
+        "labels": [token_label(t) if m == n else f"{a}-{b - 1}" for t, (a, b) in zip(tokens, spans, strict=True)],
         "places": [f"{a}" if b - a == 1 else f"{a}-{b - 1}" for a, b in spans],
         "own": [bool(a < high and b > low) for a, b in spans],
         "note": differs + note,
@@ -329,9 +336,3 @@ def _browser(patterns: AttentionPatterns, number: int, layers: LayerSet, budget:
 def _pack(weights: np.ndarray) -> str:
     whole = np.sqrt(np.clip(weights, 0, 1, dtype=np.float64)) * 65535
     return base64.b64encode(whole.round().astype("<u2").tobytes()).decode()
-
-
-def _label(token: str, most: int = 12) -> str:
-    """A token for an axis: line ends and lone spaces visible, cut when long."""
-    text = token.replace("\n", "↵").replace("\t", "→").strip(" ") or "␣" * min(len(token), 3)
-    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -6,15 +6,15 @@ A quick look for choosing settings on validation data.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from kvlens.encoder import Encoder
 from kvlens.files import InputError
+from kvlens.significance import draws, spearman
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,5 @@ def score(encoder: Encoder, pairs: Pairs, progress: Callable[[int, int], None] |
     vectors = encoder.encode_document([*pairs.first, *pairs.second], normalize_embeddings=True, progress=progress)
     n = len(pairs.scores)
     cosines = (vectors[:n] * vectors[n:]).sum(1)
-    draws = np.random.default_rng(0).integers(0, n, size=(1000, n))
-    low, high = np.percentile([_spearman(cosines[i], pairs.scores[i]) for i in draws], (2.5, 97.5))
-    return Score(_spearman(cosines, pairs.scores), float(low), float(high), n)
-
-
-def _spearman(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:
-    return 100 * float(spearmanr(a, b).statistic)
+    low, high = np.percentile(spearman(cosines[None], pairs.scores, draws(n)), (2.5, 97.5))
+    return Score(float(spearman(cosines[None], pairs.scores, np.ones((1, n)))[0, 0]), float(low), float(high), n)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 DRAWS = 2000
+PAIR_DRAWS = 1000
 
 
 def bootstrap(items: Sequence[np.ndarray], metric: str, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
@@ -39,6 +40,19 @@ def statistic(x: np.ndarray, counts: np.ndarray, metric: str) -> np.ndarray:
         if metric.endswith("_ap"):
             return np.max([_average_precision(x[0], row, counts) for row in x[1:]], axis=0)
     return (counts * x[0]).sum(1) / n[:, 0]
+
+
+def draws(n: int, seed: int = 0) -> np.ndarray:
+    """How often each of `n` pairs is in each of 1,000 bootstrap draws, float64 [1000, n]: always the same draws, so
+    that differences are paired."""
+    rows = np.random.default_rng(seed).integers(0, n, size=(PAIR_DRAWS, n))
+    return np.stack([np.bincount(row, minlength=n) for row in rows]).astype(np.float64)
+
+
+def spearman(cosines: np.ndarray, human: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Spearman x 100, float64 [sets, draws], of each set's cosines [sets, n] and the human scores [n], every pair
+    taken as often as `counts` [draws, n] says."""
+    return 100 * np.stack([statistic(np.stack([one, human]), counts, "cosine_spearman") for one in cosines])
 
 
 def _by_value(x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,9 @@ from kvlens.files import InputError, versions
 from kvlens.layers import RULES, select
 from kvlens.models import ModelInfo
 from kvlens.records import FileRecord, Record, phrase
-from kvlens.sweep import DRAWS, Sweep, draws, spearman
+from kvlens.significance import PAIR_DRAWS as DRAWS
+from kvlens.significance import draws, spearman
+from kvlens.sweep import Sweep
 
 Source = tuple[str, str | None, str | None]  # rule, states, points
 

@@ -23,9 +23,9 @@ from kvlens.prompts import DEFAULT_DOCUMENT, Prompt, get_prompt
 from kvlens.records import FileRecord, Record, phrase
 from kvlens.reroute import check_request, reroute
 from kvlens.score import Pairs
+from kvlens.significance import draws, spearman
 from kvlens.tokens import TokenBatch, batches, tokenize
 
-DRAWS = 1000
 LayerBias = tuple[tuple[int, ...], float]
 
 
@@ -236,31 +236,3 @@ def sweep(
         versions=versions(),
         command=command,
     )
-
-
-def draws(n: int, seed: int = 0) -> np.ndarray:
-    """How often each of `n` pairs is in each bootstrap draw, float64 [1000, n]: always the same draws, those of
-    `score`, so that differences are paired."""
-    rows = np.random.default_rng(seed).integers(0, n, size=(DRAWS, n))
-    return np.stack([np.bincount(row, minlength=n) for row in rows]).astype(np.float64)
-
-
-def spearman(cosines: np.ndarray, human: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Spearman x 100, float64 [sets, draws], of each set's cosines [sets, n] and the human scores [n], every pair
-    taken as often as `counts` [draws, n] says (equal sums of rows)."""
-
-    def ranks(values: np.ndarray) -> np.ndarray:
-        """Mid-ranks within each draw, less their mean."""
-        _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
-        order, starts = np.argsort(group, kind="stable"), sizes.cumsum() - sizes
-        together = np.add.reduceat(counts[:, order], starts, axis=1)
-        return (together.cumsum(1) - (together - 1) / 2 - (counts[0].sum() + 1) / 2)[:, group]
-
-    truth = ranks(np.asarray(human))
-    spread = np.einsum("dn,dn,dn->d", counts, truth, truth)
-    found = []
-    for one in cosines:
-        rank = ranks(one)
-        weighted = counts * rank
-        found.append((weighted * truth).sum(1) / np.sqrt((weighted * rank).sum(1) * spread))
-    return 100 * np.array(found)

@@ -1,8 +1,10 @@
 """Small models built from configs (random weights, no network) and the real small model."""
 
+import json
 import os
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
 import transformers as tf
@@ -86,3 +88,15 @@ def lm(request) -> kvlens.LanguageModel:
 @pytest.fixture(scope="session")
 def smollm() -> kvlens.LanguageModel:
     return kvlens.load("smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def pairs_file(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    rows = [
+        {"sentence1": f"text {a}", "sentence2": f"text {b} {'x' * b}", "score": float(abs(a - b))}
+        for a, b in rng.integers(0, 30, (40, 2)).tolist()
+    ]
+    path = tmp_path_factory.mktemp("pairs") / "validation.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return path

@@ -11,18 +11,6 @@ from kvlens.cli import main
 from kvlens.score import read_pairs, score
 
 
-@pytest.fixture(scope="module")
-def pairs_file(tmp_path_factory):
-    rng = np.random.default_rng(0)
-    rows = [
-        {"sentence1": f"text {a}", "sentence2": f"text {b} {'x' * b}", "score": float(abs(a - b))}
-        for a, b in rng.integers(0, 30, (40, 2)).tolist()
-    ]
-    path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
-    path.write_text("\n".join(json.dumps(row) for row in rows))
-    return path
-
-
 def test_score_is_the_rank_correlation_of_cosines(pairs_file):
     encoder = Encoder(tiny("llama"), "mean")
     pairs = read_pairs(pairs_file)

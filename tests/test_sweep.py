@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -21,18 +19,6 @@ from kvlens.tokens import pad, tokenize
 
 SETS = [((0,), 1.0), ((0, 1, 2, 3), 0.0), ((1, 2), 3.0), ((3,), 1.0), ((1, 3), -1.0), ((), 1.0)]
 N = 300
-
-
-@pytest.fixture(scope="module")
-def pairs_file(tmp_path_factory):
-    rng = np.random.default_rng(0)
-    rows = [
-        {"sentence1": f"text {a}", "sentence2": f"text {b} {'x' * b}", "score": float(abs(a - b))}
-        for a, b in rng.integers(0, 30, (40, 2)).tolist()
-    ]
-    path = tmp_path_factory.mktemp("pairs") / "validation.jsonl"
-    path.write_text("\n".join(json.dumps(row) for row in rows))
-    return path
 
 
 def batch_of(lm, side="right"):
