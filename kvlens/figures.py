@@ -29,7 +29,7 @@ from kvlens.lens import KVLens
 from kvlens.lens_plots import plot_geometry, plot_ranks, plot_sentences, plot_similarities
 from kvlens.plots import STYLE, new_axes, plot_profile, save_figures
 from kvlens.records import phrase
-from kvlens.score_plots import plot_scores, plot_sweep
+from kvlens.score_plots import plot_lengths, plot_scores, plot_sweep
 from kvlens.sweep import Sweep
 
 WIDE = 6.9  # inches: two columns
@@ -42,6 +42,8 @@ KINDS: dict[str, tuple[Any, str]] = {  # kind: its class, and its file in a run 
     "lens": (KVLens, "lens/kv_lens.json"),
     "geometry": (Geometry, "lens/geometry.json"),
     "scores": (Scores, "scores.json"),
+    "retrieval": (Scores, "retrieval/scores.json"),
+    "lengths": (Scores, "lengths/scores.json"),
     "sweep": (Sweep, "sweep.json"),
 }
 Drawn = tuple[Any, str, list[str]]  # figure, numbers for its caption, sources
@@ -234,13 +236,42 @@ def kv_similarity(data: Path) -> Drawn:
 
 
 def methods(data: Path) -> Drawn:
-    """Scores of every method on every task with bootstrap 95 % intervals (lines), the best mean on top; dotted:
-    kv_embedding."""
-    results = [one for (one,) in _load(data, "scores")]
-    scores = [s for one in results for s in one.scores]
-    sizes = "; ".join(dict.fromkeys(f"{s.task} {s.split}, n = {s.n} {s.unit}" for s in scores))
-    limited = "Not comparable with published values: made with --limit." if any(s.limited for s in scores) else ""
-    return plot_scores(results)[0].figure, limited, [_source(one, sizes, one.command) for one in results]
+    """Scores of every method on every task with bootstrap 95 % intervals, as it is and with post-processing fitted on
+    Wikipedia passages; the best mean without it on top; dotted: kv_embedding without it."""
+    results, sources, limited = [one for (one,) in _load(data, "scores")], [], ""
+    for i, one in enumerate(results):
+        parts = [one, *(Scores.load(path) for path in data.glob(f"retrieval_{one.model.name}.json"))]
+        results[i] = one.model_copy(update={"scores": tuple(s for part in parts for s in part.scores)})
+        sources += [_source(part, _tasks(part), part.command) for part in parts]
+        if any(s.limited for s in results[i].scores):
+            limited = "Not comparable with published values: made with --limit."
+    n_tasks = max(len({s.task for s in one.scores}) for one in results)
+    figure, rows = _rows(results, n_tasks, 2.6)
+    for one, axes in zip(results, rows, strict=True):
+        used = len({s.task for s in one.scores})
+        plot_scores(one, axes[:used])
+        for ax in axes[used:]:
+            ax.remove()
+    handles, labels = rows[0][0].get_legend_handles_labels()
+    if len(labels) > 1:
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    return figure, limited, sources
+
+
+def lengths(data: Path) -> Drawn:
+    """Retrieval of Wikipedia articles by their opening paragraph, against how many tokens of the article are read;
+    bars: bootstrap 95 % intervals over queries."""
+    results = [one for (one,) in _load(data, "lengths")]
+    axes = new_axes(WIDE, 3.2, 1, len(results), sharey=True)
+    for one, ax in zip(results, axes, strict=True):
+        plot_lengths(one, ax)
+        ax.set_title(one.model.name, fontsize=9)
+    axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    return axes[0].figure, "", [_source(one, _tasks(one), one.command) for one in results]
+
+
+def _tasks(scores: Scores) -> str:
+    return "; ".join(dict.fromkeys(f"{s.task} {s.split}, n = {s.n} {s.unit}" for s in scores.scores))
 
 
 def depth(data: Path) -> Drawn:
@@ -271,6 +302,7 @@ FIGURES: dict[str, Callable[[Path], Drawn]] = {
     "kv_ranks": kv_ranks,
     "kv_similarity": kv_similarity,
     "methods": methods,
+    "lengths": lengths,
     "depth": depth,
 }
 

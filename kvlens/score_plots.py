@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvlens.evaluate import Scores
+from kvlens.evaluate import REFERENCE, Scores
 from kvlens.layers import LayerSet
 from kvlens.plots import BAND, COLOURS, MARKERS, SHADE, WORDS, new_axes, styled
 from kvlens.records import runs
@@ -19,37 +19,65 @@ if TYPE_CHECKING:
 
 
 @styled
-def plot_scores(results: Sequence[Scores], axes: Sequence[Axes] | None = None, width: float = 6.9) -> list[Axes]:
-    """Bars of scores with their intervals, one panel a task, one colour a model, the best mean on top; dotted:
-    kv_embedding. axes: one per task; by default a new figure, `width` inches wide, with the models' legend."""
-    cells = {(r.model.name, s.task, s.label): s for r in results for s in r.scores}
-    tasks = list(dict.fromkeys(task for _, task, _ in cells))
-    means = {label: np.mean([s.value for s in cells.values() if s.label == label]) for _, _, label in cells}
-    labels = sorted(means, key=lambda label: -means[label])
-    own = list(axes or new_axes(width, 0.22 * len(labels) + 1.2, columns=len(tasks), sharey=True))
+def plot_scores(result: Scores, axes: Sequence[Axes] | None = None, width: float = 6.9) -> list[Axes]:
+    """Scores of one model with their intervals: a panel a task, a row a method, the best mean without post-processing
+    on top, a colour and mark a post-processing; dotted: kv_embedding without. axes: one per task; by default a new
+    figure, `width` inches wide, with a legend."""
+    rows = {(s.task, s.label.split(" + ")[0], s.post): s for s in result.scores}
+    tasks, posts = (list(dict.fromkeys(key[i] for key in rows)) for i in (0, 2))
+    means = {m: np.mean([s.value for key, s in rows.items() if key[1:] == (m, posts[0])]) for _, m, _ in rows}
+    methods = sorted(means, key=lambda method: -means[method])
+    own = list(axes or new_axes(width, 0.22 * len(methods) + 1.2, columns=len(tasks), sharey=True))
     for ax, task in zip(own, tasks, strict=True):
-        for i, r in enumerate(results):
-            found = {y: cells[key] for y, label in enumerate(labels) if (key := (r.model.name, task, label)) in cells}
+        for i, post in enumerate(posts):
+            found = {y: rows[task, m, post] for y, m in enumerate(methods) if (task, m, post) in rows}
             value, low, high = np.array([(s.value, s.low, s.high) for s in found.values()]).reshape(-1, 3).T
-            height = 0.8 / len(results)
-            y = np.array([*found]) + height * (i - (len(results) - 1) / 2)
-            looks: dict[str, Any] = {"color": COLOURS[i], "alpha": 0.75, "error_kw": {"lw": 1, "ecolor": "0.15"}}
-            ax.barh(y, value, height, xerr=(value - low, high - value), label=r.model.name, **looks)
-            if reference := cells.get((r.model.name, task, "kv_embedding")):
-                ax.axvline(reference.value, color=COLOURS[i], lw=1, ls=":")
-        metric = next(s.metric for s in cells.values() if s.task == task).replace("cosine_spearman", "Spearman")
+            y = np.array([*found]) + 0.24 * (i - (len(posts) - 1) / 2)
+            looks: dict[str, Any] = {"fmt": MARKERS[i][0], "color": COLOURS[i], "ms": 3.5, "lw": 1}
+            ax.errorbar(value, y, xerr=(value - low, high - value), label=post or "no post-processing", **looks)
+            if (reference := rows.get((task, REFERENCE, post))) and i == 0:
+                ax.axvline(reference.value, color=COLOURS[i], lw=0.8, ls=":", zorder=0)
+        metric = next(s.metric for s in result.scores if s.task == task).replace("cosine_spearman", "Spearman")
         ax.set_title(re.sub(r"(?<=[a-z\d])(?=[A-Z][a-z])", "\n", task), fontsize=8)
-        ax.set_xlabel(f"{metric.replace('_', ' ')} × 100", fontsize=8)
-        ax.grid(axis="x", color="0.92", lw=0.6)
+        ax.set_xlabel(f"{metric.replace('_', ' ')} × 100", fontsize=7)
+        ax.tick_params(axis="x", labelsize=7)
+        ax.grid(axis="x", color="0.9", lw=0.6)
         ax.set_axisbelow(True)
-        ax.tick_params(axis="y", length=0)
-    own[0].set_yticks(range(len(labels)), labels, fontsize=7)
-    own[0].set_ylim(len(labels) - 0.4, -0.6)
+        for at in range(0, len(methods), 2):
+            ax.axhspan(at - 0.5, at + 0.5, color="0.96", lw=0, zorder=-1)
+        ax.tick_params(axis="y", length=0, labelleft=ax is own[0])
+        ax.set_yticks(range(len(methods)), methods, fontsize=7)
+        ax.set_ylim(len(methods) - 0.5, -0.5)
     for text in own[0].get_yticklabels():
-        text.set_fontweight("bold" if text.get_text() == "kv_embedding" else "normal")
-    if axes is None:
+        text.set_fontweight("bold" if text.get_text() == REFERENCE else "normal")
+    if axes is None and len(posts) > 1:
         figure: Any = own[0].figure
-        figure.legend(*own[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+        figure.legend(*own[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    return own
+
+
+@styled
+def plot_lengths(result: Scores, ax: Axes | None = None, width: float = 3.4) -> Axes:
+    """Retrieval against the length of the documents (tasks ``NAME@TOKENS``): a line a method, bootstrap 95 % bars;
+    black: kv_embedding. ax: by default a new figure, `width` inches wide."""
+    own = ax or new_axes(width, 3.2)[0]
+    lengths = sorted({int(s.task.rpartition("@")[2]) for s in result.scores})
+    labels = list(dict.fromkeys(s.label for s in result.scores))
+    for i, label in enumerate(labels):
+        found = sorted((s for s in result.scores if s.label == label), key=lambda s: int(s.task.rpartition("@")[2]))
+        # Side by side, so that the bars can be told apart.
+        x = np.array([lengths.index(int(s.task.rpartition("@")[2])) for s in found]) + 0.04 * (i - len(labels) / 2)
+        value, low, high = np.array([(s.value, s.low, s.high) for s in found]).T
+        bold = {"color": "black", "lw": 2} if label == REFERENCE else {"color": COLOURS[i % 6], "lw": 1.2}
+        looks: dict[str, Any] = {"marker": MARKERS[i % len(MARKERS)][0], "ms": 3.5, "elinewidth": 0.8, **bold}
+        own.errorbar(x, value, (value - low, high - value), label=label, **looks)
+    own.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths])
+    metric = result.scores[0].metric.replace("ndcg_at_", "NDCG@")
+    own.set(xlabel="tokens of a document", ylabel=f"{metric} × 100", ylim=(0, None))
+    own.grid(axis="y", color="0.9", lw=0.6)
+    own.set_axisbelow(True)
+    if ax is None:
+        own.legend(frameon=False, fontsize=7)
     return own
 
 

@@ -21,7 +21,7 @@ from kvlens.figures import FIGURES, KINDS, build, collect
 from kvlens.files import versions
 from kvlens.lens import KVLens, kv_lens
 from kvlens.plots import beta_html, patterns_html
-from kvlens.score_plots import plot_scores, plot_sweep
+from kvlens.score_plots import plot_lengths, plot_scores, plot_sweep
 from kvlens.sweep import Sweep, Window
 
 HOME = Path(__file__).parents[1] / "figures"
@@ -31,14 +31,15 @@ METHODS = ("kv_embedding", "kv_embedding (no re-routing)", "mean", "echo", "prom
 LABELS = [f"{name}{post}" for post in ("", " + whiten", " + zscore") for name in (*METHODS, "token_prepending")]
 
 
-def fake_scores(layer_set, seed):
-    """A full table: 24 rows on 4 tasks, but for one cell that is not there yet."""
-    value = 100 * np.random.default_rng(seed).uniform(0.3, 0.8, size=(len(LABELS), len(TASKS)))
-    fixed = {"post": None, "settings": {}, "split": "test", "n": 1379, "unit": "pairs", "p": None, "difference": None}
+def fake_scores(layer_set, seed, labels=tuple(LABELS), tasks=TASKS):
+    """A full table: rows on tasks, but for one cell that is not there yet."""
+    value = 100 * np.random.default_rng(seed).uniform(0.3, 0.8, size=(len(labels), len(tasks)))
+    fixed = {"settings": {}, "split": "test", "n": 1379, "unit": "pairs", "p": None, "difference": None}
     cells = [
         Score(
             method=label.split()[0],
             label=label,
+            post=label.partition(" + ")[2] or None,
             task=task,
             metric="accuracy" if "77" in task else "cosine_spearman",
             value=value[i, j],
@@ -47,10 +48,10 @@ def fake_scores(layer_set, seed):
             limited=False,
             **fixed,
         )
-        for i, label in enumerate(LABELS)
-        for j, task in enumerate(TASKS)
+        for i, label in enumerate(labels)
+        for j, task in enumerate(tasks)
     ]
-    return Scores(model=layer_set.model, max_length=512, scores=tuple(cells[1:] if seed else cells),
+    return Scores(model=layer_set.model, max_length=512, scores=tuple(cells[:-1] if seed else cells),
                   versions=versions(), command="kvlens evaluate MODEL -o runs/MODEL")  # fmt: skip
 
 
@@ -74,6 +75,8 @@ def data(tmp_path_factory):
     for seed, model in enumerate(MODELS):
         layer_set = kvlens.LayerSet.load(place / f"layers_{model}.json")
         fake_scores(layer_set, seed).save(place / f"scores_{model}.json")
+        long = fake_scores(layer_set, 0, METHODS[:4], ("LongWikipedia@1024", "LongWikipedia@256"))
+        long.save(place / f"lengths_{model}.json")
         fake_sweep(layer_set).save(place / f"sweep_{model}.json")
     return place
 
@@ -96,7 +99,7 @@ def test_every_figure_is_drawn_to_the_same_bytes_again(data, built):
 def test_the_figures_in_the_repository_are_those_of_its_data(built):
     for path in built[0]:
         ours = HOME / path.name
-        if path.stem in ("methods", "depth") or not ours.exists():
+        if path.stem in ("methods", "lengths", "depth") or not ours.exists():
             continue
         if path.suffix == ".md":
             assert ours.read_text() == path.read_text()
@@ -108,7 +111,7 @@ def test_the_figures_in_the_repository_are_those_of_its_data(built):
 
 def test_what_is_committed_is_small_and_tells_where_it_comes_from(built):
     assert sum(path.stat().st_size for path in (HOME / "data").iterdir()) < 2e6
-    assert {path.stem for path in HOME.glob("*.png")} >= set(FIGURES) - {"methods", "depth"}
+    assert {path.stem for path in HOME.glob("*.png")} >= set(FIGURES) - {"methods", "lengths", "depth"}
     for path in [*HOME.glob("*.md"), *(path for path in built[0] if path.suffix == ".md")]:
         text = path.read_text()
         assert "n = " in text
@@ -141,21 +144,39 @@ def test_patterns_in_the_picture_are_those_of_the_text(data):
 
 
 def test_scores_and_their_intervals_are_read_back_from_the_picture(data):
-    results = [Scores.load(data / f"scores_{model}.json") for model in MODELS]
-    axes = plot_scores(results)
-    labels = [text.get_text() for text in axes[0].get_yticklabels()]
-    assert sorted(labels) == sorted(LABELS)
-    means = [np.mean([s.value for r in results for s in r.scores if s.label == label]) for label in labels]
-    assert means == sorted(means, reverse=True)
-    for ax, task in zip(axes, TASKS, strict=True):
-        for bars, result in zip((c for c in ax.containers if hasattr(c, "errorbar")), results, strict=True):
-            (whiskers,) = bars.errorbar.lines[2]
-            for bar, ((low, y), (high, _)) in zip(bars, whiskers.get_segments(), strict=True):
-                (s,) = [s for s in result.scores if (s.task, s.label) == (task, labels[round(y)])]
-                assert (bar.get_width(), low, high) == pytest.approx((s.value, s.low, s.high))
-            assert len(bars) == sum(s.task == task for s in result.scores)
-    bold = [text.get_text() for text in axes[0].get_yticklabels() if text.get_fontweight() == "bold"]
-    assert bold == ["kv_embedding"]
+    for result in (Scores.load(data / f"scores_{model}.json") for model in MODELS):
+        axes = plot_scores(result)
+        methods = [text.get_text() for text in axes[0].get_yticklabels()]
+        assert sorted(methods) == sorted({s.label.split(" + ")[0] for s in result.scores})
+        means = [np.mean([s.value for s in result.scores if s.label == method]) for method in methods]
+        assert means == sorted(means, reverse=True)
+        for ax, task in zip(axes, TASKS, strict=True):
+            drawn = 0
+            for bars in ax.containers:
+                (whiskers,) = bars.lines[2]
+                for x, ((low, y), (high, _)) in zip(bars.lines[0].get_xdata(), whiskers.get_segments(), strict=True):
+                    post = bars.get_label() if bars.get_label() != "no post-processing" else None
+                    label = methods[round(y)] + (f" + {post}" if post else "")
+                    (s,) = [s for s in result.scores if (s.task, s.label) == (task, label)]
+                    assert (x, low, high) == pytest.approx((s.value, s.low, s.high))
+                    drawn += 1
+            assert drawn == sum(s.task == task for s in result.scores)
+        bold = [text.get_text() for text in axes[0].get_yticklabels() if text.get_fontweight() == "bold"]
+        assert bold == ["kv_embedding"]
+
+
+def test_retrieval_by_length_is_read_back_from_the_picture(data):
+    result = Scores.load(data / "lengths_gemma3-270m.json")
+    ax = plot_lengths(result)
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["256", "1,024"]
+    assert [bars.get_label() for bars in ax.containers] == list(METHODS[:4])
+    for bars in ax.containers:
+        expected = [s for s in result.scores if s.label == bars.get_label()]
+        expected.sort(key=lambda s: int(s.task.split("@")[1]))
+        (whiskers,) = bars.lines[2]
+        assert bars.lines[0].get_ydata().tolist() == [s.value for s in expected]
+        ends = [(low, high) for (_, low), (_, high) in whiskers.get_segments()]
+        np.testing.assert_allclose(ends, [(s.low, s.high) for s in expected])
 
 
 def test_a_sweep_is_drawn_over_the_middle_of_its_windows(data):
