@@ -89,15 +89,18 @@ class Scores(FileRecord):
         writer.writerows([self.model.name, self.max_length, *(getattr(s, n) for n in names)] for s in self.scores)
         return text.getvalue()
 
-    def markdown(self) -> str:
-        """Methods by tasks, with the interval; what the numbers are, below."""
+    def table(self) -> str:
+        """Methods by tasks in Markdown, with the interval and + / - for what is better / worse than kv_embedding."""
         cells = {(s.label, s.task): s for s in self.scores}
         tasks, labels = (list(dict.fromkeys(key[i] for key in cells)) for i in (1, 0))
         rows = [[self.model.name, *tasks], []]
         rows += [[label, *(_cell(cells.get((label, task))) for task in tasks)] for label in labels]
         widths = [max(len(row[i]) for row in rows if row) for i in range(len(tasks) + 1)]
         rows[1] = ["-" * width for width in widths]
-        lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
+        return "\n".join("| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows)
+
+    def markdown(self) -> str:
+        """`table`; what the numbers are, below."""
         sizes = {s.task: f"{s.task} {s.metric} ({s.split}, {s.n} {s.unit})" for s in self.scores}
         notes = [
             f"Scores x 100 by mteb: {'; '.join(sizes.values())}. Brackets: 95 % bootstrap interval over these.",
@@ -107,7 +110,7 @@ class Scores(FileRecord):
         ]
         if any(s.limited for s in self.scores):
             notes.insert(0, "**NOT COMPARABLE with published values: only a part of each task (--limit).**")
-        return "\n".join([*lines, "", *notes, *([f"`{self.command}`"] if self.command else [])]) + "\n"
+        return "\n".join([self.table(), "", *notes, *([f"`{self.command}`"] if self.command else [])]) + "\n"
 
 
 def _cell(score: Score | None) -> str:

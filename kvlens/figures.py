@@ -236,13 +236,15 @@ def kv_similarity(data: Path) -> Drawn:
 
 
 def methods(data: Path) -> Drawn:
-    """Scores of every method on every task with bootstrap 95 % intervals, as it is and with post-processing fitted on
-    Wikipedia passages; the best mean without it on top; dotted: kv_embedding without it."""
+    """Scores of every method on every task with bootstrap 95 % intervals, without post-processing and with it, fitted
+    on Wikipedia passages; the best mean without it on top; dotted: kv_embedding without it. In the tables + / -:
+    better / worse than kv_embedding with the same post-processing, p < 0.05 (two-sided paired bootstrap, Holm over
+    the rows of a task and post-processing)."""
     results, sources, limited = [one for (one,) in _load(data, "scores")], [], ""
     for i, one in enumerate(results):
         parts = [one, *(Scores.load(path) for path in data.glob(f"retrieval_{one.model.name}.json"))]
         results[i] = one.model_copy(update={"scores": tuple(s for part in parts for s in part.scores)})
-        sources += [_source(part, _tasks(part), part.command) for part in parts]
+        sources += [f"{_source(part, _tasks(part), part.command)}\n\n{part.table()}" for part in parts]
         if any(s.limited for s in results[i].scores):
             limited = "Not comparable with published values: made with --limit."
     n_tasks = max(len({s.task for s in one.scores}) for one in results)
@@ -267,7 +269,8 @@ def lengths(data: Path) -> Drawn:
         plot_lengths(one, ax)
         ax.set_title(one.model.name, fontsize=9)
     axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-    return axes[0].figure, "", [_source(one, _tasks(one), one.command) for one in results]
+    sources = [f"{_source(one, _tasks(one), one.command)}\n\n{one.table()}" for one in results]
+    return axes[0].figure, "", sources
 
 
 def _tasks(scores: Scores) -> str:
