@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--layers", type=_layers, help="layers for --rule explicit, such as 7-10 or 7,9")
     sub.add_argument("--save-trace", action="store_true", help="keep the recorded K, V and hidden states too")
     sub.add_argument("-o", "--output", type=Path, help="folder to write (default: runs/MODEL)")
-    sub.add_argument("--overwrite", action="store_true", help="replace an existing output folder")
+    sub.add_argument("--overwrite", action="store_true", help="replace an existing output folder, but for results/")
 
     command("models", _models, "the named small models, and which are already here")
 
@@ -249,6 +249,8 @@ def _positive(text: str) -> int:
 def _layers(text: str) -> tuple[int, ...]:
     try:
         parts = [part.split("-") for part in text.split(",")]
+        if any(len(part) > 2 or int(part[0]) > int(part[-1]) for part in parts):
+            raise ValueError
         return tuple(i for part in parts for i in range(int(part[0]), int(part[-1]) + 1))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of layers such as 7-10 or 7,9") from None
@@ -284,7 +286,8 @@ def _progress(what: str, unit: str = "texts") -> Iterator[Callable[[int, int], N
         def render(self, task: rich.Task) -> Any:
             return f"{task.speed:.1f} {unit}/s" if task.speed else ""
 
-    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn(), Rate())
+    words = rich.TextColumn("{task.description}", markup=False)  # a prompt may hold [/INST]
+    columns = (words, rich.BarColumn(), rich.MofNCompleteColumn(), Rate())
     with rich.Progress(*columns, rich.TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -337,6 +340,8 @@ def _output_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
         try:
             if folder.exists():
                 folder.rename(old)
+                for kept in [*old.glob("results"), *old.glob("limit-*")]:  # filed by all that decides them
+                    kept.rename(new / kept.name)
             new.rename(folder)
         except OSError as error:
             if old.exists():
@@ -639,6 +644,9 @@ def _sweep(args: argparse.Namespace) -> int:
         ("explicit", one) for one in given if not isinstance(one, str)
     ]
     lm = _load(args, args.model, bridge=False)
+    for one in (*profiles, *files):
+        if not one.model.same_weights(lm.info):
+            raise InputError(f"{one.what} given was made for {one.model.name}, not for {lm.info.name}")
     widths = args.widths or (1 + lm.info.n_layers // 10,)
     sets = [*windows(lm.info.n_layers, widths), *(layers for _, layers in others)]
     sets += [layers for width in widths for layers in choices(profiles, width).values()]
@@ -661,6 +669,8 @@ def _sweep(args: argparse.Namespace) -> int:
     result = study(found, profiles, others=others, command=args.command_line) if judge else None
     if result:
         result.save(judged)
+    else:
+        judged.unlink(missing_ok=True)
     if args.json:
         print((result or found).model_dump_json(indent=1))
         return 0
@@ -695,7 +705,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         lm,
         tasks,
         args.output or Path("runs") / _run_name(args.model),
-        args.methods.split(","),
+        re.split(r",(?![^\[]*\])", args.methods),  # not within depth=[0.5,1]
         _layer_set_or_layers(args.layers),
         posts,
         args.limit,

@@ -94,7 +94,8 @@ class Scores(FileRecord):
         cells = {(s.label, s.task): s for s in self.scores}
         tasks, labels = (list(dict.fromkeys(key[i] for key in cells)) for i in (1, 0))
         rows = [[self.model.name, *tasks], []]
-        rows += [[label, *(_cell(cells.get((label, task))) for task in tasks)] for label in labels]
+        for label in labels:
+            rows.append([label.replace("|", "\\|"), *(_cell(cells.get((label, task))) for task in tasks)])
         widths = [max(len(row[i]) for row in rows if row) for i in range(len(tasks) + 1)]
         rows[1] = ["-" * width for width in widths]
         return "\n".join("| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows)
@@ -150,13 +151,15 @@ def evaluate(
     adjusted by Holm over the rows of one task and post-processing. Raises InputError for what cannot be evaluated.
     """
     mteb, tasks, folder, cache = import_mteb(), list(tasks), Path(folder), cache or EmbeddingCache()
-    try:
-        store = mteb.ResultCache(folder / f"limit-{limit}" if limit else folder)
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
     specs = [part for spec in methods for part in ([*all_methods(), NO_REROUTING] if spec == "all" else [spec])]
     options = {"max_length": max_length, "batch_tokens": batch_tokens, "force": force}
     encoders = [(spec, _encoder(lm, spec, layers, options)) for spec in dict.fromkeys(specs)]
+    try:
+        store = mteb.ResultCache(folder / f"limit-{limit}" if limit else folder)
+        with tempfile.TemporaryDirectory(dir=store.cache_path):
+            pass  # now, not after hours of embedding
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
     fits: dict[tuple[str, str], Post] = {}
     scores: list[Score] = []
     for task in tasks:
@@ -233,6 +236,8 @@ def mteb_encoder(
 
         def encode(self, inputs: Any, *, prompt_type: Any = None, **options: Any) -> Any:
             texts = [text for batch in inputs for text in batch["text"]]
+            if wrong := [text for text in texts if not isinstance(text, str)]:
+                raise InputError(f"a text of {options['task_metadata'].name} is {wrong[0]}, no string")
             kind: Any = "query" if prompt_type == PromptType.query else "document"
             raw = torch.from_numpy(store.encode(encoder, texts, kind, progress))
             return encoder.finish(raw, None, False).numpy()
@@ -271,6 +276,7 @@ def _run(model: Any, task: Any, store: Any, limit: int | None) -> tuple[float, l
     result = store.load_task_result(name, meta) if kept.exists() else None
     if result is None or result.dataset_revision != task.metadata.revision or not _mains(result).keys() >= set(parts):
         load_data(task, limit)
+        kept.unlink(missing_ok=True)  # of another revision of the data, should this run be stopped
         # Clustering draws its texts from these: every method gets the same ones.
         fresh, ranked, told = type(task)(), {}, {}
         task.rng_state, task.np_rng = fresh.rng_state, fresh.np_rng
@@ -367,7 +373,8 @@ def _value(key: str, text: str) -> Any:
         if key != "layers":
             return json.loads(text)
         parts = [part.split("-") for part in text.split("+")] if text != "none" else []
-        return tuple(i for part in parts for i in range(int(part[0]), int(part[-1]) + 1))
+        if all(len(part) <= 2 and int(part[0]) <= int(part[-1]) for part in parts):
+            return tuple(i for part in parts for i in range(int(part[0]), int(part[-1]) + 1))
     if key == "layers":
         raise InputError(f"layers={text}: give none, or layers such as 7-10 or 7+9")
     return text
@@ -416,5 +423,9 @@ if __name__ == "__main__":
 
     for argument in sys.argv[1:]:
         if argument.startswith("kvlens/"):
-            register(argument)
+            try:
+                register(argument)
+            except InputError as error:
+                print(f"kvlens: {error}", file=sys.stderr)
+                sys.exit(2)
     main()

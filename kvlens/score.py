@@ -48,7 +48,10 @@ def read_pairs(path: str | Path, n: int | None = None) -> Pairs:
         with open(path, encoding="utf-8") as file:
             for line in file:
                 row = json.loads(line)
-                rows.append((row["sentence1"], row["sentence2"], float(row["score"])))
+                a, b, value = row["sentence1"], row["sentence2"], float(row["score"])
+                if not (isinstance(a, str) and isinstance(b, str) and np.isfinite(value)):
+                    raise ValueError("two strings and a finite number")
+                rows.append((a, b, value))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -57,6 +60,8 @@ def read_pairs(path: str | Path, n: int | None = None) -> Pairs:
         rows = [rows[i * len(rows) // n] for i in range(n)]
     if len(rows) < 10:
         raise InputError(f"{path} has {len(rows)} pairs, at least 10 are needed")
+    if len({score for _, _, score in rows}) < 2:
+        raise InputError(f"{path}: all {len(rows)} scores are equal, nothing can be ranked by them")
     first, second, scores = zip(*rows, strict=True)
     return Pairs(first, second, np.array(scores))
 

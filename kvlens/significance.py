@@ -75,6 +75,7 @@ def _average_precision(labels: np.ndarray, scores: np.ndarray, counts: np.ndarra
 
 def p_value(differences: np.ndarray) -> float:
     """Two-sided p of no difference, from bootstrap draws of it: twice the smaller share on one side of 0."""
+    differences = differences[np.isfinite(differences)]
     fewer = min((differences <= 0).sum(), (differences >= 0).sum())
     return min(1.0, 2 * (1 + int(fewer)) / (1 + len(differences)))
 

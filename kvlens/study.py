@@ -157,11 +157,13 @@ def study(
                     spearman=own[0],
                     gain=_interval((own - whole[0])[0], own_boot - boot[0]),
                     regret=_interval((whole[best] - own)[0], boot[best] - own_boot),
-                    split_regret=_interval((half_best - own_half).mean(), half_best - own_half),
+                    split_regret=_interval(np.nanmean(half_best - own_half), half_best - own_half),
                 )
             )
         for p in profiles:
             known = [i for i, w in enumerate(group, 1) if set(w.layers) <= set(p.layers)]
+            if len(known) < 3:  # no rank correlation
+                continue
             members = np.array([[layer in group[i - 1].layers for layer in p.layers] for i in known]) / width
             values, errors = p.values(estimator), p.stderrs(estimator)
             noisy = values[:, None] + errors[:, None] * rng.standard_normal((len(values), DRAWS))
@@ -185,7 +187,7 @@ def study(
 
 
 def _interval(value: float, samples: np.ndarray) -> Interval:
-    low, high = np.percentile(samples, (2.5, 97.5))
+    low, high = np.nanpercentile(samples, (2.5, 97.5))
     return Interval(value=value, low=low, high=high)
 
 

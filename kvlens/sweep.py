@@ -204,7 +204,7 @@ def sweep(
     cosines = np.round((a * b).sum(-1).double().numpy(), 7)
     n = len(pairs.scores)
     quality = spearman(cosines, pairs.scores, np.ones((1, n)))[:, 0]
-    low, high = np.percentile(spearman(cosines, pairs.scores, draws(n)), (2.5, 97.5), axis=1)
+    low, high = np.nanpercentile(spearman(cosines, pairs.scores, draws(n)), (2.5, 97.5), axis=1)
     found = [
         Window(
             first=min(layers, default=0),
@@ -218,7 +218,9 @@ def sweep(
         )
         for i, (layers, bias) in enumerate(chosen, 1)
     ]
-    together = [bool(w.layers) and w.layers == tuple(range(w.first, w.first + w.width)) for w in found]
+    asked = {layers for layers, _ in chosen}
+    whole = {w for w in range(1, lm.info.n_layers + 1) if asked.issuperset(windows(lm.info.n_layers, [w]))}
+    together = [w.width in whole and w.layers == tuple(range(w.first, w.first + w.width)) for w in found]
     return Sweep(
         model=lm.info,
         prompt=prompt,

@@ -47,10 +47,10 @@ def find_tasks(names: Sequence[str], data_dir: str | Path | None = None, split: 
         raise InputError(f"--data-dir {data_dir}: no such folder")
     for name in names:
         with contextlib.suppress(KeyError):
-            found.append(_with_data(name, mteb.get_task(name), data_dir))
+            found.append(_with_data(name, mteb.get_task(name), data_dir, split))
             continue
         if data_dir and (Path(data_dir) / name / "corpus.jsonl").is_file():
-            found.append(_with_data(name, None, data_dir))
+            found.append(_with_data(name, None, data_dir, split))
             continue
         try:
             tasks = mteb.get_benchmark(name).tasks
@@ -62,7 +62,7 @@ def find_tasks(names: Sequence[str], data_dir: str | Path | None = None, split: 
             raise InputError(f"unknown task {name!r}; the nearest: {near}") from None
         for task in tasks:
             try:
-                found.append(_with_data(task.metadata.name, task, data_dir))
+                found.append(_with_data(task.metadata.name, task, data_dir, split))
             except Unsupported as error:
                 warnings.warn(f"left out: {error}", stacklevel=2)
     for task in found if split else ():
@@ -70,7 +70,7 @@ def find_tasks(names: Sequence[str], data_dir: str | Path | None = None, split: 
     return found
 
 
-def _with_data(name: str, task: Any, data_dir: str | Path | None) -> Any:
+def _with_data(name: str, task: Any, data_dir: str | Path | None, split: str | None) -> Any:
     if task is not None:
         unit(task)
     if not data_dir:
@@ -80,7 +80,7 @@ def _with_data(name: str, task: Any, data_dir: str | Path | None) -> Any:
         have = ", ".join(sorted(f.name for f in Path(data_dir).iterdir() if f.is_dir())) or "none"
         raise InputError(f"no data for {name}: {data_dir} has no folder of that name (it has {have})")
     if (folder / "corpus.jsonl").is_file():
-        return read_beir(name, folder, task)
+        return read_beir(name, folder, task, split)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     revision = sha256(json.dumps([[f.name, sha256_file(f)] for f in files]).encode()).hexdigest()
     dataset = {**task.metadata.dataset, "path": str(folder), "revision": revision}
@@ -146,12 +146,20 @@ def load_data(task: Any, limit: int | None) -> None:
         for split in [*task.eval_splits, *([task.train_split] if hasattr(task, "train_split") else [])]:
             if split not in holder:
                 raise InputError(f"{task.metadata.name} has no split {split!r}; it has {', '.join(holder)}")
+            rows = holder[split]
+            if unit(task) == "pairs" and len(rows) == 1 and all(isinstance(v, list) for v in rows[0].values()):
+                holder[split] = datasets.Dataset.from_dict(rows[0])  # mteb's old layout: one row with all pairs
             missing = [c for c in _columns(task) if c not in holder[split].column_names or None in holder[split][c]]
             if missing:
                 raise _wrong(task, f"no column {missing[0]!r}, or not in all rows")
+            if unit(task) == "pairs" and any(isinstance(v, str) for v in holder[split][_columns(task)[-1]]):
+                raise _wrong(task, f"column {_columns(task)[-1]!r} holds text, no numbers")
         for split in task.eval_splits:
             if limit:
                 _cut(task, holder, split, limit)
+            if unit(task) == "pairs" and len(set(holder[split][what := _columns(task)[-1]])) < 2:
+                n = len(holder[split])
+                raise InputError(f"every {what} of {task.metadata.name}'s {n} pairs is the same: nothing to rank by")
 
 
 def _columns(task: Any) -> list[str]:
@@ -259,14 +267,19 @@ def retrieval_task(
     return type(base.__name__, (base,), {"metadata": metadata, "load_data": load_data})()
 
 
-def read_beir(name: str, folder: Path, known: Any = None) -> Any:
+def read_beir(name: str, folder: Path, known: Any = None, split: str | None = None) -> Any:
     """The retrieval task of a folder with corpus.jsonl (_id, text, perhaps title), queries.jsonl (_id, text) and
-    qrels.tsv or qrels/test.tsv (query-id, corpus-id, score; a header). Raises InputError with file and line."""
+    qrels/SPLIT.tsv, or qrels.tsv for the task's own split (query-id, corpus-id, score; a header). split: default that
+    of `known`, else test. Raises InputError with file and line."""
     corpus = {row["_id"]: (row.get("title") or "", row["text"]) for row in _rows(folder / "corpus.jsonl")}
     queries = {row["_id"]: row["text"] for row in _rows(folder / "queries.jsonl")}
-    file = next((f for f in (folder / "qrels.tsv", folder / "qrels" / "test.tsv") if f.is_file()), None)
+    own = known.eval_splits[0] if known is not None else "test"
+    split = split or own
+    places = [*([folder / "qrels.tsv"] if split == own else []), folder / "qrels" / f"{split}.tsv"]
+    file = next((f for f in places if f.is_file()), None)
     if file is None:
-        raise InputError(f"{folder} has no qrels.tsv: it names query-id, corpus-id and score")
+        names = " or ".join(str(f.relative_to(folder)) for f in places)
+        raise InputError(f"{folder} has no {names}: it names query-id, corpus-id and score")
     relevant: dict[str, dict[str, int]] = {}
     with open(file, encoding="utf-8", newline="") as lines:
         for number, row in enumerate(csv.reader(lines, delimiter="\t"), 1):
@@ -284,7 +297,8 @@ def read_beir(name: str, folder: Path, known: Any = None) -> Any:
     if absent:
         what = f"{len(absent)} of {len(judged)} judgements of {name} name documents that are not there"
         warnings.warn(f"{what} ({absent[0]!r}): they count as relevant and never found, as in mteb", stacklevel=2)
-    return retrieval_task(name, queries, corpus, relevant, source=f"{name}, BEIR layout", known=known)
+    task = retrieval_task(name, queries, corpus, relevant, source=f"{name}, BEIR layout", known=known)
+    return task.filter_eval_splits([split])
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from scipy.stats import norm, spearmanr
 from sklearn.metrics import average_precision_score
 
 import kvlens
-from kvlens import Encoder
+from kvlens import Encoder, InputError
 from kvlens.cache import EmbeddingCache
 from kvlens.cli import main
 from kvlens.evaluate import Scores, evaluate, mteb_encoder, register
@@ -316,6 +316,9 @@ def test_significance():
     assert np.percentile(one, 97.5) > np.percentile(two, 2.5)
     assert p_value(two - one) < 0.002
     assert p_value(one - one) == 1
+    undefined = np.where(np.arange(2000) < 1000, np.nan, 1.0)  # draws without a score say nothing
+    assert p_value(undefined) == pytest.approx(2 / 1001)
+    assert p_value(np.full(2000, np.nan)) == 1
     # Under no difference, p below 0.05 comes about one time in twenty.
     noise = (rng.normal(size=(2, 1, 100)) for _ in range(300))
     rejected = [p_value(bootstrap([x], "x", 400) - bootstrap([y], "x", 400)) < 0.05 for x, y in noise]
@@ -351,10 +354,16 @@ def test_bad_input(tmp_path, data, lm, capsys):
     assert "has no split 'dev'; it has" in refused("--split", "dev")
     assert "--post takes none, center, zscore, whiten, not pca" in refused("--post", "pca")
     assert "--lengths takes numbers" in refused("--lengths", "256,x")
-    assert "unknown method 'median'" in refused("--methods", "median")
+    assert "unknown method 'median'" in refused("--methods", "median", "-o", str(tmp_path / "never"))
     assert "kv_embedding needs layers" in refused("--methods", "kv_embedding")
     assert "settings are written as in" in refused("--methods", "mean:raw")
     assert "layers=x: give none, or layers such as 7-10" in refused("--methods", "kv_embedding:layers=x")
+    assert "layers=2-1: give none" in refused("--methods", "kv_embedding:layers=2-1")
+    assert "depth needs two shares" in refused("--methods", "aligned_wva:depth=x")
+    assert "depth needs two shares of the layers, 0 <= from <= to <= 1, not [0.9, 0.1]" in refused(
+        "--methods", "value_aggregation:depth=[0.9,0.1]"
+    )
+    assert not (tmp_path / "never").exists()
     (tmp_path / "taken").write_text("")
     assert "cannot write" in refused("-o", str(tmp_path / "taken"))
     file = data / "STSBenchmark" / "test.jsonl"
@@ -365,6 +374,13 @@ def test_bad_input(tmp_path, data, lm, capsys):
     assert "test.jsonl, line 1: no column 'sentence2'; it has sentence1, second, score" in refused()
     file.write_text("\n".join([*good[:3], '{"sentence1": "a", "sentence2": "b", "score": "high"}']))
     assert "test.jsonl, line 4: column 'score' is 'high', no number" in refused()
+    (file.parent / "validation.jsonl").unlink()  # by whose numbers strings would be read as numbers
+    file.write_text("\n".join(good).replace('"score": ', '"score": "').replace("}", '"}'))
+    assert "test.jsonl, line 1: column 'score' is '" in refused()
+    file.write_text("\n".join(json.dumps({"sentence1": i, "sentence2": 1, "score": i}) for i in range(20)))
+    assert "a text of STSBenchmark is 0, no string" in refused()
+    file.write_text("\n".join(good))
+    assert "every score of STSBenchmark's 1 pairs is the same" in refused("--limit", "1")
     file.write_text("\n".join([*good[:4], "{broken"]))
     assert "test.jsonl, line 5: no JSON object" in refused()
     qrels = data / "Cranfield" / "qrels.tsv"
@@ -377,6 +393,41 @@ def test_bad_input(tmp_path, data, lm, capsys):
     assert "qrels.tsv, line 38: needs query-id" in refused(tasks="Cranfield")
     (data / "Cranfield" / "corpus.jsonl").write_text('{"_id": "d1", "title": "x"}\n')
     assert "corpus.jsonl: line 1 has no field 'text'" in refused(tasks="Cranfield")
+
+
+@pytest.mark.parametrize("name", ["Cranfield", "MSMARCO"])
+def test_a_split_of_a_beir_folder_is_its_own_file(data, name):
+    folder = (data / "Cranfield").rename(data / name) if name != "Cranfield" else data / name
+    lines = (folder / "qrels.tsv").read_text().splitlines(keepends=True)
+    (folder / "qrels.tsv").unlink()
+    (folder / "qrels").mkdir()
+    (folder / "qrels" / "test.tsv").write_text("".join(lines[:13]))
+    (folder / "qrels" / "dev.tsv").write_text("".join(lines[:1] + lines[13:]))
+
+    def asked(split):
+        (task,) = find_tasks([name], data, split)
+        task.load_data()
+        (own,) = task.eval_splits
+        return own, sorted(task.dataset["default"][own]["relevant_docs"], key=int)
+
+    first, rest = [str(i) for i in range(4)], [str(i) for i in range(4, 12)]
+    assert asked("dev") == ("dev", rest)
+    assert asked(None) == (("test", first) if name == "Cranfield" else ("dev", rest))  # MSMARCO's own split
+    with pytest.raises(InputError, match=r"has no qrels/other.tsv"):
+        find_tasks([name], data, "other")
+
+
+def test_pairs_in_one_row_are_unfolded(lm, tmp_path):
+    plain, nested = MockPairClassificationTask(), MockPairClassificationTask()
+    plain.load_data()
+    (split,) = plain.eval_splits
+    row = plain.dataset[split].to_dict()
+    nested.load_data = lambda **options: vars(nested).update(dataset={split: [row]}, data_loaded=True)
+    a, b = (
+        evaluate(lm, [task], tmp_path / str(i), ["mean"], cache=EmbeddingCache(tmp_path / "cache")).scores[0]
+        for i, task in enumerate((plain, nested))
+    )
+    assert (a.value, a.n) == (b.value, b.n)
 
 
 def test_without_mteb(tmp_path):

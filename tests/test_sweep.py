@@ -230,6 +230,28 @@ def test_on_the_terminal(tmp_path, pairs_file, capsys):
         for width in (1, 2)
         for bias in (0, 1)
     }
+    assert main([*command, "--overwrite", "--widths", "2", "--layers", "0-2", "--profiles", profile]) == 0
+    assert {w.width for w in Sweep.load(out).windows} == {2}, "a set of another width is no window"
+    assert ("explicit", 3) not in {(o.rule, o.width) for o in LayerStudy.load(out.with_name("study.json")).outcomes}
+    assert main([*command, "--overwrite", "--widths", "4", "--profiles", profile]) == 0
+    assert LayerStudy.load(out.with_name("study.json")).correlations == (), "one window has no rank"
+    assert main([*command, "--overwrite", "--widths", "2"]) == 0
+    assert not out.with_name("study.json").exists(), "that of another sweep"
+    other, before = tiny("llama"), out.read_bytes()
+    other.hf.save_pretrained(tmp_path / "other")
+    other.tokenizer.save_pretrained(tmp_path / "other")
+    assert main(["profile", str(tmp_path / "other"), "--texts", str(texts), "-o", str(tmp_path / "run2")]) == 0
+    capsys.readouterr()
+    for arguments, message in (
+        ([*command, "--overwrite", "--layers", str(tmp_path / "run2" / "layers.json")], "made for"),
+        ([*command, "--overwrite", "--profiles", str(tmp_path / "run2" / "profile.json")], "made for"),
+    ):
+        assert main(arguments) == 2
+        assert message in capsys.readouterr().err
+        assert out.read_bytes() == before
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--overwrite", "--widths", "2-1"])
+    assert "not a list of layers" in capsys.readouterr().err
     for arguments, message in (
         (command, "sweep.json exists"),
         ([*command, "--overwrite", "--widths", "5"], "does not fit into 4 layers"),

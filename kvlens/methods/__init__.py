@@ -76,9 +76,13 @@ def relative(lm: LanguageModel, depth: float) -> int:
 
 def layers_between(lm: LanguageModel, depth: tuple[float, float]) -> range:
     """The layers between two shares of the depth, at least one. Raises InputError where there are none."""
-    first, end = (relative(lm, share) for share in depth)
+    problem = InputError(f"depth needs two shares of the layers, 0 <= from <= to <= 1, not {depth}")
+    try:
+        first, end = (relative(lm, share) for share in depth)
+    except (TypeError, ValueError):
+        raise problem from None
     if not 0 <= depth[0] <= depth[1] <= 1 or first == lm.info.n_layers:
-        raise InputError(f"depth needs two shares of the layers, 0 <= from <= to <= 1, not {depth}")
+        raise problem
     return range(first, max(end, first + 1))
 
 
