@@ -644,9 +644,9 @@ def _sweep(args: argparse.Namespace) -> int:
         ("explicit", one) for one in given if not isinstance(one, str)
     ]
     lm = _load(args, args.model, bridge=False)
-    for one in (*profiles, *files):
-        if not one.model.same_weights(lm.info):
-            raise InputError(f"{one.what} given was made for {one.model.name}, not for {lm.info.name}")
+    for what, model in [("profile", p.model) for p in profiles] + [("layer set", f.model) for f in files]:
+        if not model.same_weights(lm.info):
+            raise InputError(f"a {what} was made for {model.name}, not for {lm.info.name}")
     widths = args.widths or (1 + lm.info.n_layers // 10,)
     sets = [*windows(lm.info.n_layers, widths), *(layers for _, layers in others)]
     sets += [layers for width in widths for layers in choices(profiles, width).values()]

@@ -24,7 +24,8 @@ def plot_scores(result: Scores, axes: Sequence[Axes] | None = None, width: float
     on top, a colour and mark a post-processing; dotted: kv_embedding without. axes: one per task; by default a new
     figure, `width` inches wide, with a legend."""
     rows = {(s.task, s.label.split(" + ")[0], s.post): s for s in result.scores}
-    tasks, posts = (list(dict.fromkeys(key[i] for key in rows)) for i in (0, 2))
+    tasks = list(dict.fromkeys(s.task for s in result.scores))
+    posts = list(dict.fromkeys(s.post for s in result.scores))
     means = {m: np.mean([s.value for key, s in rows.items() if key[1:] == (m, posts[0])]) for _, m, _ in rows}
     methods = sorted(means, key=lambda method: -means[method])
     own = list(axes or new_axes(width, 0.22 * len(methods) + 1.2, columns=len(tasks), sharey=True))
