@@ -254,7 +254,7 @@ def methods(data: Path) -> Drawn:
         plot_scores(one, axes[:used])
         for ax in axes[used:]:
             ax.remove()
-    handles, labels = rows[0][0].get_legend_handles_labels()
+    handles, labels = max((row[0].get_legend_handles_labels() for row in rows), key=lambda one: len(one[1]))
     if len(labels) > 1:
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure, limited, sources
