@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
 @styled
 def plot_scores(result: Scores, axes: Sequence[Axes] | None = None, width: float = 6.9) -> list[Axes]:
-    """Scores of one model with their intervals: a panel a task, a row a method, the best mean without post-processing
-    on top, a colour and mark a post-processing; dotted: kv_embedding without. axes: one per task; by default a new
-    figure, `width` inches wide, with a legend."""
+    """Scores of one model with their intervals: a panel a task, a row a method, a colour and mark a post-processing.
+    The best mean without post-processing, over the tasks that all methods have, is on top; dotted: kv_embedding
+    without. axes: one per task; by default a new figure, `width` inches wide, with a legend."""
     rows = {(s.task, s.label.split(" + ")[0], s.post): s for s in result.scores}
     tasks = list(dict.fromkeys(s.task for s in result.scores))
     posts = list(dict.fromkeys(s.post for s in result.scores))
-    means = {m: np.mean([s.value for key, s in rows.items() if key[1:] == (m, posts[0])]) for _, m, _ in rows}
+    names = list(dict.fromkeys(method for _, method, _ in rows))
+    common = [task for task in tasks if all((task, name, posts[0]) in rows for name in names)] or tasks
+    means = {m: np.mean([rows[t, m, posts[0]].value for t in common if (t, m, posts[0]) in rows]) for m in names}
     methods = sorted(means, key=lambda method: -means[method])
     own = list(axes or new_axes(width, 0.22 * len(methods) + 1.2, columns=len(tasks), sharey=True))
     for ax, task in zip(own, tasks, strict=True):
@@ -38,7 +40,11 @@ def plot_scores(result: Scores, axes: Sequence[Axes] | None = None, width: float
             ax.errorbar(value, y, xerr=(value - low, high - value), label=post or "no post-processing", **looks)
             if (reference := rows.get((task, REFERENCE, post))) and i == 0:
                 ax.axvline(reference.value, color=COLOURS[i], lw=0.8, ls=":", zorder=0)
-        metric = next(s.metric for s in result.scores if s.task == task).replace("cosine_spearman", "Spearman")
+        metric = (
+            next(s.metric for s in result.scores if s.task == task)
+            .replace("cosine_spearman", "Spearman")
+            .replace("ndcg_at_", "NDCG@")
+        )
         ax.set_title(re.sub(r"(?<=[a-z\d])(?=[A-Z][a-z])", "\n", task), fontsize=8)
         ax.set_xlabel(f"{metric.replace('_', ' ')} × 100", fontsize=7)
         ax.tick_params(axis="x", labelsize=7)
