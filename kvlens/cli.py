@@ -20,6 +20,8 @@ from kvlens import __version__
 from kvlens.files import InputError
 
 DEFAULT_N = 600
+# Hours of work of `evaluate` and `sweep`, each told with all that decides it: a new profile leaves them alone.
+KEPT = ("results", "limit-*", "sweep.json", "study.json")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -91,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--layers", type=_layers, help="layers for --rule explicit, such as 7-10 or 7,9")
     sub.add_argument("--save-trace", action="store_true", help="keep the recorded K, V and hidden states too")
     sub.add_argument("-o", "--output", type=Path, help="folder to write (default: runs/MODEL)")
-    sub.add_argument("--overwrite", action="store_true", help="replace an existing output folder, but for results/")
+    sub.add_argument(
+        "--overwrite", action="store_true", help="replace an existing output folder, but for sweeps and results/"
+    )
 
     command("models", _models, "the named small models, and which are already here")
 
@@ -340,7 +344,7 @@ def _output_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
         try:
             if folder.exists():
                 folder.rename(old)
-                for kept in [*old.glob("results"), *old.glob("limit-*")]:  # filed by all that decides them
+                for kept in (path for name in KEPT for path in old.glob(name)):
                     kept.rename(new / kept.name)
             new.rename(folder)
         except OSError as error:

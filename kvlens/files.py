@@ -41,6 +41,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
             temporary = Path(folder) / path.name
             yield temporary
+            (usual := Path(folder) / "mode").touch()
+            shutil.copymode(usual, temporary)  # safetensors writes files that only their owner can read
             os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error

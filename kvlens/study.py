@@ -118,10 +118,14 @@ def study(
     """Compare what the rules choose with every window of the sweep, for each width and bias in it.
 
     others: further choices (name of the rule, layers), judged among the windows of their width.
-    Raises InputError for a profile of another model, and when a chosen layer set was not measured.
+    Raises InputError for a profile of another model, for two of the same states and points, and when a chosen layer
+    set was not measured.
     """
     if other := [p.model.name for p in profiles if not p.model.same_weights(sweep.model)]:
         raise InputError(f"the sweep is of {sweep.model.name}, a profile of {other[0]}: give profiles of one model")
+    kinds = [(p.states, p.points) for p in profiles]
+    if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
+        raise InputError(f"two profiles of {twice[0][0]}, {twice[0][1]}: give one of each states and points")
     human, n, rng = np.array(sweep.human), sweep.n_pairs, np.random.default_rng(sweep.seed)
     half = rng.permuted(np.tile(np.arange(n) < n // 2, (DRAWS, 1)), axis=1)
     counts = [np.ones((1, n)), draws(n, sweep.seed), half.astype(float), (~half).astype(float)]

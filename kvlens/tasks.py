@@ -12,6 +12,7 @@ import json
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from copy import copy
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -39,15 +40,16 @@ def find_tasks(names: Sequence[str], data_dir: str | Path | None = None, split: 
 
     data_dir: read each from the folder ``data_dir/NAME``, not from the hub: files in mteb's schema (test.jsonl and so
     on), or corpus.jsonl, queries.jsonl and qrels.tsv (then any name will do). split: evaluate this one, not the
-    task's own. Of a benchmark, kinds of task that are not supported are left out, with a warning. Raises InputError
-    for an unknown task, a kind that is not supported, and a missing folder.
+    task's own. Of an aggregate such as CQADupstackRetrieval every part is found (its own score is their mean), of a
+    benchmark, kinds of task that are not supported are left out, with a warning. Raises InputError for an unknown
+    task, a kind that is not supported, and a missing folder.
     """
     mteb, found = import_mteb(), []
     if data_dir and not Path(data_dir).is_dir():
         raise InputError(f"--data-dir {data_dir}: no such folder")
     for name in names:
         with contextlib.suppress(KeyError):
-            found.append(_with_data(name, mteb.get_task(name), data_dir, split))
+            found += [_with_data(t.metadata.name, t, data_dir, split) for t in _parts(mteb.get_task(name))]
             continue
         if data_dir and (Path(data_dir) / name / "corpus.jsonl").is_file():
             found.append(_with_data(name, None, data_dir, split))
@@ -60,7 +62,7 @@ def find_tasks(names: Sequence[str], data_dir: str | Path | None = None, split: 
             ]
             near = ", ".join(difflib.get_close_matches(name, known, 3)) or "one of `mteb available-tasks`"
             raise InputError(f"unknown task {name!r}; the nearest: {near}") from None
-        for task in tasks:
+        for task in (part for whole in tasks for part in _parts(whole)):
             try:
                 found.append(_with_data(task.metadata.name, task, data_dir, split))
             except Unsupported as error:
@@ -68,6 +70,12 @@ def find_tasks(names: Sequence[str], data_dir: str | Path | None = None, split: 
     for task in found if split else ():
         task.filter_eval_splits([split])
     return found
+
+
+def _parts(task: Any) -> list[Any]:
+    from mteb.abstasks.aggregated_task import AbsTaskAggregate
+
+    return [copy(part) for part in task.tasks] if isinstance(task, AbsTaskAggregate) else [task]
 
 
 def _with_data(name: str, task: Any, data_dir: str | Path | None, split: str | None) -> Any:

@@ -101,9 +101,11 @@ def test_existing_output_is_kept_or_replaced_whole(place, capsys):
     assert run(place, "profile", "@llama", "--texts", "@absent.txt", "-o", "@again", "--overwrite") == 2
     assert (place / "again" / "mine.txt").exists()
     (place / "again" / "results").mkdir()  # of an evaluation, hours of work
+    (place / "again" / "sweep.json").write_text("{}")
     assert run(place, *PROFILE, "-o", "@again", "--overwrite") == 0
     assert not (place / "again" / "mine.txt").exists()
     assert (place / "again" / "results").is_dir()
+    assert (place / "again" / "sweep.json").is_file()
     assert not [path for path in place.iterdir() if path.name.startswith(".")]
 
 

@@ -19,7 +19,7 @@ from kvlens.cli import main
 from kvlens.evaluate import Scores, evaluate, mteb_encoder, register
 from kvlens.files import cache_dir, fetch_from_wheels
 from kvlens.significance import bootstrap, holm, p_value, statistic
-from kvlens.tasks import find_tasks
+from kvlens.tasks import find_tasks, unit
 
 mteb = pytest.importorskip("mteb")
 from mteb.mocks.mock_tasks import (  # noqa: E402
@@ -444,6 +444,12 @@ def test_benchmark_leaves_out_what_is_not_supported():
     with pytest.warns(UserWarning, match="left out: SummEval"):
         tasks = find_tasks(["MTEB(eng, v1)"])
     assert {"STS12", "Banking77Classification", "NFCorpus"} <= {task.metadata.name for task in tasks}
+
+
+def test_an_aggregate_is_its_parts():
+    tasks = find_tasks(["CQADupstackRetrieval"])
+    assert len(tasks) == 12
+    assert {unit(task) for task in tasks} == {"queries"}
 
 
 def test_on_the_terminal(lm, tmp_path, data, capsys):

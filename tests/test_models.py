@@ -5,6 +5,7 @@ import pytest
 import torch
 import transformers as tf
 from conftest import TEXTS, byte_tokenizer, tiny
+from safetensors.torch import save_file
 
 import kvlens
 from kvlens import InputError, LanguageModel
@@ -119,6 +120,13 @@ def test_atomic_path_leaves_nothing_half_written(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
     with pytest.raises(InputError, match="cannot write"), atomic_path(target / "below" / "a file"):
         pass
+
+
+def test_what_is_written_can_be_read_by_others(tmp_path):
+    (plain := tmp_path / "plain").touch()
+    with atomic_path(tmp_path / "v.safetensors") as temporary:
+        save_file({"v": torch.zeros(1)}, temporary)
+    assert (tmp_path / "v.safetensors").stat().st_mode == plain.stat().st_mode
 
 
 def test_importing_kvlens_is_light():

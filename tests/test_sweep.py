@@ -199,6 +199,9 @@ def test_study_refuses_what_does_not_fit():
     other = other.model_copy(update={"model": other.model.model_copy(update={"revision": "x"})})
     with pytest.raises(InputError, match="sweep is of test-model, a profile of other"):
         study(swept, [other])
+    same = make_profile([10.0] * 7)
+    with pytest.raises(InputError, match="two profiles of hidden, last"):
+        study(swept, [same, same])
     apart = make_profile([12, 12, 5, 12, 12, 12, 5])
     assert choices([apart], 2)["paper", "hidden", "last"] == (2, 6)
     with pytest.raises(InputError, match="layers 2, 6 with bias 1 was not measured"):
