@@ -204,6 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--profiles", help="profile.json files, comma-separated: judge every rule on each (study.json)")
     sub.add_argument("--batch-tokens", type=_positive, default=2048, help="padded tokens in a batch")
     sub.add_argument("-o", "--output", type=Path, help="file to write (default: runs/MODEL/sweep.json)")
+    sub.add_argument("--resume", action="store_true", help="add to an existing sweep what it lacks")
     sub.add_argument("--overwrite", action="store_true", help="replace existing files")
 
     sub = command("evaluate", _evaluate, "methods on mteb's tasks, with intervals and significance; resumes")
@@ -634,12 +635,13 @@ def _sweep(args: argparse.Namespace) -> int:
     from kvlens.layers import LayerSet
     from kvlens.score import read_pairs
     from kvlens.study import choices, study
-    from kvlens.sweep import sweep, windows
+    from kvlens.sweep import Sweep, sweep, windows
 
     file = args.output or Path("runs") / _run_name(args.model) / "sweep.json"
     judged = file.with_name("study.json")
-    if taken := [path for path in (file, judged) if path.exists() and not args.overwrite]:
-        raise InputError(f"{taken[0]} exists: give another -o, or --overwrite to replace it")
+    if taken := [path for path in (file, judged) if path.exists() and not (args.overwrite or args.resume)]:
+        raise InputError(f"{taken[0]} exists: give another -o, --resume to add to it, or --overwrite to replace it")
+    known = Sweep.load(file) if args.resume and file.exists() else None
     pairs = read_pairs(args.pairs, args.n)
     profiles = [IDProfile.load(path) for path in args.profiles.split(",")] if args.profiles else []
     given = [_layer_set_or_layers(text) for text in args.layers]
@@ -667,6 +669,7 @@ def _sweep(args: argparse.Namespace) -> int:
             batch_tokens=args.batch_tokens,
             command=args.command_line,
             progress=bar,
+            known=known,
         )
     found.save(file)
     judge = bool(profiles or others)

@@ -187,16 +187,28 @@ def sweep(
     batch_tokens: int = 2048,
     command: str = "",
     progress: Callable[[int, int], None] | None = None,
+    known: Sweep | None = None,
 ) -> Sweep:
     """Measure every layer set (see `windows`; any others too) with every bias, in one pass over the texts.
 
     Use validation pairs: what is chosen by these numbers must be proven on other data. progress: called with
-    (texts done, texts). Raises InputError as `reroute`, and for an unknown pooling or no layer set.
+    (texts done, texts). known: a sweep of the same model, pairs and settings: what it lacks is measured, and all is
+    returned. Raises InputError as `reroute`, for an unknown pooling, no layer set, and when `known` does not fit.
     """
     prompt = get_prompt(prompt) if isinstance(prompt, str) else prompt
     chosen = list(dict.fromkeys((tuple(sorted(layers)), float(bias)) for bias in biases for layers in layer_sets))
     if not chosen:
         raise InputError("no layer sets to re-route: give at least one, and a bias")
+    done = {(w.layers, w.bias): w for w in (*known.windows, *known.sets)} if known else {}
+    if known:
+        own = (lm.info.same_weights(known.model), tuple(pairs.scores.tolist()) == known.human)
+        if not all((*own, (prompt, pooling, position) == (known.prompt, known.pooling, known.position))):
+            raise InputError("the sweep to go on with is of another model, other pairs, prompt, pooling or position")
+        if not done.keys() <= set(chosen):
+            command = f"{known.command} && {command}"
+        chosen = [one for one in chosen if one not in done]
+        if not chosen:
+            return known.model_copy(update={"command": command})
     texts = list(dict.fromkeys([*pairs.first, *pairs.second]))
     (vectors,) = embed_sets(lm, texts, chosen, (pooling,), prompt, position, max_length, batch_tokens, progress)
     row = {text: i for i, text in enumerate(texts)}
@@ -205,7 +217,7 @@ def sweep(
     n = len(pairs.scores)
     quality = spearman(cosines, pairs.scores, np.ones((1, n)))[:, 0]
     low, high = np.nanpercentile(spearman(cosines, pairs.scores, draws(n)), (2.5, 97.5), axis=1)
-    found = [
+    found = [*done.values()] + [
         Window(
             first=min(layers, default=0),
             width=len(layers),
@@ -218,9 +230,11 @@ def sweep(
         )
         for i, (layers, bias) in enumerate(chosen, 1)
     ]
-    asked = {layers for layers, _ in chosen}
-    whole = {w for w in range(1, lm.info.n_layers + 1) if asked.issuperset(windows(lm.info.n_layers, [w]))}
-    together = [w.width in whole and w.layers == tuple(range(w.first, w.first + w.width)) for w in found]
+    found.sort(key=lambda w: (w.bias, w.width, w.first))
+    have = {(w.layers, w.bias) for w in found}
+    sizes = range(1, lm.info.n_layers + 1)
+    full = {(w, b) for w in sizes for _, b in have if have.issuperset((x, b) for x in windows(lm.info.n_layers, [w]))}
+    together = [(w.width, w.bias) in full and w.layers == tuple(range(w.first, w.first + w.width)) for w in found]
     return Sweep(
         model=lm.info,
         prompt=prompt,

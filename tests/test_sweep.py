@@ -109,6 +109,28 @@ def test_spearman_is_scipys_with_ties(cosines, human):
     np.testing.assert_allclose(spearman(cosines, human, counts), expected, atol=1e-9)
 
 
+def test_goes_on_with_what_is_there(pairs_file):
+    lm, pairs = tiny("qwen3"), read_pairs(pairs_file)
+    whole = sweep(lm, pairs, [*windows(4, (1, 2)), (0, 3)], (1.0, 3.0), command="all")
+    part = sweep(lm, pairs, [*windows(4, (2,)), (0,)], (3.0,), command="some")
+    assert [w.layers for w in part.sets] == [(0,)], "no window while others of its width are missing"
+    forwards = []
+    handle = lm.blocks[0].register_forward_pre_hook(lambda *_: forwards.append(1))
+    assert sweep(lm, pairs, windows(4, (2,)), (3.0,), known=part, command="less").command == "some && less"
+    assert not forwards
+    handle.remove()
+    other = sweep(lm, pairs, windows(4, (1,)), (1.0,), known=part, command="other")
+    assert other.command == "some && other"
+    again = sweep(lm, pairs, [*windows(4, (1, 2)), (0, 3)], (1.0, 3.0), known=other, command="all")
+    assert again.command == "all"
+    for ours, theirs in ((again.windows, whole.windows), (again.sets, whole.sets)):
+        assert [(w.layers, w.bias) for w in ours] == [(w.layers, w.bias) for w in theirs]
+        assert [w.spearman for w in ours] == pytest.approx([w.spearman for w in theirs], abs=1e-2)
+    for model, options in ((lm, {"pooling": "mean"}), (lm, {"position": "none"}), (tiny("llama"), {})):
+        with pytest.raises(InputError, match="the sweep to go on with"):
+            sweep(model, pairs, windows(4, (1,)), known=part, **options)
+
+
 def test_windows():
     assert windows(4, (3, 4)) == [(0, 1, 2), (1, 2, 3), (0, 1, 2, 3)]
     for width in (0, 5):
@@ -257,6 +279,7 @@ def test_on_the_terminal(tmp_path, pairs_file, capsys):
     assert "not a list of layers" in capsys.readouterr().err
     for arguments, message in (
         (command, "sweep.json exists"),
+        ([*command, "--resume", "--pooling", "mean"], "the sweep to go on with"),
         ([*command, "--overwrite", "--widths", "5"], "does not fit into 4 layers"),
         ([*command, "--overwrite", "--profiles", "absent.json"], "cannot read the ID profile"),
         ([*command, "--overwrite", "--pooling", "max"], "unknown pooling"),
