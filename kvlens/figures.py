@@ -29,7 +29,8 @@ from kvlens.lens import KVLens
 from kvlens.lens_plots import plot_geometry, plot_ranks, plot_sentences, plot_similarities
 from kvlens.plots import STYLE, new_axes, plot_profile, save_figures
 from kvlens.records import phrase
-from kvlens.score_plots import plot_lengths, plot_scores, plot_sweep
+from kvlens.score_plots import plot_lengths, plot_scores, plot_study, plot_sweep
+from kvlens.study import LayerStudy
 from kvlens.sweep import Sweep
 
 WIDE = 6.9  # inches: two columns
@@ -45,6 +46,7 @@ KINDS: dict[str, tuple[Any, str]] = {  # kind: its class, and its file in a run 
     "retrieval": (Scores, "retrieval/scores.json"),
     "lengths": (Scores, "lengths/scores.json"),
     "sweep": (Sweep, "sweep.json"),
+    "study": (LayerStudy, "study.json"),
 }
 Drawn = tuple[Any, str, list[str]]  # figure, numbers for its caption, sources
 
@@ -64,8 +66,9 @@ def collect(run: str | Path, data: str | Path) -> list[Path]:
         else:
             changes: dict[str, Any] = {}
             if getattr(one, "command", None):
-                place = Path("runs", one.model.name, name if cls is Sweep else Path(name).parent)
-                command = one.command.removesuffix(" --overwrite")
+                file = "sweep.json" if cls in (Sweep, LayerStudy) else Path(name).parent
+                place = Path("runs", one.model.name, file)
+                command = re.sub(" --(overwrite|resume)( |$)", r"\2", one.command)
                 changes["command"] = re.sub(r" (-o|--output) \S+", f" -o {place.as_posix()}", command)
             if cls is KVLens:
                 changes["spectra"] = tuple(s.model_copy(update={"energy": ()}) for s in one.spectra if s.head is None)
@@ -262,12 +265,14 @@ def methods(data: Path) -> Drawn:
 
 def lengths(data: Path) -> Drawn:
     """Retrieval of Wikipedia articles by their opening paragraph, against how many tokens of the article are read;
-    bars: bootstrap 95 % intervals over queries."""
+    bars: bootstrap 95 % intervals over queries; black: kv_embedding."""
     results = [one for (one,) in _load(data, "lengths")]
-    axes = new_axes(WIDE, 3.2, 1, len(results), sharey=True)
-    for one, ax in zip(results, axes, strict=True):
-        plot_lengths(one, ax)
-        ax.set_title(one.model.name, fontsize=9)
+    posts = list(dict.fromkeys(s.post for one in results for s in one.scores))
+    axes = new_axes(WIDE, 2.5 * len(posts) + 0.6, len(posts), len(results), sharey=True)
+    for ax, (post, one) in zip(axes, [(post, one) for post in posts for one in results], strict=True):
+        plot_lengths(one, post, ax)
+        ax.set_title(f"{one.model.name}, {post or 'no post-processing'}", fontsize=9)
+        ax.label_outer()
     axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     sources = [f"{_source(one, _tasks(one), one.command)}\n\n{one.table()}" for one in results]
     return axes[0].figure, "", sources
@@ -295,6 +300,24 @@ def depth(data: Path) -> Drawn:
     return axes[0, 0].figure, " ".join(told), sources
 
 
+def regret(data: Path) -> Drawn:
+    """Does low intrinsic dimension (ID) find the best layers? Left: by how much the best window of the sweep beats
+    the layers that each rule chooses from the ID of some states (hidden, keys, values) at some points (final token,
+    mean over tokens, all tokens). Right: Spearman correlation, over all windows, of -ID and quality. Bars: 95 %
+    intervals."""
+    results = [one for (one,) in _load(data, "study")]
+    height = sum(
+        0.17 * len({(o.states, o.points, o.rule) for o in one.outcomes if o.states}) + 0.7 for one in results
+    )
+    axes = new_axes(WIDE, height + 0.5, len(results), 2, sharey="row", width_ratios=(1.4, 1))
+    for one, row in zip(results, zip(axes[::2], axes[1::2], strict=True), strict=True):
+        plot_study(one, row)
+        row[0].set_title(one.model.name, fontsize=9, loc="left")
+    sources = [f"{_source(one, f'n = {one.n_pairs} pairs of {one.data}', one.command)}\n\n```\n{one}\n```"
+               for one in results]  # fmt: skip
+    return axes[0].figure, "", sources
+
+
 FIGURES: dict[str, Callable[[Path], Drawn]] = {
     "layer_id": layer_id,
     "layer_id_smollm2-135m": layer_id_smollm,
@@ -307,6 +330,7 @@ FIGURES: dict[str, Callable[[Path], Drawn]] = {
     "methods": methods,
     "lengths": lengths,
     "depth": depth,
+    "regret": regret,
 }
 
 

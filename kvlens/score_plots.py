@@ -12,6 +12,7 @@ from kvlens.evaluate import REFERENCE, Scores
 from kvlens.layers import LayerSet
 from kvlens.plots import BAND, COLOURS, MARKERS, SHADE, WORDS, new_axes, styled
 from kvlens.records import runs
+from kvlens.study import LayerStudy
 from kvlens.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -64,14 +65,15 @@ def plot_scores(result: Scores, axes: Sequence[Axes] | None = None, width: float
 
 
 @styled
-def plot_lengths(result: Scores, ax: Axes | None = None, width: float = 3.4) -> Axes:
-    """Retrieval against the length of the documents (tasks ``NAME@TOKENS``): a line a method, bootstrap 95 % bars;
-    black: kv_embedding. ax: by default a new figure, `width` inches wide."""
+def plot_lengths(result: Scores, post: str | None = None, ax: Axes | None = None, width: float = 3.4) -> Axes:
+    """Retrieval against the length of the documents (tasks ``NAME@TOKENS``), with one post-processing: a line a
+    method, bootstrap 95 % bars; black: kv_embedding. ax: by default a new figure, `width` inches wide."""
     own = ax or new_axes(width, 3.2)[0]
     lengths = sorted({int(s.task.rpartition("@")[2]) for s in result.scores})
-    labels = list(dict.fromkeys(s.label for s in result.scores))
+    labels = list(dict.fromkeys(s.label.split(" + ")[0] for s in result.scores))
     for i, label in enumerate(labels):
-        found = sorted((s for s in result.scores if s.label == label), key=lambda s: int(s.task.rpartition("@")[2]))
+        found = [s for s in result.scores if (s.label.split(" + ")[0], s.post) == (label, post)]
+        found.sort(key=lambda s: int(s.task.rpartition("@")[2]))
         # Side by side, so that the bars can be told apart.
         x = np.array([lengths.index(int(s.task.rpartition("@")[2])) for s in found]) + 0.04 * (i - len(labels) / 2)
         value, low, high = np.array([(s.value, s.low, s.high) for s in found]).T
@@ -81,6 +83,7 @@ def plot_lengths(result: Scores, ax: Axes | None = None, width: float = 3.4) -> 
     own.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths])
     metric = result.scores[0].metric.replace("ndcg_at_", "NDCG@")
     own.set(xlabel="tokens of a document", ylabel=f"{metric} × 100", ylim=(0, None))
+    own.set_title(post or "no post-processing", fontsize=8)
     own.grid(axis="y", color="0.9", lw=0.6)
     own.set_axisbelow(True)
     if ax is None:
@@ -121,4 +124,46 @@ def plot_sweep(
     if axes is None:
         figure: Any = top.figure
         figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return own
+
+
+@styled
+def plot_study(study: LayerStudy, axes: Sequence[Axes] | None = None, width: float = 6.9) -> list[Axes]:
+    """What the rules choose: regret against the best window, a row a rule on a kind of states; and how well low ID
+    ranks the windows. A colour and mark a width and bias, with 95 % intervals.
+
+    axes: two that share y; by default a new figure, `width` inches wide, with a legend.
+    """
+    rows = list(dict.fromkeys((o.states, o.points, o.rule) for o in study.outcomes if o.states))
+    sources = list(dict.fromkeys(row[:2] for row in rows))
+    place = {row: i for i, row in enumerate(rows)}
+    middle = {s: np.mean([i for row, i in place.items() if row[:2] == s]) for s in sources}
+    own = list(axes or new_axes(width, 0.17 * len(rows) + 1.3, 1, 2, sharey=True, width_ratios=(1.4, 1)))
+    kinds = sorted({(o.width, o.bias) for o in study.outcomes})
+    for i, kind in enumerate(kinds):
+        chosen = {place[o.states, o.points, o.rule]: o.regret for o in study.outcomes
+                  if o.states and (o.width, o.bias) == kind}  # fmt: skip
+        ranked = {middle[c.states, c.points]: c.rho for c in study.correlations if (c.width, c.bias) == kind}
+        looks: dict[str, Any] = {"fmt": MARKERS[i][0], "color": COLOURS[i], "ms": 3.5, "lw": 0.9}
+        for ax, found, step in zip(own, (chosen, ranked), (0.19, 0.5), strict=True):
+            value, low, high = np.array([(x.value, x.low, x.high) for x in found.values()]).reshape(-1, 3).T
+            y = np.array([*found]) + step * (i - (len(kinds) - 1) / 2)
+            name = f"{kind[0]} layer{'s' * (kind[0] > 1)}, bias {kind[1]:g}"
+            ax.errorbar(value, y, xerr=(value - low, high - value), label=name, **looks)
+    for i, s in enumerate(sources):
+        ours = [at for row, at in place.items() if row[:2] == s]
+        for ax in own:
+            ax.axhspan(min(ours) - 0.5, max(ours) + 0.5, color="0.96" if i % 2 == 0 else "1", lw=0, zorder=-1)
+    for ax in own:
+        ax.axvline(0, color="0.3", lw=0.8, ls="--")
+        ax.grid(axis="x", color="0.9", lw=0.6)
+        ax.set_axisbelow(True)
+        ax.tick_params(axis="y", length=0, labelleft=ax is own[0])
+    words = [f"{states}, {points}: {rule}" for states, points, rule in rows]
+    own[0].set_yticks(range(len(rows)), words, fontsize=7)
+    own[0].set(xlabel="best window - chosen layers (Spearman × 100)", ylim=(len(rows) - 0.5, -0.5))
+    own[1].set(xlabel="rank correlation, -ID and quality", xlim=(-1, 1))
+    for ax in own:
+        ax.xaxis.label.set_size(8)
+    own[1].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=7)
     return own

@@ -21,7 +21,8 @@ from kvlens.figures import FIGURES, KINDS, build, collect
 from kvlens.files import versions
 from kvlens.lens import KVLens, kv_lens
 from kvlens.plots import beta_html, patterns_html
-from kvlens.score_plots import plot_lengths, plot_scores, plot_sweep
+from kvlens.score_plots import plot_lengths, plot_scores, plot_study, plot_sweep
+from kvlens.study import LayerStudy
 from kvlens.sweep import Sweep, Window
 
 HOME = Path(__file__).parents[1] / "figures"
@@ -75,7 +76,8 @@ def data(tmp_path_factory):
     for seed, model in enumerate(MODELS):
         layer_set = kvlens.LayerSet.load(place / f"layers_{model}.json")
         fake_scores(layer_set, seed).save(place / f"scores_{model}.json")
-        long = fake_scores(layer_set, 0, METHODS[:4], ("LongWikipedia@1024", "LongWikipedia@256"))
+        some = [f"{name}{post}" for post in ("", " + zscore") for name in METHODS[:4]]
+        long = fake_scores(layer_set, 0, some, ("LongWikipedia@1024", "LongWikipedia@256"))
         long.save(place / f"lengths_{model}.json")
         fake_sweep(layer_set).save(place / f"sweep_{model}.json")
     return place
@@ -165,13 +167,15 @@ def test_scores_and_their_intervals_are_read_back_from_the_picture(data):
         assert bold == ["kv_embedding"]
 
 
-def test_retrieval_by_length_is_read_back_from_the_picture(data):
+@pytest.mark.parametrize("zscored", [False, True])
+def test_retrieval_by_length_is_read_back_from_the_picture(data, zscored):
     result = Scores.load(data / "lengths_gemma3-270m.json")
-    ax = plot_lengths(result)
+    post, mark = ("zscore", " + zscore") if zscored else (None, "")
+    ax = plot_lengths(result, post)
     assert [text.get_text() for text in ax.get_xticklabels()] == ["256", "1,024"]
     assert [bars.get_label() for bars in ax.containers] == list(METHODS[:4])
     for bars in ax.containers:
-        expected = [s for s in result.scores if s.label == bars.get_label()]
+        expected = [s for s in result.scores if s.label == bars.get_label() + mark]
         expected.sort(key=lambda s: int(s.task.split("@")[1]))
         (whiskers,) = bars.lines[2]
         assert bars.lines[0].get_ydata().tolist() == [s.value for s in expected]
@@ -194,6 +198,26 @@ def test_a_sweep_is_drawn_over_the_middle_of_its_windows(data):
     np.testing.assert_array_equal(bottom.lines[0].get_ydata(), layer_set.profile.values("twonn"))
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_a_study_is_read_back_from_the_picture(data, model):
+    study = LayerStudy.load(data / f"study_{model}.json")
+    left, right = plot_study(study)
+    rows = [text.get_text() for text in left.get_yticklabels()]
+    kinds = sorted({(o.width, o.bias) for o in study.outcomes})
+    assert len(left.containers) == len(right.containers) == len(kinds) > 1
+    for kind, chosen, ranked in zip(kinds, left.containers, right.containers, strict=True):
+        by_row = {f"{o.states}, {o.points}: {o.rule}": o.regret for o in study.outcomes if (o.width, o.bias) == kind}
+        rhos = {f"{c.states}, {c.points}": c.rho for c in study.correlations if (c.width, c.bias) == kind}
+        for bars, name_of, wanted in ((chosen, str, by_row), (ranked, lambda row: row.partition(":")[0], rhos)):
+            (whiskers,) = bars.lines[2]
+            drawn = {}
+            for x, ((low, y), (high, _)) in zip(bars.lines[0].get_xdata(), whiskers.get_segments(), strict=True):
+                drawn[name_of(rows[round(y)])] = pytest.approx((x, low, high))
+            assert {row: (i.value, i.low, i.high) for row, i in wanted.items() if not row.startswith("None")} == drawn
+        label = f"{kind[0]} layer{'s' * (kind[0] > 1)}, bias {kind[1]:g}"
+        assert chosen.get_label() == ranked.get_label() == label
+
+
 def words(figure):
     """Every visible word of a figure, with its box in dots."""
     figure.canvas.draw()
@@ -206,7 +230,9 @@ def words(figure):
     return [(text.get_text(), text.get_window_extent()) for text in found if text not in beyond]
 
 
-@pytest.mark.parametrize("name", ["methods", "depth", "similarity", "geometry", "kv_ranks", "kv_similarity"])
+@pytest.mark.parametrize(
+    "name", ["methods", "depth", "regret", "similarity", "geometry", "kv_ranks", "kv_similarity"]
+)
 def test_no_words_overlap_or_leave_the_figure(data, name):
     with matplotlib.rc_context(figures.STYLE):
         figure = FIGURES[name](data)[0]
