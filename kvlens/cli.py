@@ -12,7 +12,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,6 +22,38 @@ from kvlens.files import InputError
 DEFAULT_N = 600
 # Hours of work of `evaluate` and `sweep`, each told with all that decides it: a new profile leaves them alone.
 KEPT = ("results", "limit-*", "sweep.json", "study.json")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+SUBJECTS: dict[str, dict[str, Any]] = {
+    "model": {"metavar": "MODEL", "help": "named model, hub id, directory or .gguf file"},
+    "models": {"metavar": "MODEL", "nargs": "+", "help": "named model, hub id, directory or .gguf file"},
+    "folder": {"metavar": "RUN_DIR", "type": Path, "help": "folder that `kvlens profile` wrote"},
+}
+USUAL: dict[str, dict[str, Any]] = {
+    "texts": {"help": ".txt, .jsonl, .csv, .tsv, .parquet, or - (default: Wikipedia passages)"},
+    "column": {"help": "field or column that holds the text"},
+    "prompt": {"default": "kv-document-inner", "help": "a named prompt, or a template with {text}"},
+    "max-length": {"type": _positive, "help": "token limit with the prompt (default: the model's context)"},
+    "strict": {"action": "store_true", "help": "refuse texts over the limit, do not truncate"},
+    "layers": {"help": "layer-set file of `kvlens profile`, or layers such as 7-10, for kv_embedding"},
+    "force": {"action": "store_true", "help": "use a layer set of another model"},
+    "overwrite": {"action": "store_true", "help": "replace an existing output folder"},
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command has to say: for --json, for people, and its exit code."""
+
+    data: Any
+    text: str
+    code: int = 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -35,14 +67,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     args.command_line = shlex.join(["kvlens", *arguments])
     try:
-        return args.run(args) or 0
+        answer = args.run(args)
+        if text := json.dumps(answer.data, indent=1) if args.json else answer.text:
+            print(text)
+        return answer.code
     except InputError as error:
         if args.debug:
             raise
         print(f"kvlens: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("kvlens: interrupted; nothing half-written was left (embed continues with --resume)", file=sys.stderr)
+        print("kvlens: interrupted; nothing half-written was left (embed goes on with --resume)", file=sys.stderr)
         return 130
 
 
@@ -54,34 +89,36 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"kvlens {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
-    def command(name: str, run: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(
-            name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
+    def command(
+        name: str, run: Callable[[argparse.Namespace], Answer], text: str, subject: str | None = "model"
+    ) -> argparse.ArgumentParser:
+        form = argparse.ArgumentDefaultsHelpFormatter
+        sub: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, formatter_class=form)
         sub.set_defaults(run=run)
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
         sub.add_argument("--json", action="store_true", help="print the result alone, as JSON, on standard output")
-        return sub
-
-    def model_options(sub: argparse.ArgumentParser) -> None:
+        if subject is None:
+            return sub
+        sub.add_argument(subject, **SUBJECTS[subject])
         sub.add_argument("--device", help="cpu, cuda, ... (default: cuda when there is one)")
         sub.add_argument("--dtype", help="float32, float16, bfloat16 (default: float32 on the CPU)")
         sub.add_argument("--revision", help="branch, tag or commit of a hub model")
         sub.add_argument("--trust-remote-code", action="store_true", help="run the model repository's own code")
+        return sub
+
+    def usual(sub: argparse.ArgumentParser, *names: str, batch_tokens: int | None = None) -> None:
+        for name in names:
+            sub.add_argument(f"--{name}", **USUAL[name])
+        if batch_tokens:
+            sub.add_argument("--batch-tokens", type=_positive, default=batch_tokens, help="padded tokens in a batch")
 
     def text_options(sub: argparse.ArgumentParser, n: int) -> None:
-        sub.add_argument("--texts", help=".txt, .jsonl, .csv, .parquet, or - (default: Wikipedia passages)")
-        sub.add_argument("--column", help="field or column of --texts that holds the text")
         sub.add_argument("--n", type=_positive, default=n, help="how many texts")
-        sub.add_argument("--prompt", default="kv-document-inner", help="a named prompt, or a template with {text}")
-        sub.add_argument("--max-length", type=_positive, help="token limit (default: the model's context)")
-        sub.add_argument("--strict", action="store_true", help="refuse texts over the limit, do not truncate")
-        sub.add_argument("--batch-tokens", type=_positive, default=2048, help="padded tokens in a batch")
+        usual(sub, "texts", "column", "prompt", "max-length", "strict", batch_tokens=2048)
 
-    sub = command("profile", _profile, "intrinsic dimension per layer: plot, numbers and the exported layer set")
-    sub.add_argument("models", nargs="+", metavar="MODEL", help="named model, hub id, directory or .gguf file")
+    told = "intrinsic dimension per layer: plot, numbers and the exported layer set"
+    sub = command("profile", _profile, told, "models")
     text_options(sub, DEFAULT_N)
-    model_options(sub)
     sub.add_argument("--points", default="last", choices=("last", "mean", "all"), help="which hidden states")
     sub.add_argument(
         "--states", default="hidden", choices=("hidden", "k", "k_pre", "v", "kv"), help="what to measure"
@@ -97,23 +134,17 @@ def _parser() -> argparse.ArgumentParser:
         "--overwrite", action="store_true", help="replace an existing output folder, but for sweeps and results/"
     )
 
-    command("models", _models, "the named small models, and which are already here")
+    command("models", _models, "the named small models, and which are already here", None)
 
     sub = command("check", _check, "prove the recording right on a model, against raw transformers")
-    sub.add_argument("model", metavar="MODEL")
-    model_options(sub)
     sub.add_argument("--tolerance", type=float, help="largest relative difference (default: 2e-4 in float32)")
 
     sub = command("embed", _embed, "vectors for a file of texts, with the exported layer set")
-    sub.add_argument("model", metavar="MODEL")
-    model_options(sub)
     sub.add_argument("-i", "--input", required=True, help=".txt, .jsonl, .csv, .tsv, .parquet (also .gz), or -")
     sub.add_argument(
         "-o", "--output", type=Path, required=True, help=".npy (ids in OUTPUT.json), .safetensors, .parquet"
     )
     sub.add_argument("--method", default="kv_embedding", help="an embedding method")
-    sub.add_argument("--layers", help="layer-set file of `kvlens profile`, or layers such as 7-10, for kv_embedding")
-    sub.add_argument("--column", help="field or column that holds the text")
     sub.add_argument(
         "--id-column", help="field or column that holds the ids (default: id or _id, else the row number)"
     )
@@ -122,9 +153,6 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--truncate-dim", type=_positive, help="keep so many leading dimensions")
     sub.add_argument("--post", help="center, zscore or whiten, fitted before; or its file")
     sub.add_argument("--fit-post", choices=("center", "zscore", "whiten"), help="fit it now, on Wikipedia passages")
-    sub.add_argument("--max-length", type=_positive, help="token limit (default: the model's context)")
-    sub.add_argument("--strict", action="store_true", help="refuse texts over the limit, do not truncate")
-    sub.add_argument("--batch-tokens", type=_positive, default=4096, help="padded tokens in a batch")
     sub.add_argument("--chunk", type=_positive, default=256, help="texts finished at a time, for --resume")
     sub.add_argument("--skip-bad", action="store_true", help="leave out and count rows without a usable text")
     sub.add_argument("--resume", action="store_true", help="continue a stopped run")
@@ -132,65 +160,48 @@ def _parser() -> argparse.ArgumentParser:
         "--overwrite", action="store_true", help="replace existing vectors, or start a stopped run again"
     )
     sub.add_argument("--force", action="store_true", help="use a layer set or post-processing of another model")
+    usual(sub, "column", "max-length", "strict", "layers", batch_tokens=4096)
 
     sub = command("attend", _attend, "how re-routing changes attention, on one text or over many")
-    sub.add_argument("model", metavar="MODEL")
-    model_options(sub)
     sub.add_argument("--layers", required=True, help="layer-set file of `kvlens profile`, or layers such as 7-10")
     sub.add_argument("--text", help="one text, in full")
     sub.add_argument("--texts", help=".txt, .jsonl, .csv, .tsv, .parquet, -, or wikipedia for its passages")
-    sub.add_argument("--column", help="field or column of --texts that holds the text")
     sub.add_argument("--n", type=_positive, default=DEFAULT_N, help="how many of --texts")
     sub.add_argument("--prompt", help="a named prompt, or a template with {text} (default: the layer set's)")
     sub.add_argument("--bins", type=_positive, default=10, help="bins of relative position")
     sub.add_argument("--span", default="prompted", choices=("prompted", "text"), help="tokens that positions count")
-    sub.add_argument("--max-length", type=_positive, help="token limit (default: the model's context)")
-    sub.add_argument("--batch-tokens", type=_positive, default=1024, help="padded tokens in a batch")
-    sub.add_argument("--force", action="store_true", help="use a layer set of another model")
     sub.add_argument("-o", "--output", type=Path, help="folder to write (default: runs/MODEL-attend)")
-    sub.add_argument("--overwrite", action="store_true", help="replace an existing output folder")
+    usual(sub, "column", "max-length", "force", "overwrite", batch_tokens=1024)
 
     sub = command(
         "lens", _lens, "what the final token's K and V hold: ID, rank, share of the embedding; geometry by method"
     )
-    sub.add_argument("model", metavar="MODEL")
-    model_options(sub)
     sub.add_argument("--layers", required=True, help="layer-set file of `kvlens profile`, or layers such as 7-10")
-    sub.add_argument("--texts", help=".txt, .jsonl, .csv, .parquet, or - (default: Wikipedia passages)")
-    sub.add_argument("--column", help="field or column of --texts that holds the text")
     sub.add_argument("--n", type=_positive, default=300, help="how many texts for the KV lens")
     sub.add_argument("--n-geometry", type=_positive, default=200, help="how many of them for each method's geometry")
     sub.add_argument("--methods", help="methods whose geometry is compared, comma-separated (default: six)")
     sub.add_argument("--pairs", help=".jsonl with sentence1, sentence2, score: those above 4 count as one meaning")
-    sub.add_argument("--max-length", type=_positive, help="token limit (default: the model's context)")
-    sub.add_argument("--batch-tokens", type=_positive, default=2048, help="padded tokens in a batch")
-    sub.add_argument("--force", action="store_true", help="use a layer set of another model")
     sub.add_argument("-o", "--output", type=Path, help="folder to write (default: runs/MODEL-lens)")
-    sub.add_argument("--overwrite", action="store_true", help="replace an existing output folder")
+    usual(sub, "column", "max-length", "force", "overwrite", "texts", batch_tokens=2048)
 
-    sub = command("report", _report, "one HTML page of a run: profile, layers, attention, geometry, evaluation")
-    sub.add_argument("folder", metavar="RUN_DIR", type=Path, help="folder that `kvlens profile` wrote")
-    model_options(sub)
+    told = "one HTML page of a run: profile, layers, attention, geometry, evaluation"
+    sub = command("report", _report, told, "folder")
     sub.add_argument("-o", "--output", type=Path, help="file to write (default: RUN_DIR/report.html)")
     sub.add_argument("--texts", help="measure attention (again) on these: .txt, .jsonl, .csv, .tsv, .parquet, or -")
-    sub.add_argument("--column", help="field or column of --texts that holds the text")
     sub.add_argument("--n", type=_positive, default=60, help="how many texts the averages are over")
     sub.add_argument("--no-model", action="store_true", help="show what is there, measure nothing")
+    usual(sub, "column")
 
     sub = command("score", _score, "a quick look at methods and prompts: Spearman x 100 on a file of sentence pairs")
-    sub.add_argument("model", metavar="MODEL")
-    model_options(sub)
     sub.add_argument("--pairs", required=True, help=".jsonl with sentence1, sentence2, score")
     sub.add_argument("--n", type=_positive, help="how many pairs, evenly spread (default: all)")
     sub.add_argument("--methods", default="kv_embedding", help="comma-separated, or all")
-    sub.add_argument("--layers", help="layer-set file, or layers such as 7-10, for kv_embedding")
     sub.add_argument("--prompts", help="document prompts to compare, comma-separated (default: each method's own)")
     sub.add_argument("--bias", type=float, help="bias of kv_embedding (default: the layer set's, else 1)")
     sub.add_argument("--pooling", help="last, mean, hybrid or text_mean (default: each method's own)")
+    usual(sub, "layers")
 
     sub = command("sweep", _sweep, "quality when re-routing a window at every depth, and which layers the rules miss")
-    sub.add_argument("model", metavar="MODEL")
-    model_options(sub)
     sub.add_argument(
         "--pairs", type=Path, required=True, help="validation pairs: .jsonl, sentence1, sentence2, score"
     )
@@ -202,21 +213,18 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--pooling", default="hybrid", help="last, mean, hybrid or text_mean")
     sub.add_argument("--position", default="keep", help="keep, origin or none: coding of the re-routed key")
     sub.add_argument("--profiles", help="profile.json files, comma-separated: judge every rule on each (study.json)")
-    sub.add_argument("--batch-tokens", type=_positive, default=2048, help="padded tokens in a batch")
     sub.add_argument("-o", "--output", type=Path, help="file to write (default: runs/MODEL/sweep.json)")
     sub.add_argument("--resume", action="store_true", help="add to an existing sweep what it lacks")
     sub.add_argument("--overwrite", action="store_true", help="replace existing files")
+    usual(sub, batch_tokens=2048)
 
     sub = command("evaluate", _evaluate, "methods on mteb's tasks, with intervals and significance; resumes")
-    sub.add_argument("model", metavar="MODEL")
-    model_options(sub)
     sub.add_argument(
         "--tasks", default="STSBenchmark", help="mteb's tasks or benchmarks, folders of --data-dir, or LongWikipedia"
     )
     sub.add_argument(
         "--methods", default="all", help="comma-separated, or all; with settings: kv_embedding:layers=none:bias=3"
     )
-    sub.add_argument("--layers", help="layer-set file, or layers such as 7-10, for kv_embedding")
     sub.add_argument("--post", default="none", help="none, center, zscore, whiten: comma-separated, a row each")
     sub.add_argument("--data-dir", help="a folder with a folder per task, read in place of the hub")
     sub.add_argument("--split", help="evaluate this split, not the task's own")
@@ -224,31 +232,18 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--task-instructions", action="store_true", help="put mteb's instruction before the prompt")
     sub.add_argument("--lengths", default="256,512,1024,2048,4096", help="tokens of a document of LongWikipedia")
     sub.add_argument("--corpus", help="long texts in place of Wikipedia, an opening paragraph and a blank line first")
-    sub.add_argument("--column", help="field or column of --corpus that holds the text")
-    sub.add_argument(
-        "--max-length", type=_positive, help="token limit with the prompt (default: the model's context)"
-    )
-    sub.add_argument("--batch-tokens", type=_positive, default=4096, help="padded tokens in a batch")
-    sub.add_argument("--force", action="store_true", help="use a layer set of another model")
     sub.add_argument("-o", "--output", type=Path, help="folder to write, or to continue (default: runs/MODEL)")
+    usual(sub, "column", "max-length", "force", "layers", batch_tokens=4096)
 
     sub = command("bench", _bench, "speed, as ratios measured side by side in one run")
-    sub.add_argument("model", metavar="MODEL")
     text_options(sub, 64)
-    model_options(sub)
     sub.add_argument("--threads", type=_positive, help="CPU threads (default: torch's own choice)")
     sub.add_argument("--record", action="store_true", help="recording against the raw base-model forward")
     sub.add_argument("--memory", action="store_true", help="peak memory of a profile above the idle loaded model")
     sub.add_argument("--methods", help="embedding methods to time, comma-separated, or all")
-    sub.add_argument("--layers", help="layer-set file, or layers such as 7-10, for kv_embedding")
+    usual(sub, "layers")
     sub.add_argument("--repeats", type=_positive, default=5, help="rounds; medians and extremes are shown")
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
 
 
 def _layers(text: str) -> tuple[int, ...]:
@@ -354,7 +349,7 @@ def _output_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
             raise InputError(f"cannot write {folder}: {error.strerror}") from error
 
 
-def _profile(args: argparse.Namespace) -> int:
+def _profile(args: argparse.Namespace) -> Answer:
     from kvlens.dimension import MIN_POINTS, estimate
     from kvlens.layers import select
     from kvlens.plots import save_profile_plots
@@ -407,18 +402,15 @@ def _profile(args: argparse.Namespace) -> int:
             del lm, trace
         save_profile_plots(profiles, layer_sets, scratch)
     seconds = time.monotonic() - start
-    if args.json:
-        print(json.dumps({"folder": str(folder), "seconds": round(seconds, 1), "models": results}, indent=1))
-        return 0
+    lines: list[Any] = []
     for profile, layer_set, result in zip(profiles, layer_sets, results, strict=True):
         if result["truncated"]:
-            print(f"{result['truncated']} of {result['n']} texts were truncated to the token limit")
-        for warning in profile.warnings:
-            print(f"warning: {warning}")
-        print(layer_set)
-    print(f"plot: {folder / 'layer_id.png'} (also .pdf and .html); layer set: layers.json; numbers: profile.json")
-    print(f"done in {seconds:.0f} s")
-    return 0
+            lines.append(f"{result['truncated']} of {result['n']} texts were truncated to the token limit")
+        lines += [*(f"warning: {warning}" for warning in profile.warnings), layer_set]
+    lines.append(f"plot: {folder / 'layer_id.png'} (also .pdf, .html); layer set: layers.json; numbers: profile.json")
+    lines.append(f"done in {seconds:.0f} s")
+    data = {"folder": str(folder), "seconds": round(seconds, 1), "models": results}
+    return Answer(data, "\n".join(map(str, lines)))
 
 
 def _summary(profile: Any, layer_set: Any, trace: Any, estimator: str) -> dict[str, Any]:
@@ -436,40 +428,33 @@ def _summary(profile: Any, layer_set: Any, trace: Any, estimator: str) -> dict[s
     }
 
 
-def _models(args: argparse.Namespace) -> int:
+def _models(args: argparse.Namespace) -> Answer:
     from kvlens.models import NAMED, is_cached
 
     rows = [
         {"name": name, "here": is_cached(name), "megabytes": m.megabytes, "licence": m.licence, "note": m.note}
         for name, m in NAMED.items()
     ]
-    if args.json:
-        print(json.dumps(rows, indent=1))
-        return 0
+    lines = []
     for row in rows:
         here = "here" if row["here"] else f"fetched at first use ({row['megabytes']} MB)"
-        print(f"{row['name']:14} {here:32} {row['licence']:20} {row['note']}")
-    print("Besides these: a hub id (org/name), a model directory, or a .gguf file.")
-    return 0
+        lines.append(f"{row['name']:14} {here:32} {row['licence']:20} {row['note']}")
+    lines.append("Besides these: a hub id (org/name), a model directory, or a .gguf file.")
+    return Answer(rows, "\n".join(lines))
 
 
-def _check(args: argparse.Namespace) -> int:
+def _check(args: argparse.Namespace) -> Answer:
     from kvlens.parity import check
 
     result = check(_load(args, args.model), tolerance=args.tolerance)
-    if args.json:
-        print(json.dumps({"passed": result.passed, "tolerance": result.tolerance, **result.differences}, indent=1))
-    else:
-        for kind, difference in result.differences.items():
-            print(f"{kind:7} largest relative difference {difference:.1e}")
-        verdict = "passed" if result.passed else "FAILED"
-        print(f"{verdict}: {result.n_texts} texts, both padding sides, tolerance {result.tolerance:g}")
-    return 0 if result.passed else 1
+    lines = [f"{kind:7} largest relative difference {value:.1e}" for kind, value in result.differences.items()]
+    verdict = "passed" if result.passed else "FAILED"
+    lines.append(f"{verdict}: {result.n_texts} texts, both padding sides, tolerance {result.tolerance:g}")
+    data = {"passed": result.passed, "tolerance": result.tolerance, **result.differences}
+    return Answer(data, "\n".join(lines), 0 if result.passed else 1)
 
 
-def _embed(args: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
+def _embed(args: argparse.Namespace) -> Answer:
     from kvlens.embed import check_target, embed_file
     from kvlens.encoder import Encoder
     from kvlens.wikipedia import calibration_texts
@@ -496,16 +481,13 @@ def _embed(args: argparse.Namespace) -> int:
             args.chunk,
             bar,
         )
-    if args.json:
-        print(json.dumps({"output": str(args.output), **asdict(result)}, indent=1))
-        return 0
-    print(f"{result.rows} vectors of {result.dimension} dimensions in {result.seconds:.0f} s: {args.output}")
+    text = f"{result.rows} vectors of {result.dimension} dimensions in {result.seconds:.0f} s: {args.output}"
     if result.truncated or result.skipped:
-        print(f"{result.truncated} texts truncated to the token limit, {result.skipped} bad rows skipped")
-    return 0
+        text += f"\n{result.truncated} texts truncated to the token limit, {result.skipped} bad rows skipped"
+    return Answer({"output": str(args.output), **asdict(result)}, text)
 
 
-def _attend(args: argparse.Namespace) -> int:
+def _attend(args: argparse.Namespace) -> Answer:
     from kvlens.attention_plots import attend
 
     if (args.text is None) == (args.texts is None):
@@ -520,15 +502,11 @@ def _attend(args: argparse.Namespace) -> int:
                 options |= {"bins": args.bins, "span": args.span, "batch_tokens": args.batch_tokens, "progress": bar}
             result: Any = attend(lm, layers, folder, args.text, texts, args.prompt, args.force, **options)
         files = sorted(path.name for path in folder.iterdir())
-    if args.json:
-        print(json.dumps({"folder": str(args.output), "files": files}, indent=1))
-        return 0
-    print(result if texts is not None else f"{len(result.tokens)} tokens, with the prompt")
-    print(f"written to {args.output}: {', '.join(files)}")
-    return 0
+    told = result if texts is not None else f"{len(result.tokens)} tokens, with the prompt"
+    return _written(args.output, files, str(told))
 
 
-def _lens(args: argparse.Namespace) -> int:
+def _lens(args: argparse.Namespace) -> Answer:
     from kvlens.cache import EmbeddingCache
     from kvlens.dimension import MIN_POINTS, estimate
     from kvlens.encoder import Encoder
@@ -566,18 +544,19 @@ def _lens(args: argparse.Namespace) -> int:
         geometry.save(folder / "geometry.json")
         save_lens_plots(lens, geometry, folder)
         files = sorted(path.name for path in folder.iterdir())
-    if args.json:
-        print(json.dumps({"folder": str(args.output), "files": files}, indent=1))
-        return 0
+    lines = []
     for row in geometry.methods:
         near = "" if row.alignment is None else f", alignment {row.alignment:.2f}"
         spread = f"mean cosine {row.mean_cosine:.2f}, eigenvalue entropy {row.eigenvalue_entropy_ratio:.2f}"
-        print(f"{row.label:30} {spread}, uniformity {row.uniformity:.2f}{near}")
-    print(f"written to {args.output}: {', '.join(files)}")
-    return 0
+        lines.append(f"{row.label:30} {spread}, uniformity {row.uniformity:.2f}{near}")
+    return _written(args.output, files, "\n".join(lines))
 
 
-def _report(args: argparse.Namespace) -> int:
+def _written(folder: Path, files: list[str], told: str) -> Answer:
+    return Answer({"folder": str(folder), "files": files}, f"{told}\nwritten to {folder}: {', '.join(files)}")
+
+
+def _report(args: argparse.Namespace) -> Answer:
     from kvlens.layers import LayerSet
     from kvlens.report import Run, report
 
@@ -593,18 +572,13 @@ def _report(args: argparse.Namespace) -> int:
     lm = None if args.no_model else model
     path = report(args.folder, args.output, lm, texts, args.n, _progress, args.command_line)
     missing = [{"what": what, "command": command} for what, command in Run.read(args.folder).missing]
-    if args.json:
-        print(json.dumps({"report": str(path), "bytes": path.stat().st_size, "missing": missing}, indent=1))
-        return 0
-    for one in missing:
-        print(f"not in it: {one['what']} ({one['command']})")
-    print(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB, opens offline)")
-    return 0
+    size = path.stat().st_size
+    lines = [f"not in it: {one['what']} ({one['command']})" for one in missing]
+    lines.append(f"written: {path} ({size / 1e6:.1f} MB, opens offline)")
+    return Answer({"report": str(path), "bytes": size, "missing": missing}, "\n".join(lines))
 
 
-def _score(args: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
+def _score(args: argparse.Namespace) -> Answer:
     from kvlens.encoder import Encoder
     from kvlens.methods import methods
     from kvlens.prompts import get_prompt
@@ -625,12 +599,10 @@ def _score(args: argparse.Namespace) -> int:
             if not args.json:
                 interval = f"{found.low:.1f} to {found.high:.1f}"
                 print(f"{name:18} {results[-1]['prompt']:22} {found.spearman:5.1f}  ({interval}, n = {found.n})")
-    if args.json:
-        print(json.dumps(results, indent=1))
-    return 0
+    return Answer(results, "")
 
 
-def _sweep(args: argparse.Namespace) -> int:
+def _sweep(args: argparse.Namespace) -> Answer:
     from kvlens.dimension import IDProfile
     from kvlens.layers import LayerSet
     from kvlens.score import read_pairs
@@ -678,15 +650,11 @@ def _sweep(args: argparse.Namespace) -> int:
         result.save(judged)
     else:
         judged.unlink(missing_ok=True)
-    if args.json:
-        print((result or found).model_dump_json(indent=1))
-        return 0
-    print(found)
-    print(f"{result}\nwritten to {file} and {judged}" if result else f"written to {file}")
-    return 0
+    told = f"{result}\nwritten to {file} and {judged}" if result else f"written to {file}"
+    return Answer((result or found).model_dump(mode="json"), f"{found}\n{told}")
 
 
-def _evaluate(args: argparse.Namespace) -> int:
+def _evaluate(args: argparse.Namespace) -> Answer:
     from kvlens.evaluate import evaluate
     from kvlens.long_context import LONG, long_articles
     from kvlens.post import KINDS
@@ -723,11 +691,10 @@ def _evaluate(args: argparse.Namespace) -> int:
         progress=_progress,
         command=args.command_line,
     )
-    print(table.model_dump_json(indent=1) if args.json else table.markdown())
-    return 0
+    return Answer(table.model_dump(mode="json"), table.markdown())
 
 
-def _bench(args: argparse.Namespace) -> int:
+def _bench(args: argparse.Namespace) -> Answer:
     from kvlens import bench
 
     if not (args.record or args.memory or args.methods):
@@ -748,12 +715,8 @@ def _bench(args: argparse.Namespace) -> int:
         names = list(methods()) if args.methods == "all" else args.methods.split(",")
         layers = _layer_set_or_layers(args.layers)
         results += bench.encoding(lm, texts, names, layers, args.batch_tokens, args.repeats)
-    if args.json:
-        print(json.dumps(results, indent=1))
-        return 0
-    for result in results:
-        print("; ".join(f"{key} {value}" for key, value in result.items()))
-    return 0
+    lines = ["; ".join(f"{key} {value}" for key, value in result.items()) for result in results]
+    return Answer(results, "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -141,19 +141,21 @@ def plot_study(study: LayerStudy, axes: Sequence[Axes] | None = None, width: flo
     own = list(axes or new_axes(width, 0.17 * len(rows) + 1.3, 1, 2, sharey=True, width_ratios=(1.4, 1)))
     kinds = sorted({(o.width, o.bias) for o in study.outcomes})
     for i, kind in enumerate(kinds):
-        chosen = {place[o.states, o.points, o.rule]: o.regret for o in study.outcomes
-                  if o.states and (o.width, o.bias) == kind}  # fmt: skip
-        ranked = {middle[c.states, c.points]: c.rho for c in study.correlations if (c.width, c.bias) == kind}
+        ours = [o for o in study.outcomes if o.states and (o.width, o.bias) == kind]
+        chosen = [(place[o.states, o.points, o.rule], o.regret) for o in ours]
+        told = [c for c in study.correlations if (c.width, c.bias) == kind]
+        ranked = [(middle[c.states, c.points], c.rho) for c in told]
         looks: dict[str, Any] = {"fmt": MARKERS[i][0], "color": COLOURS[i], "ms": 3.5, "lw": 0.9}
-        for ax, found, step in zip(own, (chosen, ranked), (0.19, 0.5), strict=True):
-            value, low, high = np.array([(x.value, x.low, x.high) for x in found.values()]).reshape(-1, 3).T
-            y = np.array([*found]) + step * (i - (len(kinds) - 1) / 2)
+        both: list[tuple[Axes, list[Any], float]] = [(own[0], chosen, 0.19), (own[1], ranked, 0.5)]
+        for ax, found, step in both:
+            value, low, high = np.array([(x.value, x.low, x.high) for _, x in found]).reshape(-1, 3).T
+            y = np.array([at for at, _ in found]) + step * (i - (len(kinds) - 1) / 2)
             name = f"{kind[0]} layer{'s' * (kind[0] > 1)}, bias {kind[1]:g}"
             ax.errorbar(value, y, xerr=(value - low, high - value), label=name, **looks)
     for i, s in enumerate(sources):
-        ours = [at for row, at in place.items() if row[:2] == s]
+        lines = [at for row, at in place.items() if row[:2] == s]
         for ax in own:
-            ax.axhspan(min(ours) - 0.5, max(ours) + 0.5, color="0.96" if i % 2 == 0 else "1", lw=0, zorder=-1)
+            ax.axhspan(min(lines) - 0.5, max(lines) + 0.5, color="0.96" if i % 2 == 0 else "1", lw=0, zorder=-1)
     for ax in own:
         ax.axvline(0, color="0.3", lw=0.8, ls="--")
         ax.grid(axis="x", color="0.9", lw=0.6)
@@ -164,6 +166,6 @@ def plot_study(study: LayerStudy, axes: Sequence[Axes] | None = None, width: flo
     own[0].set(xlabel="best window - chosen layers (Spearman × 100)", ylim=(len(rows) - 0.5, -0.5))
     own[1].set(xlabel="rank correlation, -ID and quality", xlim=(-1, 1))
     for ax in own:
-        ax.xaxis.label.set_size(8)
+        ax.xaxis.label.set_fontsize(8)
     own[1].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=7)
     return own
