@@ -136,7 +136,7 @@ def plot_study(study: LayerStudy, axes: Sequence[Axes] | None = None, width: flo
     """
     rows = list(dict.fromkeys((o.states, o.points, o.rule) for o in study.outcomes if o.states))
     sources = list(dict.fromkeys(row[:2] for row in rows))
-    place = {row: i for i, row in enumerate(rows)}
+    place: dict[Any, int] = {row: i for i, row in enumerate(rows)}
     middle = {s: np.mean([i for row, i in place.items() if row[:2] == s]) for s in sources}
     own = list(axes or new_axes(width, 0.17 * len(rows) + 1.3, 1, 2, sharey=True, width_ratios=(1.4, 1)))
     kinds = sorted({(o.width, o.bias) for o in study.outcomes})
