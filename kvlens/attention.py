@@ -120,6 +120,8 @@ class AttentionShift(_Result):
             lines += [f"  layer {layer:>2}  {kind:10}  {text}" for layer, text in zip(self.layers, told, strict=True)]
         return "\n".join(lines)
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         from kvlens.attention_plots import plot_ends
         from kvlens.plots import picture_html

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from kvlens.files import InputError, versions
 from kvlens.models import ModelInfo
 from kvlens.prompts import Prompt
-from kvlens.records import FileRecord, Record, facts_html, phrase
+from kvlens.records import FileRecord, Record, facts_html, facts_text, phrase
 from kvlens.texts import TextsInfo
 
 if TYPE_CHECKING:
@@ -132,15 +132,21 @@ class IDProfile(FileRecord):
             lines.append(f"{phrase(list(self.skipped))} left out: {next(iter(self.skipped.values()))}")
         return lines
 
-    def _repr_html_(self) -> str:
-        from kvlens.plots import picture_html, plot_profile
-
+    def _facts(self) -> tuple[str, dict[str, str]]:
         facts = {
             "states": f"{self.states}, points {self.points}, prompt {self.prompt.name}",
             "texts": f"{self.texts.n}, {self.texts.source}",
             **{f"{name} ID": self._span(name) for name in self.estimates},
         }
-        title = f"ID profile: {self.model.name}, {phrase(self.layers)} of {self.model.n_layers}"
+        return f"ID profile: {self.model.name}, {phrase(self.layers)} of {self.model.n_layers}", facts
+
+    def __str__(self) -> str:
+        return facts_text(*self._facts(), self.warnings)
+
+    def _repr_html_(self) -> str:
+        from kvlens.plots import picture_html, plot_profile
+
+        title, facts = self._facts()
         return facts_html(title, facts, self.warnings, picture_html(plot_profile(self), title))
 
     def _span(self, name: str) -> str:

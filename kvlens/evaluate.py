@@ -100,6 +100,9 @@ class Scores(FileRecord):
         rows[1] = ["-" * width for width in widths]
         return "\n".join("| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows)
 
+    def __str__(self) -> str:
+        return self.table()
+
     def markdown(self) -> str:
         """`table`; what the numbers are, below."""
         sizes = {s.task: f"{s.task} {s.metric} ({s.split}, {s.n} {s.unit})" for s in self.scores}
@@ -112,6 +115,9 @@ class Scores(FileRecord):
         if any(s.limited for s in self.scores):
             notes.insert(0, "**NOT COMPARABLE with published values: only a part of each task (--limit).**")
         return "\n".join([self.table(), "", *notes, *([f"`{self.command}`"] if self.command else [])]) + "\n"
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown()
 
 
 def _cell(score: Score | None) -> str:

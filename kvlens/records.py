@@ -28,6 +28,12 @@ class FileRecord(Record):
     what: ClassVar[str]
     again: ClassVar[str]
 
+    def __str__(self) -> str:
+        return f"{self.what} with {', '.join(type(self).model_fields)}"
+
+    def __repr__(self) -> str:  # not every number
+        return str(self)
+
     def save(self, path: str | Path) -> Path:
         """Write the JSON file atomically. Raises InputError when the place cannot be written."""
         write_text(path, self.model_dump_json(indent=2) + "\n")
@@ -73,6 +79,12 @@ def phrase(layers: Sequence[int]) -> str:
     """Layers in words: (7, 8, 9, 12) -> "layers 7-9, 12"."""
     words = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs(layers))
     return f"layer{'s' * (len(layers) > 1)} {words}" if layers else "no layers"
+
+
+def facts_text(title: str, facts: Mapping[str, Any], warnings: Sequence[str] = ()) -> str:
+    """How a result shows itself on a terminal."""
+    rows = [(name, value) for name, value in facts.items()] + [("warning", text) for text in warnings]
+    return "\n".join([title, *(f"  {name:8} {value}" for name, value in rows)])
 
 
 def facts_html(title: str, facts: Mapping[str, Any], warnings: Sequence[str] = (), picture: str = "") -> str:

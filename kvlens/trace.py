@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ import torch
 from kvlens.files import InputError, atomic_path, versions
 from kvlens.models import LanguageModel, ModelInfo
 from kvlens.prompts import DEFAULT_DOCUMENT, Prompt, get_prompt
-from kvlens.records import facts_html, phrase
+from kvlens.records import facts_html, facts_text, phrase
 from kvlens.rotary import is_rotary, rotate
 from kvlens.texts import Texts, TextsInfo, as_texts
 from kvlens.tokens import TokenBatch, batches, tokenize
@@ -46,8 +46,8 @@ class Trace:
     layers: tuple[int, ...]
     n_tokens: tuple[int, ...]
     n_truncated: int
-    tensors: dict[str, torch.Tensor] = field(repr=False)
-    versions: dict[str, str] = field(repr=False)
+    tensors: dict[str, torch.Tensor]
+    versions: dict[str, str]
 
     def __getattr__(self, name: str) -> torch.Tensor:
         tensors = self.__dict__.get("tensors", {})
@@ -67,7 +67,7 @@ class Trace:
         at = self.layers.index(layer)
         return torch.cat([self.tensors[name][:, at].flatten(1) for name in kinds], dim=1).numpy()
 
-    def _repr_html_(self) -> str:
+    def _facts(self) -> tuple[str, dict[str, str]]:
         low, high = min(self.n_tokens), max(self.n_tokens)
         facts = {
             "texts": f"{self.texts.n}, {self.texts.source}; {low} to {high} tokens with prompt {self.prompt.name}, "
@@ -75,7 +75,13 @@ class Trace:
             "layers": f"{phrase(self.layers)} of {self.model.n_layers}; hidden states: {self.points}",
         }
         facts |= {name: f"{t.dtype} {list(t.shape)}, {t.nbytes / 1e6:.1f} MB" for name, t in self.tensors.items()}
-        return facts_html(f"trace: {self.model.name}", facts)
+        return f"trace: {self.model.name}", facts
+
+    def __repr__(self) -> str:
+        return facts_text(*self._facts())
+
+    def _repr_html_(self) -> str:
+        return facts_html(*self._facts())
 
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file with a JSON header. Raises InputError when it cannot be written."""

@@ -350,6 +350,8 @@ def test_results_show_themselves_in_jupyter_and_escape_their_words(place):
         assert "&lt;script&gt;" in shown
         assert "<script" not in shown
         assert len(shown) < 300_000
+        assert repr(result) == str(result)
+        assert len(repr(result)) < 2000, "to be read: not every number"
     assert "[60, 4, 2, 8]" in trace._repr_html_()
     assert layers.reason in layers._repr_html_()
     assert all(kvlens.records.escape(text) in layers._repr_html_() for text in layers.warnings)
