@@ -61,6 +61,12 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        told = action.default in (None, False, []) or "(default: " in (action.help or "")
+        return action.help if told else super()._get_help_string(action)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 a check failed, 2 bad input, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -92,8 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(
         name: str, run: Callable[[argparse.Namespace], Answer], text: str, subject: str | None = "model"
     ) -> argparse.ArgumentParser:
-        form = argparse.ArgumentDefaultsHelpFormatter
-        sub: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, formatter_class=form)
+        sub: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, formatter_class=_Help)
         sub.set_defaults(run=run)
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
         sub.add_argument("--json", action="store_true", help="print the result alone, as JSON, on standard output")

@@ -251,6 +251,15 @@ def test_bench_prints_ratios(place, capsys):
     assert 0 < low <= median <= high
 
 
+@pytest.mark.parametrize("command", ["profile", "embed", "sweep", "evaluate", "bench"])
+def test_help_tells_each_default_once(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "(default: " in told
+    assert not re.search(r"default: (None|False|\[\])|\) \(default", told)
+
+
 def test_help_is_quick():
     seconds = []
     for _ in range(3):
