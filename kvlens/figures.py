@@ -45,6 +45,7 @@ KINDS: dict[str, tuple[Any, str]] = {  # kind: its class, and its file in a run 
     "scores": (Scores, "scores.json"),
     "retrieval": (Scores, "retrieval/scores.json"),
     "lengths": (Scores, "lengths/scores.json"),
+    "longest": (Scores, "longest/scores.json"),  # more lengths, perhaps of fewer methods
     "sweep": (Sweep, "sweep.json"),
     "study": (LayerStudy, "study.json"),
 }
@@ -243,13 +244,9 @@ def methods(data: Path) -> Drawn:
     on Wikipedia passages; the best mean without it on top; dotted: kv_embedding without it. In the tables + / -:
     better / worse than kv_embedding with the same post-processing, p < 0.05 (two-sided paired bootstrap, Holm over
     the rows of a task and post-processing)."""
-    results, sources, limited = [one for (one,) in _load(data, "scores")], [], ""
-    for i, one in enumerate(results):
-        parts = [one, *(Scores.load(path) for path in data.glob(f"retrieval_{one.model.name}.json"))]
-        results[i] = one.model_copy(update={"scores": tuple(s for part in parts for s in part.scores)})
-        sources += [f"{_source(part, _tasks(part), part.command)}\n\n{part.table()}" for part in parts]
-        if any(s.limited for s in results[i].scores):
-            limited = "Not comparable with published values: made with --limit."
+    results, sources = _joined(data, "scores", "retrieval")
+    cut = any(s.limited for one in results for s in one.scores)
+    limited = "Not comparable with published values: made with --limit." if cut else ""
     n_tasks = max(len({s.task for s in one.scores}) for one in results)
     figure, rows = _rows(results, n_tasks, 2.6)
     for one, axes in zip(results, rows, strict=True):
@@ -266,7 +263,7 @@ def methods(data: Path) -> Drawn:
 def lengths(data: Path) -> Drawn:
     """Retrieval of Wikipedia articles by their opening paragraph, against how many tokens of the article are read;
     bars: bootstrap 95 % intervals over queries; black: kv_embedding."""
-    results = [one for (one,) in _load(data, "lengths")]
+    results, sources = _joined(data, "lengths", "longest")
     posts = list(dict.fromkeys(s.post for one in results for s in one.scores))
     axes = new_axes(WIDE, 2.5 * len(posts) + 0.6, len(posts), len(results), sharey=True)
     for ax, (post, one) in zip(axes, [(post, one) for post in posts for one in results], strict=True):
@@ -274,8 +271,17 @@ def lengths(data: Path) -> Drawn:
         ax.set_title(f"{one.model.name}, {post or 'no post-processing'}", fontsize=9)
         ax.label_outer()
     axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-    sources = [f"{_source(one, _tasks(one), one.command)}\n\n{one.table()}" for one in results]
     return axes[0].figure, "", sources
+
+
+def _joined(data: Path, kind: str, more: str) -> tuple[list[Scores], list[str]]:
+    """The score tables of a kind, each with those of the further kind where there are any; and all their sources."""
+    results, sources = [], []
+    for (one,) in _load(data, kind):
+        parts = [one, *(Scores.load(path) for path in data.glob(f"{more}_{one.model.name}.json"))]
+        results.append(one.model_copy(update={"scores": tuple(s for part in parts for s in part.scores)}))
+        sources += [f"{_source(part, _tasks(part), part.command)}\n\n{part.table()}" for part in parts]
+    return results, sources
 
 
 def _tasks(scores: Scores) -> str:
