@@ -79,6 +79,8 @@ def data(tmp_path_factory):
         some = [f"{name}{post}" for post in ("", " + zscore") for name in METHODS[:4]]
         long = fake_scores(layer_set, 0, some, ("LongWikipedia@1024", "LongWikipedia@256"))
         long.save(place / f"lengths_{model}.json")
+        if seed:  # a further length, of fewer methods
+            fake_scores(layer_set, 0, some[:2], ("LongWikipedia@4096",)).save(place / f"longest_{model}.json")
         fake_sweep(layer_set).save(place / f"sweep_{model}.json")
     return place
 
@@ -198,6 +200,15 @@ def test_a_sweep_is_drawn_over_the_middle_of_its_windows(data):
     np.testing.assert_array_equal(bottom.lines[0].get_ydata(), layer_set.profile.values("twonn"))
 
 
+def test_further_lengths_are_drawn_for_the_methods_that_have_them(data):
+    figure = FIGURES["lengths"](data)[0]
+    for ax in figure.axes[:2]:
+        model = ax.get_title().split(",")[0]
+        points = {bars.get_label(): len(bars.lines[0].get_xdata()) for bars in ax.containers}
+        more = int(model == MODELS[1])
+        assert points == {name: 2 + more * (name in METHODS[:2]) for name in METHODS[:4]}
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_a_study_is_read_back_from_the_picture(data, model):
     study = LayerStudy.load(data / f"study_{model}.json")
@@ -231,7 +242,7 @@ def words(figure):
 
 
 @pytest.mark.parametrize(
-    "name", ["methods", "depth", "regret", "similarity", "geometry", "kv_ranks", "kv_similarity"]
+    "name", ["methods", "lengths", "depth", "regret", "similarity", "geometry", "kv_ranks", "kv_similarity"]
 )
 def test_no_words_overlap_or_leave_the_figure(data, name):
     with matplotlib.rc_context(figures.STYLE):
