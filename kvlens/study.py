@@ -98,7 +98,13 @@ def _show(x: Interval, form: str = "+.1f") -> str:
 
 
 def choices(profiles: Sequence[IDProfile], width: int, estimator: str = "twonn") -> dict[Source, tuple[int, ...]]:
-    """The layers that each rule of `select` takes when told to take `width`, by (rule, states, points)."""
+    """The layers that each rule of `select` takes when told to take `width`, by (rule, states, points).
+
+    Raises InputError for two profiles of the same states and points.
+    """
+    kinds = [(p.states, p.points) for p in profiles]
+    if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
+        raise InputError(f"two profiles of {twice[0][0]}, {twice[0][1]}: give one of each states and points")
     share = (width - 1) / profiles[0].model.n_layers if profiles else 0
     rules = [rule for rule in RULES if rule != "explicit"]
     return {
@@ -123,9 +129,6 @@ def study(
     """
     if other := [p.model.name for p in profiles if not p.model.same_weights(sweep.model)]:
         raise InputError(f"the sweep is of {sweep.model.name}, a profile of {other[0]}: give profiles of one model")
-    kinds = [(p.states, p.points) for p in profiles]
-    if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
-        raise InputError(f"two profiles of {twice[0][0]}, {twice[0][1]}: give one of each states and points")
     human, n, rng = np.array(sweep.human), sweep.n_pairs, np.random.default_rng(sweep.seed)
     half = rng.permuted(np.tile(np.arange(n) < n // 2, (DRAWS, 1)), axis=1)
     counts = [np.ones((1, n)), draws(n, sweep.seed), half.astype(float), (~half).astype(float)]
