@@ -79,6 +79,7 @@ def data(tmp_path_factory):
         some = [f"{name}{post}" for post in ("", " + zscore") for name in METHODS[:4]]
         long = fake_scores(layer_set, 0, some, ("LongWikipedia@1024", "LongWikipedia@256"))
         long.save(place / f"lengths_{model}.json")
+        (place / f"longest_{model}.json").unlink(missing_ok=True)
         if seed:  # a further length, of fewer methods
             fake_scores(layer_set, 0, some[:2], ("LongWikipedia@4096",)).save(place / f"longest_{model}.json")
         fake_sweep(layer_set).save(place / f"sweep_{model}.json")
