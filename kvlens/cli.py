@@ -653,7 +653,7 @@ def _sweep(args: argparse.Namespace) -> Answer:
     result = study(found, profiles, others=others, command=args.command_line) if judge else None
     if result:
         result.save(judged)
-    else:
+    elif not args.resume:  # it judged the sweep that was there before
         judged.unlink(missing_ok=True)
     told = f"{result}\nwritten to {file} and {judged}" if result else f"written to {file}"
     return Answer((result or found).model_dump(mode="json"), f"{found}\n{told}")

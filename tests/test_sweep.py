@@ -260,6 +260,9 @@ def test_on_the_terminal(tmp_path, pairs_file, capsys):
     assert ("explicit", 3) not in {(o.rule, o.width) for o in LayerStudy.load(out.with_name("study.json")).outcomes}
     assert main([*command, "--overwrite", "--widths", "4", "--profiles", profile]) == 0
     assert LayerStudy.load(out.with_name("study.json")).correlations == (), "one window has no rank"
+    assert main([*command, "--resume", "--widths", "1"]) == 0
+    assert {w.width for w in Sweep.load(out).windows} == {1, 4}
+    assert out.with_name("study.json").exists(), "that of this sweep"
     assert main([*command, "--overwrite", "--widths", "2"]) == 0
     assert not out.with_name("study.json").exists(), "that of another sweep"
     other, before = tiny("llama"), out.read_bytes()
