@@ -24,7 +24,8 @@ test: install  ## lint, type-check and run all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest --cov=kvlens --cov-report=term-missing:skip-covered
+	$(BIN)/lint-imports
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 bench: install  ## the numbers of the README: recording cost and memory
 	$(BIN)/kvlens bench smollm2-135m --record
@@ -34,7 +35,7 @@ notebooks: install  ## run the notebooks again and store their outputs
 	$(BIN)/python tests/test_notebooks.py
 
 figures: install  ## the paper's figures, from the saved results in figures/data: no model is needed
-	$(BIN)/python -m kvlens.figures figures/data figures
+	$(BIN)/python figures/recipes.py figures/data figures
 
 clean:  ## remove .venv and runs
 	rm -rf $(VENV) runs

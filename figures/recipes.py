@@ -1,4 +1,4 @@
-"""The paper's figures, rebuilt from saved results without any model: ``python -m kvlens.figures [DATA [FOLDER]]``.
+"""The paper's figures, rebuilt from saved results without any model: ``python figures/recipes.py [DATA [FOLDER]]``.
 
 1. `collect` takes what the figures need from a model's run folder (see ``figures/data.sh``) and makes it small;
 2. each function of `FIGURES` draws one figure from that, its docstring being the caption, and adds numbers and
@@ -19,19 +19,26 @@ from typing import Any
 
 import numpy as np
 
-from kvlens.attention import AttentionPatterns, AttentionShift
-from kvlens.attention_plots import MAP, WORDS, plot_ends, plot_patterns
-from kvlens.evaluate import Scores
-from kvlens.files import InputError, write_text
-from kvlens.geometry import PLAIN, Geometry
-from kvlens.layers import LayerSet
-from kvlens.lens import KVLens
-from kvlens.lens_plots import plot_geometry, plot_ranks, plot_sentences, plot_similarities
-from kvlens.plots import STYLE, new_axes, plot_profile, save_figures
-from kvlens.records import phrase
-from kvlens.score_plots import plot_lengths, plot_scores, plot_study, plot_sweep
-from kvlens.study import LayerStudy
-from kvlens.sweep import Sweep
+from kvlens.analysis.attention import AttentionPatterns, AttentionShift
+from kvlens.analysis.lens import KVLens
+from kvlens.analysis.method_geometry import PLAIN, Geometry
+from kvlens.evaluation.scores import Scores
+from kvlens.layers.layer_set import LayerSet
+from kvlens.plots.attention import MAP, WORDS, plot_ends, plot_patterns
+from kvlens.plots.profile import plot_profile
+from kvlens.plots.scores import plot_lengths, plot_scores, plot_study, plot_sweep
+from kvlens.plots.states import (
+    plot_geometry,
+    plot_ranks,
+    plot_sentences,
+    plot_similarities,
+)
+from kvlens.plots.style import STYLE, new_axes, save_figures
+from kvlens.store.errors import InputError
+from kvlens.store.files import write_text
+from kvlens.store.layer_ranges import phrase
+from kvlens.studies.layer_sweep import Sweep
+from kvlens.studies.regret import LayerStudy
 
 WIDE = 6.9  # inches: two columns
 KINDS: dict[str, tuple[Any, str]] = {  # kind: its class, and its file in a run folder
@@ -61,8 +68,14 @@ def collect(run: str | Path, data: str | Path) -> list[Path]:
             continue
         one = cls.load(path)
         if cls in (AttentionShift, AttentionPatterns):
-            kept = [key for key in one.arrays if re.fullmatch(r"beta\.\w+\.mean|ends.*|before|after|beta", key)]
-            means = {key: one.arrays[key].mean(-1 if "ends" in key else 1, keepdims=True) for key in kept}
+            kept = [
+                key
+                for key in one.arrays
+                if re.fullmatch(r"beta\.\w+\.mean|ends.*|before|after|beta", key)
+            ]
+            means = {
+                key: one.arrays[key].mean(-1 if "ends" in key else 1, keepdims=True) for key in kept
+            }
             one = replace(one, arrays={key: mean.astype(np.float32) for key, mean in means.items()})
         else:
             changes: dict[str, Any] = {}
@@ -70,9 +83,13 @@ def collect(run: str | Path, data: str | Path) -> list[Path]:
                 file = "sweep.json" if cls in (Sweep, LayerStudy) else Path(name).parent
                 place = Path("runs", one.model.name, file)
                 command = re.sub(" --(overwrite|resume)( |$)", r"\2", one.command)
-                changes["command"] = re.sub(r" (-o|--output) \S+", f" -o {place.as_posix()}", command)
+                changes["command"] = re.sub(
+                    r" (-o|--output) \S+", f" -o {place.as_posix()}", command
+                )
             if cls is KVLens:
-                changes["spectra"] = tuple(s.model_copy(update={"energy": ()}) for s in one.spectra if s.head is None)
+                changes["spectra"] = tuple(
+                    s.model_copy(update={"energy": ()}) for s in one.spectra if s.head is None
+                )
             if cls is Sweep:
                 windows = tuple(w.model_copy(update={"cosines": ()}) for w in one.windows)
                 changes |= {"windows": windows, "sets": (), "plain_cosines": (), "human": ()}
@@ -113,10 +130,14 @@ def _attended(one: Any, kind: str) -> str:
         data = f"{_texts(one)}, {sum(one.n_tokens):,} tokens"
     layers = phrase(one.layers).split(" ", 1)[1].replace(" ", "")
     place = f"runs/{one.model.name}/{Path(KINDS[kind][1]).parent}"
-    return _source(one, data, f"kvlens attend {one.model.name} --layers {layers} {given} -o {place}")
+    return _source(
+        one, data, f"kvlens attend {one.model.name} --layers {layers} {given} -o {place}"
+    )
 
 
-def _rows(results: Sequence[Any], columns: int, height: float, plot: Any = None, **options: Any) -> tuple[Any, Any]:
+def _rows(
+    results: Sequence[Any], columns: int, height: float, plot: Any = None, **options: Any
+) -> tuple[Any, Any]:
     """A figure with a row of axes for each result, under its model's name, drawn by `plot`; a legend only above."""
     figure: Any = new_axes(WIDE, height * len(results))[0].figure
     figure.clear()
@@ -166,9 +187,13 @@ def beta_by_layer(data: Path) -> Drawn:
         maps = [one.arrays["beta.local.mean"].mean(1) for one in shown[:2]]
         for ax, one, values in zip(axes, shown, maps, strict=False):
             extent = (0, 100, len(values) - 0.5, -0.5)
-            image = ax.imshow(values, MAP, aspect="auto", vmin=0, vmax=max(m.max() for m in maps), extent=extent)
+            image = ax.imshow(
+                values, MAP, aspect="auto", vmin=0, vmax=max(m.max() for m in maps), extent=extent
+            )
             ax.spines[:].set_visible(False)
-            ax.set(xlabel=f"position, % of\n{WORDS[one.span]}", ylabel="layer" if ax is axes[0] else "")
+            ax.set(
+                xlabel=f"position, % of\n{WORDS[one.span]}", ylabel="layer" if ax is axes[0] else ""
+            )
         _bar(image, axes[:2], "prefix's weight β (local)")
         plot_ends(shown[2], axes[2])
         axes[2].set_xlabel("re-routed layer\n(the text's own tokens)")
@@ -181,7 +206,11 @@ def beta_by_layer(data: Path) -> Drawn:
             told.append(f"{one.model.name}, layer {at} ({name}): {a:.3f} in the first, {b:.3f} in the last tenth of "
                         f"the prompted text, {c:.3f} and {d:.3f} of the text's own tokens.")  # fmt: skip
     figure.legend(*handles, loc="outside lower center", ncols=4, frameon=False)
-    return figure, " ".join(told), [_attended(*one) for row in results for one in zip(row, kinds, strict=True)]
+    return (
+        figure,
+        " ".join(told),
+        [_attended(*one) for row in results for one in zip(row, kinds, strict=True)],
+    )
 
 
 def before_after(data: Path) -> Drawn:
@@ -190,7 +219,9 @@ def before_after(data: Path) -> Drawn:
     takes, most visibly those on the sink. The first token had nothing but itself to attend to."""
     ((one,),) = _load(data, "patterns", model="smollm2-135m")
     beta, (first, end) = one.arrays["after"][0, :, :, 0].mean(0), one.text_span
-    most = [f"“{one.tokens[i].strip()}” {beta[i]:.2f}" for i in first + np.argsort(-beta[first:end])[:4]]
+    most = [
+        f"“{one.tokens[i].strip()}” {beta[i]:.2f}" for i in first + np.argsort(-beta[first:end])[:4]
+    ]
     mean, figure = beta[first:end].mean(), plot_patterns(one, one.layers[0], width=WIDE)[0].figure
     text = f"The prefix takes {beta[0]:.2f} of the first token's weight and {mean:.2f} of a text token's on average"
     return figure, f"{text}, most of {', '.join(most)}.", [_attended(one, "patterns")]
@@ -201,13 +232,19 @@ def similarity(data: Path) -> Drawn:
     bright square. Framed: sentences of one topic. Gap: mean cosine within topics less that across them."""
     results = [one for (one,) in _load(data, "geometry")]
     n_methods = max(len(one.cosines) for one in results)
-    figure, rows = _rows(results, n_methods, 1.7, lambda one, axes: plot_sentences(one, axes, bar=False))
+    figure, rows = _rows(
+        results, n_methods, 1.7, lambda one, axes: plot_sentences(one, axes, bar=False)
+    )
     images = [ax.images[0] for axes in rows for ax in axes if ax.images]
     for image in images:
         image.set_clim(min(image.get_clim()[0] for image in images), 1)
     for axes in rows:
         _bar(axes[0].images[0], axes, "cosine")
-    listed = {f"({g + 1}) {text}": 0 for one in results for text, g in zip(one.sentences, one.groups, strict=True)}
+    listed = {
+        f"({g + 1}) {text}": 0
+        for one in results
+        for text, g in zip(one.sentences, one.groups, strict=True)
+    }
     sources = [_source(one, f"n = {len(one.groups)} sentences", one.command) for one in results]
     return figure, f"By topic: {' '.join(listed)}", sources
 
@@ -219,10 +256,20 @@ def geometry(data: Path) -> Drawn:
     told = [f"n = {one.n} {one.data}; {one.n_pairs} positive pairs, {one.pairs}" for one in results]
     figure, found = _rows(results, 3, 2.5, plot_geometry)[0], []
     for one in results:
-        of = {row.label: f"{row.uniformity:.2f}, {row.alignment:.3f}" for row in one.methods if row.alignment}
-        found.append(f"{one.model.name}: {of.get('kv_embedding')}, without re-routing {of.get(PLAIN)}.")
+        of = {
+            row.label: f"{row.uniformity:.2f}, {row.alignment:.3f}"
+            for row in one.methods
+            if row.alignment
+        }
+        found.append(
+            f"{one.model.name}: {of.get('kv_embedding')}, without re-routing {of.get(PLAIN)}."
+        )
     text = f"Uniformity and alignment of kv_embedding, {' '.join(found)}"
-    return figure, text, [_source(one, n, one.command) for one, n in zip(results, told, strict=True)]
+    return (
+        figure,
+        text,
+        [_source(one, n, one.command) for one, n in zip(results, told, strict=True)],
+    )
 
 
 def kv_ranks(data: Path, plot: Any = plot_ranks) -> Drawn:
@@ -254,7 +301,9 @@ def methods(data: Path) -> Drawn:
         plot_scores(one, axes[:used])
         for ax in axes[used:]:
             ax.remove()
-    handles, labels = max((row[0].get_legend_handles_labels() for row in rows), key=lambda one: len(one[1]))
+    handles, labels = max(
+        (row[0].get_legend_handles_labels() for row in rows), key=lambda one: len(one[1])
+    )
     if len(labels) > 1:
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure, limited, sources
@@ -266,11 +315,15 @@ def lengths(data: Path) -> Drawn:
     results, sources = _joined(data, "lengths", "longest")
     posts = list(dict.fromkeys(s.post for one in results for s in one.scores))
     axes = new_axes(WIDE, 2.5 * len(posts) + 0.6, len(posts), len(results), sharey=True)
-    for ax, (post, one) in zip(axes, [(post, one) for post in posts for one in results], strict=True):
+    for ax, (post, one) in zip(
+        axes, [(post, one) for post in posts for one in results], strict=True
+    ):
         plot_lengths(one, post, ax)
         ax.set_title(f"{one.model.name}, {post or 'no post-processing'}", fontsize=9)
         ax.label_outer()
-    axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    axes[0].figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
+    )
     return axes[0].figure, "", sources
 
 
@@ -279,13 +332,19 @@ def _joined(data: Path, kind: str, more: str) -> tuple[list[Scores], list[str]]:
     results, sources = [], []
     for (one,) in _load(data, kind):
         parts = [one, *(Scores.load(path) for path in data.glob(f"{more}_{one.model.name}.json"))]
-        results.append(one.model_copy(update={"scores": tuple(s for part in parts for s in part.scores)}))
-        sources += [f"{_source(part, _tasks(part), part.command)}\n\n{part.table()}" for part in parts]
+        results.append(
+            one.model_copy(update={"scores": tuple(s for part in parts for s in part.scores)})
+        )
+        sources += [
+            f"{_source(part, _tasks(part), part.command)}\n\n{part.table()}" for part in parts
+        ]
     return results, sources
 
 
 def _tasks(scores: Scores) -> str:
-    return "; ".join(dict.fromkeys(f"{s.task} {s.split}, n = {s.n} {s.unit}" for s in scores.scores))
+    return "; ".join(
+        dict.fromkeys(f"{s.task} {s.split}, n = {s.n} {s.unit}" for s in scores.scores)
+    )
 
 
 def depth(data: Path) -> Drawn:
@@ -293,7 +352,9 @@ def depth(data: Path) -> Drawn:
     re-routing. Below: intrinsic dimension ± 1.96 standard errors. Shaded: the layers that the rule chose. The best
     window is the best of many on these very pairs, so that its gain is too large."""
     results, told, sources = _load(data, "sweep", "layers"), [], []
-    axes = np.array(new_axes(WIDE, 4.3, 2, len(results), sharex="col", height_ratios=(1.5, 1))).reshape(2, -1)
+    axes = np.array(
+        new_axes(WIDE, 4.3, 2, len(results), sharex="col", height_ratios=(1.5, 1))
+    ).reshape(2, -1)
     for pair, (one, chosen) in zip(axes.T, results, strict=True):
         plot_sweep(one, chosen, list(pair))
         pair[0].set_title(one.model.name, fontsize=9)
@@ -313,7 +374,8 @@ def regret(data: Path) -> Drawn:
     intervals."""
     results = [one for (one,) in _load(data, "study")]
     height = sum(
-        0.17 * len({(o.states, o.points, o.rule) for o in one.outcomes if o.states}) + 0.7 for one in results
+        0.17 * len({(o.states, o.points, o.rule) for o in one.outcomes if o.states}) + 0.7
+        for one in results
     )
     axes = new_axes(WIDE, height + 0.5, len(results), 2, sharey="row", width_ratios=(1.4, 1))
     for one, row in zip(results, zip(axes[::2], axes[1::2], strict=True), strict=True):
@@ -356,7 +418,10 @@ def build(data: str | Path = "figures/data", folder: str | Path = "figures") -> 
         text = " ".join(f"{inspect.getdoc(draw)} {numbers}".split())
         text = "\n".join(textwrap.wrap(text, 118, break_on_hyphens=False, break_long_words=False))
         written.append(Path(folder) / f"{name}.md")
-        write_text(written[-1], "\n\n".join([f"# {name}", text, "Data, with the commands:", *sources]) + "\n")
+        write_text(
+            written[-1],
+            "\n\n".join([f"# {name}", text, "Data, with the commands:", *sources]) + "\n",
+        )
     return written
 
 

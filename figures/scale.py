@@ -13,11 +13,14 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 import kvlens
-from kvlens.cache import EmbeddingCache
+from kvlens.embedding.cache import EmbeddingCache
 
 warnings.simplefilter("ignore")  # it stops after mteb's 100 steps, and says so
 train, test = (
-    [json.loads(line) for line in (Path(sys.argv[1]) / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()]
+    [
+        json.loads(line)
+        for line in (Path(sys.argv[1]) / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     for split in ("train", "test")
 )
 count: dict = {}
@@ -30,6 +33,8 @@ for method, layers in (("kv_embedding", (23, 27, 28, 29)), ("prompt_eol", None))
     x, x_test = (cache.encode(encoder, [row["text"] for row in rows]) for rows in (train, test))
     own = np.linalg.norm(x, axis=1).mean()
     for length in (1, 10, 100):
-        fitted = LogisticRegression(max_iter=100).fit(length * x / own, [row["label"] for row in train])
+        fitted = LogisticRegression(max_iter=100).fit(
+            length * x / own, [row["label"] for row in train]
+        )
         accuracy = 100 * fitted.score(length * x_test / own, [row["label"] for row in test])
         print(f"{method:14} own mean length {own:5.1f}, made {length:3}: accuracy {accuracy:.1f}")

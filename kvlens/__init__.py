@@ -1,82 +1,78 @@
 """kvlens: what a decoder-only LLM stores in its final token's keys and values, layer by layer."""
 
 import importlib
-import sys
-import types
 from typing import Any
+
+from kvlens.store.facts import PICTURES
 
 __version__ = "0.1.0"
 
-# Public name -> module. Resolved on first use, so that `import kvlens` imports neither torch nor matplotlib.
+# Public name -> its room. Resolved on first use: `import kvlens` imports neither torch nor matplotlib.
 _HOME = {
-    "InputError": "files",
-    "Prompt": "prompts",
-    "PROMPTS": "prompts",
-    "Texts": "texts",
-    "read_texts": "texts",
-    "calibration_texts": "wikipedia",
-    "articles": "wikipedia",
-    "LanguageModel": "models",
-    "ModelInfo": "models",
-    "load": "models",
-    "Trace": "trace",
-    "record": "trace",
-    "IDEstimate": "dimension",
-    "IDProfile": "dimension",
-    "estimate": "dimension",
-    "estimate_points": "dimension",
-    "LayerSet": "layers",
-    "select": "layers",
-    "check": "parity",
-    "reroute": "reroute",
-    "Encoder": "encoder",
-    "as_sentence_transformer": "encoder",
-    "Method": "methods",
-    "Post": "post",
-    "AttentionShift": "attention",
-    "attention_shift": "attention",
-    "attention_patterns": "attention",
-    "kv_lens": "lens",
-    "KVLens": "lens",
-    "Geometry": "geometry",
-    "sweep": "sweep",
-    "study": "study",
-    "evaluate": "evaluate",
-    "find_tasks": "tasks",
-    "long_articles": "long_context",
-    "mteb_encoder": "evaluate",
-    "Scores": "evaluate",
-    "embed_file": "embed",
-    "load_vectors": "embed",
-    "report": "report",
-    "plots": "plots",
-    "plot_profile": "plots",
-    "plot_beta": "attention_plots",
-    "plot_ends": "attention_plots",
-    "plot_patterns": "attention_plots",
+    "InputError": "store.errors",
+    "Prompt": "texts.prompts",
+    "PROMPTS": "texts.prompts",
+    "Texts": "texts.texts",
+    "read_texts": "texts.readers",
+    "calibration_texts": "texts.wikipedia",
+    "articles": "texts.wikipedia",
+    "LanguageModel": "models.language_model",
+    "ModelInfo": "models.info",
+    "load": "models.loading",
+    "Trace": "tracing.trace",
+    "record": "tracing.recording",
+    "IDEstimate": "dimension.profile",
+    "IDProfile": "dimension.profile",
+    "estimate": "dimension.estimation",
+    "estimate_points": "dimension.estimation",
+    "LayerSet": "layers.layer_set",
+    "select": "layers.selection",
+    "check": "checks.parity",
+    "reroute": "rerouting.prefix",
+    "Encoder": "embedding.encoder",
+    "as_sentence_transformer": "embedding.sentence_transformer",
+    "Method": "methods.base",
+    "Post": "embedding.post",
+    "AttentionShift": "analysis.attention",
+    "attention_shift": "analysis.attention",
+    "attention_patterns": "analysis.attention",
+    "kv_lens": "analysis.lens",
+    "KVLens": "analysis.lens",
+    "Geometry": "analysis.method_geometry",
+    "sweep": "studies.layer_sweep",
+    "study": "studies.regret",
+    "evaluate": "evaluation.run",
+    "find_tasks": "evaluation.tasks",
+    "long_articles": "evaluation.long_texts",
+    "mteb_encoder": "evaluation.adapter",
+    "Scores": "evaluation.scores",
+    "embed_file": "embedding.vectors",
+    "load_vectors": "embedding.vectors",
+    "report": "reporting.page",
+    "plot_profile": "plots.profile",
+    "plot_beta": "plots.attention",
+    "plot_ends": "plots.attention",
+    "plot_patterns": "plots.attention",
 }
 
-__all__ = sorted(_HOME)
+# What draws a result in a notebook: named here, since results know no pictures.
+PICTURES |= {
+    "IDProfile": "kvlens.plots.pictures:profile_picture",
+    "AttentionShift": "kvlens.plots.pictures:shift_picture",
+}
+
+__all__ = sorted([*_HOME, "plots"])
 
 
 def __getattr__(name: str) -> Any:
+    if name == "plots":
+        return importlib.import_module("kvlens.plots")
     if name not in _HOME:
         raise AttributeError(f"module 'kvlens' has no attribute {name!r}")
-    module = importlib.import_module(f"kvlens.{_HOME[name]}")
-    value = module if name == _HOME[name] and not hasattr(module, name) else getattr(module, name)
+    value = getattr(importlib.import_module(f"kvlens.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     return __all__
-
-
-class _Package(types.ModuleType):
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Importing kvlens.reroute would put the module where the function `kvlens.reroute` belongs.
-        if not (name in _HOME and name != "plots" and isinstance(value, types.ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

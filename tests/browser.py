@@ -11,7 +11,9 @@ from pathlib import Path
 
 import websocket
 
-BINARY = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+BINARY = (
+    shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+)
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --remote-allow-origins=* --remote-debugging-port=0"
@@ -24,7 +26,9 @@ class Browser:
     def __init__(self):
         self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         command = [BINARY, *FLAGS.split(), f"--user-data-dir={self.folder.name}", "about:blank"]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         port_file, deadline = Path(self.folder.name) / "DevToolsActivePort", time.monotonic() + 60
         while not (port_file.exists() and port_file.read_text().count("\n")):
             assert self.process.poll() is None, "Chromium ended at once"
@@ -55,10 +59,18 @@ class Browser:
             self.events.append(json.loads(self.socket.recv()))
 
     def size(self, width, height):
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
 
     def run(self, script):
-        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        answer = self.call(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
@@ -67,7 +79,9 @@ class Browser:
 
     def key(self, key, number):
         for kind in ("rawKeyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=number)
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=number
+            )
 
     def screenshot(self, whole=False):
         """PNG bytes of the window, or of the whole page."""
@@ -83,7 +97,11 @@ class Browser:
 
     @property
     def fetched(self):
-        return [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
+        return [
+            e["params"]["request"]["url"]
+            for e in self.events
+            if e["method"] == "Network.requestWillBeSent"
+        ]
 
     def close(self):
         self.socket.close()

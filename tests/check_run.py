@@ -19,17 +19,24 @@ def check_run(folder: Path, model: str) -> None:
     for estimator in ("twonn", "mle"):
         values, errors = profile.values(estimator), profile.stderrs(estimator)
         assert len(values) == profile.model.n_layers
-        assert all(1 < v < 100 and 0 < e < v and math.isfinite(v) for v, e in zip(values, errors, strict=True))
+        assert all(
+            1 < v < 100 and 0 < e < v and math.isfinite(v)
+            for v, e in zip(values, errors, strict=True)
+        )
     assert layers.layers
     assert set(layers.layers) <= set(range(profile.model.n_layers))
-    schema = json.loads(files("kvlens").joinpath("layerset.schema.json").read_text())
+    schema = json.loads(files("kvlens.layers").joinpath("layerset.schema.json").read_text())
     jsonschema.validate(json.loads((folder / "layers.json").read_text()), schema)
     picture = matplotlib.image.imread(folder / "layer_id.png")
     assert picture.shape[1] > 600
     assert picture[..., :3].std() > 0.05
     assert (folder / "layer_id.pdf").read_bytes().startswith(b"%PDF")
     assert "plotly" in (folder / "layer_id.html").read_text().lower()
-    assert {path.name for path in folder.iterdir()} >= {"profile.json", "layers.json", "layer_id.png"}
+    assert {path.name for path in folder.iterdir()} >= {
+        "profile.json",
+        "layers.json",
+        "layer_id.png",
+    }
 
 
 if __name__ == "__main__":

@@ -39,14 +39,26 @@ CONFIGS = {
         **SHAPE,
         sliding_window=7,
         query_pre_attn_scalar=8,
-        layer_types=["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"],
+        layer_types=[
+            "sliding_attention",
+            "sliding_attention",
+            "full_attention",
+            "sliding_attention",
+        ],
     ),
     "phi3": lambda: tf.Phi3Config(**SHAPE),
     "gpt2": lambda: tf.GPT2Config(
-        vocab_size=300, n_embd=32, n_layer=4, n_head=4, n_positions=256, bos_token_id=1, eos_token_id=2
+        vocab_size=300,
+        n_embd=32,
+        n_layer=4,
+        n_head=4,
+        n_positions=256,
+        bos_token_id=1,
+        eos_token_id=2,
     ),
     "neox": lambda: tf.GPTNeoXConfig(
-        **{k: v for k, v in SHAPE.items() if k not in ("num_key_value_heads", "head_dim")}, rotary_pct=0.25
+        **{k: v for k, v in SHAPE.items() if k not in ("num_key_value_heads", "head_dim")},
+        rotary_pct=0.25,
     ),
 }
 TEXTS = [
@@ -75,8 +87,12 @@ def tiny(architecture: str, seed: int = 0) -> kvlens.LanguageModel:
     torch.manual_seed(seed)
     config = CONFIGS[architecture]()
     config.initializer_range = 0.2
-    attention = "eager" if architecture == "gemma2" else "sdpa"  # transformers has no sdpa with soft-capping
-    model = tf.AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=torch.float32)
+    attention = (
+        "eager" if architecture == "gemma2" else "sdpa"
+    )  # transformers has no sdpa with soft-capping
+    model = tf.AutoModelForCausalLM.from_config(
+        config, attn_implementation=attention, dtype=torch.float32
+    )
     return kvlens.LanguageModel.wrap(model, byte_tokenizer(), name=f"tiny-{architecture}")
 
 

@@ -9,7 +9,7 @@ import transformers as tf
 from conftest import SHAPE, TEXTS, byte_tokenizer, tiny
 
 from kvlens import InputError, LanguageModel, Prompt
-from kvlens.attention import (
+from kvlens.analysis.attention import (
     KINDS,
     NEIGHBOURS,
     AttentionPatterns,
@@ -18,9 +18,16 @@ from kvlens.attention import (
     attention_shift,
     readable_tokens,
 )
-from kvlens.attention_plots import MOST, attend, plot_beta, plot_ends, plot_patterns, save_attention_plots
-from kvlens.reroute import reroute
-from kvlens.tokens import pad, tokenize
+from kvlens.plots.attention import (
+    MOST,
+    attend,
+    plot_beta,
+    plot_ends,
+    plot_patterns,
+    save_attention_plots,
+)
+from kvlens.rerouting.prefix import reroute
+from kvlens.texts.tokens import pad, tokenize
 
 LAYERS, BIAS = (0, 2), (0.5, 2.0)  # the last block, 3, is not re-routed
 PROMPT = Prompt(name="test", prefix="In: ", suffix=" Out:")
@@ -31,9 +38,16 @@ def bridge_run(lm, text, layers, names, bias=BIAS, position="keep"):
     """What the bridge's own hooks show of one text: pattern [H, T, .] or hidden states [T, d_model], by name."""
     tokenized = tokenize(lm.tokenizer, [text], PROMPT, 256)
     batch, seen = pad(tokenized, [0], 0), {}
-    hooks = [(name, lambda x, hook, name=name: seen.update({name: x[0].double().numpy()})) for name in names]
+    hooks = [
+        (name, lambda x, hook, name=name: seen.update({name: x[0].double().numpy()}))
+        for name in names
+    ]
     _ = lm.bridge
-    with torch.no_grad(), reroute(lm, layers, bias if layers else 1.0, position), lm.bridge.hooks(fwd_hooks=hooks):
+    with (
+        torch.no_grad(),
+        reroute(lm, layers, bias if layers else 1.0, position),
+        lm.bridge.hooks(fwd_hooks=hooks),
+    ):
         lm.bridge(batch.ids, attention_mask=batch.mask, return_type=None, use_cache=False)
     return seen, tokenized[0].span
 
@@ -60,7 +74,9 @@ def test_patterns_are_those_measured_layer_by_layer(lm, position):
     for row, layer in enumerate(LAYERS):
         alone = patterns_at(lm, TEXT, [layer], BIAS[row], position)[row]
         np.testing.assert_allclose(beta[row], alone[..., 0], atol=2e-6)
-        np.testing.assert_allclose((1 - beta[row, ..., None]) * before[row], alone[..., 1:], atol=2e-6)
+        np.testing.assert_allclose(
+            (1 - beta[row, ..., None]) * before[row], alone[..., 1:], atol=2e-6
+        )
     np.testing.assert_allclose(after[0, ..., 0], beta[0], atol=2e-6)  # nothing below the first one
     assert np.abs(after[1, ..., 0] - beta[1]).max() > 1e-3
 
@@ -81,7 +97,10 @@ def by_hand(lm, text):
     hidden = [f"blocks.{i}.hook_resid_post" for i in blocks]
     before, after = (np.stack(patterns_at(lm, text, which)) for which in ([], LAYERS))
     alone = np.stack(
-        [patterns_at(lm, text, [layer], b)[i] for i, (layer, b) in enumerate(zip(LAYERS, BIAS, strict=True))]
+        [
+            patterns_at(lm, text, [layer], b)[i]
+            for i, (layer, b) in enumerate(zip(LAYERS, BIAS, strict=True))
+        ]
     )
     (h, span), (changed, _) = (bridge_run(lm, text, which, hidden) for which in ([], LAYERS))
     h, changed = (np.stack([x[name] for name in hidden])[:, None] for x in (h, changed))
@@ -97,11 +116,16 @@ def by_hand(lm, text):
         found[f"context.{kind}"] = np.exp(entropy(rows))
         for name, inside in regions.items():
             mass = (before * inside).sum(-1)
-            found[f"{name}.{kind}"] = mass if kind == "before" else mass - (rows[..., 1:] * inside).sum(-1)
+            found[f"{name}.{kind}"] = (
+                mass if kind == "before" else mass - (rows[..., 1:] * inside).sum(-1)
+            )
     found["moved.relative"] = np.linalg.norm(changed - h, axis=-1) / np.linalg.norm(h, axis=-1)
     found["moved.cosine"] = cosine(h, changed)
     final = h[..., -1:, :]
-    found["final.before"], found["final.after"] = cosine(h, final), cosine(changed, changed[..., -1:, :])
+    found["final.before"], found["final.after"] = (
+        cosine(h, final),
+        cosine(changed, changed[..., -1:, :]),
+    )
     with np.errstate(invalid="ignore"):
         found["final.towards"] = cosine(changed - h, final - h)
     return found, span
@@ -124,13 +148,20 @@ def test_summaries_are_those_of_numpy_over_single_texts(architecture, span):
                 slots[bins * (i - start) // (end - start)].append(values[..., i])
         for kind in KINDS:
             tenth, values = math.ceil((end - start) / 10), found[f"beta.{kind}"]
-            ends[kind].append([values[..., start : start + tenth].mean(-1), values[..., end - tenth : end].mean(-1)])
+            ends[kind].append(
+                [
+                    values[..., start : start + tenth].mean(-1),
+                    values[..., end - tenth : end].mean(-1),
+                ]
+            )
     assert {key.rsplit(".", 1)[0] for key in shift.arrays if key.endswith(".mean")} == set(gathered)
     for name, slots in gathered.items():
         assert shift.arrays[f"{name}.n"].tolist() == [len(slot) for slot in slots]
         for part, summary in (("mean", np.mean), ("std", np.std)):
             expected = np.stack([summary(slot, axis=0) for slot in slots], axis=-1)
-            np.testing.assert_allclose(shift.arrays[f"{name}.{part}"], expected, rtol=2e-4, atol=2e-5, err_msg=name)
+            np.testing.assert_allclose(
+                shift.arrays[f"{name}.{part}"], expected, rtol=2e-4, atol=2e-5, err_msg=name
+            )
     for kind in KINDS:
         np.testing.assert_allclose(shift.arrays[f"ends.{kind}"], ends[kind], atol=2e-6)
         mean, std, n = shift.ends(kind)
@@ -165,20 +196,26 @@ def test_a_bias_of_minus_infinity_changes_nothing(lm):
 
 def test_layers_are_sorted_and_keep_their_bias(llama):
     one, other = (
-        attention_shift(llama, TEXTS, *x, prompt=PROMPT) for x in ((LAYERS, BIAS), (LAYERS[::-1], BIAS[::-1]))
+        attention_shift(llama, TEXTS, *x, prompt=PROMPT)
+        for x in ((LAYERS, BIAS), (LAYERS[::-1], BIAS[::-1]))
     )
     assert (one.layers, one.bias) == (other.layers, other.bias) == (LAYERS, BIAS)
     np.testing.assert_array_equal(one.arrays["beta.local.mean"], other.arrays["beta.local.mean"])
 
 
 def test_nothing_stays_behind_even_after_an_exception(lm):
-    ids, (batch,) = torch.arange(3, 20)[None], [pad(tokenize(lm.tokenizer, [TEXT], PROMPT, 256), [0], 0)]
+    ids, (batch,) = (
+        torch.arange(3, 20)[None],
+        [pad(tokenize(lm.tokenizer, [TEXT], PROMPT, 256), [0], 0)],
+    )
     before = lm(ids), lm.bridge(batch.ids, attention_mask=batch.mask)
 
     def hooks():
         modules = [module for tree in lm.trees() for module in tree.modules()]
         own = [len(point.fwd_hooks) for point in lm.bridge.hook_dict.values()]
-        return [(len(module._forward_pre_hooks), len(module._forward_hooks)) for module in modules], own
+        return [
+            (len(module._forward_pre_hooks), len(module._forward_hooks)) for module in modules
+        ], own
 
     found = hooks()
 
@@ -197,8 +234,12 @@ def test_one_token_has_one_weight_to_lose(llama):
     """The only token is the final one: its own score twice, so beta = sigmoid(b)."""
     shift = attention_shift(llama, ["x"], LAYERS, BIAS, prompt="raw", bins=1)
     expected = 1 / (1 + np.exp(-np.array(BIAS)))
-    np.testing.assert_allclose(shift.arrays["beta.local.mean"][..., 0], np.tile(expected[:, None], 4), atol=1e-6)
-    np.testing.assert_allclose(shift.arrays["sink.local.mean"], shift.arrays["beta.local.mean"], atol=1e-6)
+    np.testing.assert_allclose(
+        shift.arrays["beta.local.mean"][..., 0], np.tile(expected[:, None], 4), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        shift.arrays["sink.local.mean"], shift.arrays["beta.local.mean"], atol=1e-6
+    )
     assert (shift.arrays["context.before.mean"] == 1).all()
     assert np.isnan(shift.ends()[1]).all()
     assert shift.ends()[2] == 1
@@ -251,7 +292,10 @@ def test_bad_requests_say_what_is_wrong(llama):
 def test_broken_weights_are_refused():
     lm = tiny("llama")
     lm.hf.model.layers[1].self_attn.q_proj.weight[:] = math.nan
-    for call in (lambda: attention_shift(lm, TEXTS, (1,)), lambda: attention_patterns(lm, TEXT, (1,))):
+    for call in (
+        lambda: attention_shift(lm, TEXTS, (1,)),
+        lambda: attention_patterns(lm, TEXT, (1,)),
+    ):
         with pytest.raises(InputError, match=r"NaN or infinity in .* layer 1"):
             call()
 
@@ -265,7 +309,9 @@ def test_tokens_read_as_text():
 def test_pictures_show_the_numbers(llama):
     shift = attention_shift(llama, TEXTS, LAYERS, BIAS, prompt=PROMPT)
     ax = plot_beta(shift, "propagated")
-    np.testing.assert_allclose(ax.images[0].get_array(), shift.arrays["beta.propagated.mean"].mean(1))
+    np.testing.assert_allclose(
+        ax.images[0].get_array(), shift.arrays["beta.propagated.mean"].mean(1)
+    )
     assert [label.get_text() for label in ax.get_yticklabels()] == ["0", "2"]
     assert "n = 5 texts" in " ".join(ax.figure.get_supxlabel().split())
     mean, std, _ = shift.ends()
@@ -283,16 +329,29 @@ def test_pictures_show_the_numbers(llama):
 def test_patterns_are_pictured_with_their_mass(llama, text, kind):
     patterns = attention_patterns(llama, text, LAYERS, BIAS, prompt="raw")
     left, right = plot_patterns(patterns, 2, head=1, kind=kind)
-    (before,), (after, prefix) = ([np.asarray(image.get_array().data) for image in ax.images] for ax in (left, right))
+    (before,), (after, prefix) = (
+        [np.asarray(image.get_array().data) for image in ax.images] for ax in (left, right)
+    )
     n = min(len(text), MOST)
     assert (before.shape, after.shape, prefix.shape) == ((n, n), (n, n), (n, 1))
     np.testing.assert_allclose(before.sum(1), 1, atol=1e-5)
     np.testing.assert_allclose(after.sum(1) + prefix[:, 0], 1, atol=1e-5)
-    beta = patterns.arrays["beta"][1, 1] if kind == "local" else patterns.arrays["after"][1, 1, :, 0]
+    beta = (
+        patterns.arrays["beta"][1, 1] if kind == "local" else patterns.arrays["after"][1, 1, :, 0]
+    )
     parts = np.split(beta, np.unique(np.linspace(0, len(text), n + 1).round().astype(int))[1:-1])
     np.testing.assert_allclose(prefix[:, 0], [part.mean() for part in parts], atol=1e-6)
     if len(text) < MOST:
-        assert [label.get_text() for label in left.get_yticklabels()] == ["a", "␣", "$", "c", "a", "t", "$", "↵"]
+        assert [label.get_text() for label in left.get_yticklabels()] == [
+            "a",
+            "␣",
+            "$",
+            "c",
+            "a",
+            "t",
+            "$",
+            "↵",
+        ]
     with pytest.raises(InputError, match="no propagated pattern of layer 1"):
         plot_patterns(patterns, 1)
 
@@ -303,7 +362,10 @@ def test_attend_writes_results_and_the_same_bytes_again(tmp_path, llama):
     patterns = attend(llama, LAYERS, tmp_path / "a", text="中 <b> $x$", max_length=200)
     assert AttentionShift.load(tmp_path / "a" / "shift.safetensors").bins == 5
     assert AttentionPatterns.load(tmp_path / "a" / "patterns.safetensors").tokens == patterns.tokens
-    written = [*save_attention_plots(shift, tmp_path / "b"), *save_attention_plots(patterns, tmp_path / "b")]
+    written = [
+        *save_attention_plots(shift, tmp_path / "b"),
+        *save_attention_plots(patterns, tmp_path / "b"),
+    ]
     assert len(written) == 10
     for path in written:
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()

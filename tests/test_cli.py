@@ -14,9 +14,21 @@ from check_run import check_run
 from conftest import tiny
 
 import kvlens
-from kvlens.cli import _run_name, main
+from kvlens.cli.app import _run_name, main
 
-WORDS = ("river", "stone", "light", "music", "paper", "engine", "garden", "silver", "window", "market", "winter")
+WORDS = (
+    "river",
+    "stone",
+    "light",
+    "music",
+    "paper",
+    "engine",
+    "garden",
+    "silver",
+    "window",
+    "market",
+    "winter",
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +42,9 @@ def place(tmp_path_factory):
     rng = random.Random(0)
     texts = [" ".join(rng.choices(WORDS, k=rng.randint(2, 12))) + f" {i}." for i in range(80)]
     (folder / "texts.txt").write_text("\n".join(texts))
-    (folder / "rows.csv").write_text("id,body\n" + "\n".join(f"{i},{t}" for i, t in enumerate(texts)))
+    (folder / "rows.csv").write_text(
+        "id,body\n" + "\n".join(f"{i},{t}" for i, t in enumerate(texts))
+    )
     return folder
 
 
@@ -57,13 +71,27 @@ def test_profile_writes_a_complete_run(place, capsys):
 
 
 def test_python_gives_what_the_terminal_gives(place):
-    run(place, *PROFILE, "-o", "@run-a", "--estimators", "mle", "--points", "mean", "--states", "hidden")
+    run(
+        place,
+        *PROFILE,
+        "-o",
+        "@run-a",
+        "--estimators",
+        "mle",
+        "--points",
+        "mean",
+        "--states",
+        "hidden",
+    )
     lm = kvlens.load(place / "llama")
     trace = kvlens.record(lm, kvlens.read_texts(place / "texts.txt"), points="mean")
     profile = kvlens.estimate(trace, estimators=("mle",))
     saved = kvlens.IDProfile.load(place / "run-a" / "profile.json")
     assert profile.estimates == saved.estimates
-    assert kvlens.select(profile, estimator="mle").layers == kvlens.LayerSet.load(place / "run-a/layers.json").layers
+    assert (
+        kvlens.select(profile, estimator="mle").layers
+        == kvlens.LayerSet.load(place / "run-a/layers.json").layers
+    )
 
 
 @pytest.mark.parametrize("states", ["k", "k_pre", "v", "kv"])
@@ -78,7 +106,18 @@ def test_profile_of_keys_and_values(place, states, capsys):
 
 
 def test_json_alone_on_standard_output(place, capsys):
-    args = [*PROFILE, "--n", "60", "--json", "-o", "@run-json", "--rule", "explicit", "--layers", "1-2"]
+    args = [
+        *PROFILE,
+        "--n",
+        "60",
+        "--json",
+        "-o",
+        "@run-json",
+        "--rule",
+        "explicit",
+        "--layers",
+        "1-2",
+    ]
     assert run(place, *args) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["models"][0]["layers"] == [1, 2]
@@ -86,7 +125,21 @@ def test_json_alone_on_standard_output(place, capsys):
 
 
 def test_several_models_in_one_plot(place, capsys):
-    assert run(place, "profile", "@llama", "@gpt2", "--texts", "@rows.csv", "--column", "body", "-o", "@two") == 0
+    assert (
+        run(
+            place,
+            "profile",
+            "@llama",
+            "@gpt2",
+            "--texts",
+            "@rows.csv",
+            "--column",
+            "body",
+            "-o",
+            "@two",
+        )
+        == 0
+    )
     for name in ("llama", "gpt2"):
         check_run(place / "two" / name, f"{place}/{name}")
     assert (place / "two" / "layer_id.png").stat().st_size > 10_000
@@ -98,7 +151,10 @@ def test_existing_output_is_kept_or_replaced_whole(place, capsys):
     assert run(place, *PROFILE, "-o", "@again") == 2
     assert "--overwrite" in capsys.readouterr().err
     assert (place / "again" / "mine.txt").exists()
-    assert run(place, "profile", "@llama", "--texts", "@absent.txt", "-o", "@again", "--overwrite") == 2
+    assert (
+        run(place, "profile", "@llama", "--texts", "@absent.txt", "-o", "@again", "--overwrite")
+        == 2
+    )
     assert (place / "again" / "mine.txt").exists()
     (place / "again" / "results").mkdir()  # of an evaluation, hours of work
     (place / "again" / "sweep.json").write_text("{}")
@@ -142,8 +198,14 @@ def broken(place):
         (("profile", "not a model"), "give one of smollm2-135m"),
         (("profile", "kvlens-nobody/kvlens-nothing"), "hub"),
         (("profile", "@llama", "--texts", "@empty.txt"), "has no texts"),
-        (("profile", "@llama", "--texts", "@few.txt", "--n", "400"), "49 distinct texts, at least 50 are needed"),
-        (("profile", "@llama", "--texts", "@rows.csv", "--column", "text"), "no column 'text'; it has: 'id', 'body'"),
+        (
+            ("profile", "@llama", "--texts", "@few.txt", "--n", "400"),
+            "49 distinct texts, at least 50 are needed",
+        ),
+        (
+            ("profile", "@llama", "--texts", "@rows.csv", "--column", "text"),
+            "no column 'text'; it has: 'id', 'body'",
+        ),
         (("profile", "@llama", "--texts", "@bad.jsonl"), "line 2 is not valid JSON"),
         (("profile", "@llama", "--texts", "@absent.txt"), "no such file"),
         (("profile", "@nan", "--texts", "@texts.txt"), "NaN or infinity in hidden of layer 2"),
@@ -170,7 +232,12 @@ def test_bad_input_is_one_line_and_exit_2(broken, args, message, capsys):
 
 
 def test_bad_arguments_are_one_line_and_exit_2(capsys):
-    for args in (["profile"], ["fly"], ["profile", "x", "--n", "0"], ["profile", "x", "--layers", "a"]):
+    for args in (
+        ["profile"],
+        ["fly"],
+        ["profile", "x", "--n", "0"],
+        ["profile", "x", "--layers", "a"],
+    ):
         with pytest.raises(SystemExit) as stop:
             main(args)
         assert stop.value.code == 2
@@ -185,20 +252,39 @@ def test_debug_shows_the_traceback(place):
 def test_embed_writes_vectors_with_their_ids(place, capsys):
     assert run(place, *PROFILE, "-o", "@for-embed", "--rule", "explicit", "--layers", "1,2") == 0
     capsys.readouterr()
-    embed = ("embed", "@llama", "--layers", "@for-embed/layers.json", "-i", "@rows.csv", "--column", "body")
+    embed = (
+        "embed",
+        "@llama",
+        "--layers",
+        "@for-embed/layers.json",
+        "-i",
+        "@rows.csv",
+        "--column",
+        "body",
+    )
     assert run(place, *embed, "--id-column", "id", "-o", "@v.npy", "--normalize", "--json") == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 80
     found = kvlens.load_vectors(place / "v.npy")
-    encoder = kvlens.Encoder(kvlens.load(place / "llama"), layers=place / "for-embed" / "layers.json")
+    encoder = kvlens.Encoder(
+        kvlens.load(place / "llama"), layers=place / "for-embed" / "layers.json"
+    )
     texts = kvlens.read_texts(place / "rows.csv", "body")
-    np.testing.assert_allclose(found.vectors, encoder.encode(texts.items, normalize_embeddings=True), atol=1e-6)
+    np.testing.assert_allclose(
+        found.vectors, encoder.encode(texts.items, normalize_embeddings=True), atol=1e-6
+    )
     assert list(found.ids) == [str(i) for i in range(80)]
     for args, message in (
         ((*embed, "-o", "@v.npy"), "--overwrite"),
         ((*embed, "-o", "@v.txt"), ".npy"),
         (("embed", "@gpt2", *embed[2:], "-o", "@w.npy"), "was made for"),
-        (("embed", "@llama", "-i", "@rows.csv", "--column", "body", "-o", "@w.npy"), "kv_embedding needs layers"),
-        (("embed", "@llama", "--layers", "7", "-i", "@texts.txt", "-o", "@w.npy"), "layer 7 is outside"),
+        (
+            ("embed", "@llama", "-i", "@rows.csv", "--column", "body", "-o", "@w.npy"),
+            "kv_embedding needs layers",
+        ),
+        (
+            ("embed", "@llama", "--layers", "7", "-i", "@texts.txt", "-o", "@w.npy"),
+            "layer 7 is outside",
+        ),
         ((*embed, "-o", "@w.npy", "--post", "whiten"), "no whiten is fitted"),
         ((*embed, "-o", "@w.npy", "--method", "magic"), "unknown method 'magic'"),
     ):
@@ -240,11 +326,28 @@ def test_check_answers_with_its_exit_code(place, capsys):
 
 def test_models_lists_the_named_ones(capsys):
     assert main(["models", "--json"]) == 0
-    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["smollm2-135m", "gemma3-270m"]
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == [
+        "smollm2-135m",
+        "gemma3-270m",
+    ]
 
 
 def test_bench_prints_ratios(place, capsys):
-    assert run(place, "bench", "@llama", "--record", "--memory", "--texts", "@texts.txt", "--n", "60", "--json") == 0
+    assert (
+        run(
+            place,
+            "bench",
+            "@llama",
+            "--record",
+            "--memory",
+            "--texts",
+            "@texts.txt",
+            "--n",
+            "60",
+            "--json",
+        )
+        == 0
+    )
     memory, recording = json.loads(capsys.readouterr().out)
     assert memory["MiB"] >= 0
     median, low, high = (float(x) for x in re.findall(r"[\d.]+", recording["cpu"]))
@@ -264,7 +367,9 @@ def test_help_is_quick():
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "kvlens.cli", "--help"], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "kvlens.cli", "--help"], check=True, capture_output=True
+        )
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.5
 

@@ -13,22 +13,15 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_limits
 
-from kvlens.dimension import (
-    BALL_LIMITS,
-    BALL_POINTS,
-    IDEstimate,
-    IDProfile,
-    NoEstimate,
-    ScaleProfile,
-    _neighbours,
-    estimate,
-    estimate_points,
-)
-from kvlens.files import InputError
-from kvlens.models import ModelInfo
-from kvlens.prompts import PROMPTS
-from kvlens.texts import TextsInfo
-from kvlens.trace import Points, Trace
+from kvlens.dimension.doubts import BALL_LIMITS, BALL_POINTS
+from kvlens.dimension.estimation import estimate, estimate_points
+from kvlens.dimension.neighbours import _neighbours
+from kvlens.dimension.profile import IDEstimate, IDProfile, NoEstimate, ScaleProfile
+from kvlens.models.info import ModelInfo
+from kvlens.store.errors import InputError
+from kvlens.texts.prompts import PROMPTS
+from kvlens.texts.texts import TextsInfo
+from kvlens.tracing.trace import Points, Trace
 
 
 def ball(n: int, d: int, seed: int) -> np.ndarray:
@@ -99,7 +92,9 @@ def test_equals_scikit_dimension_on_clean_data(make, d):
     points[:, 5] -= 1e3
     estimates, scales = estimate_points(points)
     gride = skdim.id.GRIDE(multiscale=True, range_max=64).fit(points)
-    assert estimates["twonn"].value == pytest.approx(skdim.id.TwoNN().fit(points).dimension_, rel=1e-9)
+    assert estimates["twonn"].value == pytest.approx(
+        skdim.id.TwoNN().fit(points).dimension_, rel=1e-9
+    )
     mle = skdim.id.MLE().fit(points, n_neighbors=20, comb="mle").dimension_
     assert estimates["mle"].value == pytest.approx(mle, rel=1e-9)
     assert scales.values == pytest.approx(gride.dimension_scales_, rel=1e-9)
@@ -159,9 +154,13 @@ def test_one_duplicate_pair():
 
     points = ball(300, 5, seed=0)
     with pytest.warns(RuntimeWarning):
-        assert skdim.id.MLE().fit(np.r_[points, points[7:8]], comb="mle").dimension_ == 0  # the trap
+        assert (
+            skdim.id.MLE().fit(np.r_[points, points[7:8]], comb="mle").dimension_ == 0
+        )  # the trap
     estimates, _ = estimate_points(np.r_[points, points[7:8]])
-    assert {name: one.value for name, one in estimates.items()} == pytest.approx(read(points), rel=1e-9)
+    assert {name: one.value for name, one in estimates.items()} == pytest.approx(
+        read(points), rel=1e-9
+    )
     assert all((one.n, one.dropped, one.warnings) == (300, 1, ()) for one in estimates.values())
 
 
@@ -181,10 +180,14 @@ def test_near_copies_with_float32_noise_count_once(copies, offset):
     points[:, 5] += offset - 1e3
     points = points.astype(np.float32)
     noise = rng.standard_normal((8 * (copies - 1), 576)).astype(np.float32)
-    noise *= 5e-5 / np.linalg.norm(noise, axis=1, keepdims=True)  # 2e-4 of the distance to the 10th neighbour
+    noise *= 5e-5 / np.linalg.norm(
+        noise, axis=1, keepdims=True
+    )  # 2e-4 of the distance to the 10th neighbour
     estimates, _ = estimate_points(np.r_[points, np.repeat(points[:8], copies - 1, axis=0) + noise])
     assert estimates["twonn"].dropped == 8 * (copies - 1)
-    assert estimates["twonn"].value == pytest.approx(read(points)["twonn"], rel=1e-5)  # first members are kept
+    assert estimates["twonn"].value == pytest.approx(
+        read(points)["twonn"], rel=1e-5
+    )  # first members are kept
 
 
 def test_every_text_twice():
@@ -206,7 +209,9 @@ def test_close_points_of_one_dimension_are_kept():
 @pytest.mark.parametrize("noise", [0.0, 1e-4])
 def test_identical_states_are_one_point(noise):
     same = np.full((200, 30), 1e3) + noise * np.random.default_rng(0).random((200, 30))
-    with pytest.raises(NoEstimate, match=r"layer 4: 1 of 200 points are distinct, at least 50 are needed"):
+    with pytest.raises(
+        NoEstimate, match=r"layer 4: 1 of 200 points are distinct, at least 50 are needed"
+    ):
         estimate_points(same.astype(np.float32), layer=4)
 
 
@@ -226,7 +231,9 @@ def test_too_few_distinct_points():
 def test_nan_and_infinity(bad):
     points = ball(100, 4, seed=0)
     points[[3, 9], 2] = bad
-    with pytest.raises(InputError, match=r"layer 7: NaN or infinity in 2 of 100 states: .*--dtype float32"):
+    with pytest.raises(
+        InputError, match=r"layer 7: NaN or infinity in 2 of 100 states: .*--dtype float32"
+    ):
         estimate_points(points, layer=7)
 
 
@@ -246,7 +253,9 @@ def test_degenerate_distances_are_named():
         estimate_points(corners, layer=2)
     with pytest.raises(NoEstimate, match="tied"):
         estimate_points(grid)
-    mostly = np.r_[np.c_[grid, np.zeros(144)], 100 + ball(14, 3, 0)]  # the tenth that TwoNN discards is not tied
+    mostly = np.r_[
+        np.c_[grid, np.zeros(144)], 100 + ball(14, 3, 0)
+    ]  # the tenth that TwoNN discards is not tied
     with pytest.raises(NoEstimate, match=r"twonn came out as 0"):
         estimate_points(mostly)
 
@@ -332,7 +341,9 @@ def test_rotation_translation_scale_and_order_change_nothing(points, shift, scal
         estimates, scales = first = estimate_points(points)
         assert estimate_points(points) == first
         others = [estimate_points(moved)]
-        if not estimates["mle"].dropped:  # of near copies the first is kept, so that their order counts
+        if not estimates[
+            "mle"
+        ].dropped:  # of near copies the first is kept, so that their order counts
             others.append(estimate_points(moved[rng.permutation(len(points))]))
     for other, other_scales in others:
         assert other_scales.values == pytest.approx(scales.values, rel=1e-6)
@@ -373,7 +384,10 @@ def trace(points: Points = "last", n: int = 120, n_layers: int = 3) -> Trace:
         layers=tuple(range(n_layers)),
         n_tokens=(5,) * n,
         n_truncated=0,
-        tensors={"hidden": torch.tensor(hidden, dtype=torch.float32), "k": torch.tensor(keys, dtype=torch.float32)},
+        tensors={
+            "hidden": torch.tensor(hidden, dtype=torch.float32),
+            "k": torch.tensor(keys, dtype=torch.float32),
+        },
         versions={"torch": "1.2.3", "numpy": "0"},
     )
 
@@ -400,14 +414,22 @@ def test_a_layer_without_distinct_points_is_left_out_and_named(tmp_path):
     assert profile.warnings[-1].startswith("layer 0 left out: 1 of 120 points are distinct")
     profile.save(tmp_path / "id.json")
     assert IDProfile.load(tmp_path / "id.json") == profile
-    with pytest.raises(InputError, match="no layer has an ID estimate: 40 of 40 points are distinct"):
+    with pytest.raises(
+        InputError, match="no layer has an ID estimate: 40 of 40 points are distinct"
+    ):
         estimate(trace(n=40))
 
 
 def test_all_tokens_are_said_to_depend_on_each_other():
     profile = estimate(trace("all"), estimators=("twonn",))
-    assert all(any("not independent" in text for text in one.warnings) for one in profile.estimates["twonn"])
-    assert sum(line.startswith("twonn at layers 0-2: not independent") for line in profile.warnings) == 1
+    assert all(
+        any("not independent" in text for text in one.warnings)
+        for one in profile.estimates["twonn"]
+    )
+    assert (
+        sum(line.startswith("twonn at layers 0-2: not independent") for line in profile.warnings)
+        == 1
+    )
     keys = estimate(trace("all"), states="k", estimators=("twonn",))  # always one per text
     assert keys.points == "last"
     assert not any("not independent" in line for line in keys.warnings)
@@ -416,9 +438,15 @@ def test_all_tokens_are_said_to_depend_on_each_other():
 def test_warnings_are_grouped():
     base = estimate(trace())
     few, copies = "n too small: from 120 points", "duplicates: 9 of 129 points"
-    rows = {"twonn": [(copies,), (), (copies,)], "mle": [(few, copies), (few + "!",), (few, copies)]}
+    rows = {
+        "twonn": [(copies,), (), (copies,)],
+        "mle": [(few, copies), (few + "!",), (few, copies)],
+    }
     estimates = {
-        name: tuple(IDEstimate(layer=i, value=3, stderr=1, n=120, dropped=0, warnings=w) for i, w in enumerate(row))
+        name: tuple(
+            IDEstimate(layer=i, value=3, stderr=1, n=120, dropped=0, warnings=w)
+            for i, w in enumerate(row)
+        )
         for name, row in rows.items()
     }
     assert base.model_copy(update={"estimates": estimates}).warnings == [

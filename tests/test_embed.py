@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 import kvlens
-from kvlens.embed import EmbedResult, check_target, embed_file, load_vectors
-from kvlens.encoder import Encoder
-from kvlens.files import InputError
+from kvlens.embedding.encoder import Encoder
+from kvlens.embedding.vectors import EmbedResult, check_target, embed_file, load_vectors
+from kvlens.store.errors import InputError
 
 ENDINGS = (".npy", ".safetensors", ".parquet")
 DUPLICATED = [*TEXTS, "a cat", "é 漢字 🙂", "", "a cat"]
@@ -39,18 +39,24 @@ def write_jsonl(path, rows):
 
 
 def files(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
 
 
 def output(folder, target):
     """Every byte that a run has written, by what follows the target's name."""
     found = files(folder).items()
-    return {str(path).removeprefix(target): data for path, data in found if str(path).startswith(target)}
+    return {
+        str(path).removeprefix(target): data for path, data in found if str(path).startswith(target)
+    }
 
 
 @pytest.fixture
 def rows(tmp_path):
-    return write_jsonl(tmp_path / "rows.jsonl", [{"id": f"doc-{i}", "text": t} for i, t in enumerate(DUPLICATED)])
+    return write_jsonl(
+        tmp_path / "rows.jsonl", [{"id": f"doc-{i}", "text": t} for i, t in enumerate(DUPLICATED)]
+    )
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -79,7 +85,12 @@ def test_vectors_ids_and_provenance(encoder, rows, tmp_path, ending, kind):
     assert np.isfinite(vectors).all()
     info = header["info"]
     assert info["format"] == "kvlens.vectors"
-    assert (info["kind"], info["rows"], info["dimension"], info["method"]) == (kind, 9, 32, "kv_embedding")
+    assert (info["kind"], info["rows"], info["dimension"], info["method"]) == (
+        kind,
+        9,
+        32,
+        "kv_embedding",
+    )
     assert (info["settings"]["layers"], info["encoder"]) == ([1, 2], encoder.signature)
     assert info["texts"] == {
         "source": "rows.jsonl, column text",
@@ -119,16 +130,31 @@ def test_ids_stay_with_their_rows(encoder, tmp_path, name, content, options, ids
     loaded = load_vectors(tmp_path / "out.npy")
     assert list(loaded.ids) == ids
     np.testing.assert_allclose(loaded.vectors, encoder.encode(["one", "two"]), atol=2e-6)
-    rows = len([line for line in content.splitlines() if line.strip()]) - name.endswith((".csv", ".tsv"))
+    rows = len([line for line in content.splitlines() if line.strip()]) - name.endswith(
+        (".csv", ".tsv")
+    )
     assert result.skipped == loaded.info.skipped == rows - 2
 
 
 def test_ids_of_parquet(encoder, tmp_path):
     texts = ["one", "two", None, "four"]
-    columns = {"_id": [5, 6, 7, 8], "n": ["a", "b", "c", "d"], "x.y": [10, 11, 12, 13], "text": texts}
+    columns = {
+        "_id": [5, 6, 7, 8],
+        "n": ["a", "b", "c", "d"],
+        "x.y": [10, 11, 12, 13],
+        "text": texts,
+    }
     pq.write_table(pa.table(columns), tmp_path / "in.parquet")
-    for i, (column, ids) in enumerate([(None, ("5", "6", "8")), ("n", ("a", "b", "d")), ("x.y", ("10", "11", "13"))]):
-        embed_file(encoder, tmp_path / "in.parquet", tmp_path / f"{i}.parquet", id_column=column, skip_bad=True)
+    for i, (column, ids) in enumerate(
+        [(None, ("5", "6", "8")), ("n", ("a", "b", "d")), ("x.y", ("10", "11", "13"))]
+    ):
+        embed_file(
+            encoder,
+            tmp_path / "in.parquet",
+            tmp_path / f"{i}.parquet",
+            id_column=column,
+            skip_bad=True,
+        )
         assert load_vectors(tmp_path / f"{i}.parquet").ids == ids
     pq.write_table(pa.table({"text": texts}), tmp_path / "in.parquet")
     embed_file(encoder, tmp_path / "in.parquet", tmp_path / "out.npy", skip_bad=True)
@@ -158,7 +184,11 @@ def test_post_processing_truncation_and_norm_are_those_of_encode(encoder, rows, 
     expected = fitted.encode(DUPLICATED, normalize_embeddings=True, truncate_dim=5)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-5)
     info = load_vectors(tmp_path / "out.npy").info
-    assert (info.post["kind"], info.post["n"], info.post["embedder"]) == ("whiten", 5, fitted.signature)
+    assert (info.post["kind"], info.post["n"], info.post["embedder"]) == (
+        "whiten",
+        5,
+        fitted.signature,
+    )
     assert (info.normalize, info.truncate_dim, info.dimension) == (True, 5, 5)
 
 
@@ -191,7 +221,9 @@ def stop_after(calls):
     chunk=st.integers(1, 4),
     ending=st.sampled_from(ENDINGS),
 )
-def test_a_run_stopped_anywhere_resumes_to_the_same_bytes(encoder, tmp_path_factory, calls, chunk, ending):
+def test_a_run_stopped_anywhere_resumes_to_the_same_bytes(
+    encoder, tmp_path_factory, calls, chunk, ending
+):
     tmp_path = tmp_path_factory.mktemp("resume")
     texts = [*DUPLICATED, "too long " * 50]
     rows = write_jsonl(tmp_path / "rows.jsonl", [{"text": text} for text in texts])
@@ -200,7 +232,9 @@ def test_a_run_stopped_anywhere_resumes_to_the_same_bytes(encoder, tmp_path_fact
     chunks = -(-len(set(texts)) // chunk)
     for n in calls:
         with pytest.raises(KeyboardInterrupt):
-            embed_file(encoder, rows, target, chunk=chunk, resume=True, progress=stop_after(min(n, chunks)))
+            embed_file(
+                encoder, rows, target, chunk=chunk, resume=True, progress=stop_after(min(n, chunks))
+            )
         assert not target.exists()
         assert not part.exists() or list(part.glob("*.safetensors"))
     embed_file(encoder, rows, target, chunk=chunk, resume=True)
@@ -211,7 +245,7 @@ SCRIPT = textwrap.dedent(
     """
     import signal, sys, time
     import kvlens
-    from kvlens.embed import embed_file
+    from kvlens.embedding.vectors import embed_file
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
     folder = sys.argv[1]
     encoder = kvlens.Encoder(kvlens.load(f"{folder}/model"), layers=[1, 2])
@@ -241,10 +275,14 @@ def test_an_interrupted_and_killed_process_resumes_to_the_same_bytes(tmp_path):
     lm.tokenizer.save_pretrained(tmp_path / "model")
     rng = random.Random(0)
     texts = ["".join(rng.choices("abcdefgh ", k=rng.randint(1, 60))) + str(i) for i in range(300)]
-    rows = write_jsonl(tmp_path / "rows.jsonl", [{"id": i, "text": text} for i, text in enumerate(texts)])
+    rows = write_jsonl(
+        tmp_path / "rows.jsonl", [{"id": i, "text": text} for i, text in enumerate(texts)]
+    )
     part = tmp_path / "out.npy.part"
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         finished(part, process, 20)
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "interrupted\n", process.stderr.read()
@@ -264,7 +302,14 @@ def test_an_interrupted_and_killed_process_resumes_to_the_same_bytes(tmp_path):
         embed_file(encoder, rows, tmp_path / "out.npy", chunk=2)
     passes = []
     handle = encoder.lm.base.register_forward_pre_hook(lambda module, args: passes.append(1))
-    embed_file(encoder, rows, tmp_path / "out.npy", chunk=2, resume=True, progress=lambda *done: seen.append(done))
+    embed_file(
+        encoder,
+        rows,
+        tmp_path / "out.npy",
+        chunk=2,
+        resume=True,
+        progress=lambda *done: seen.append(done),
+    )
     handle.remove()
     assert len(passes) == 150 - len(second)
     assert seen[-1] == (300, 300)
@@ -323,15 +368,22 @@ def stopped(encoder, rows, tmp_path):
     ],
 )
 def test_a_stopped_run_of_another_configuration_is_refused(encoder, rows, stopped, change, named):
-    options = {"chunk": 2, **{k: v for k, v in change.items() if k in ("kind", "normalize", "truncate_dim", "chunk")}}
+    options = {
+        "chunk": 2,
+        **{k: v for k, v in change.items() if k in ("kind", "normalize", "truncate_dim", "chunk")},
+    }
     settings = {k: v for k, v in change.items() if k in ("bias", "batch_tokens")}
     changed = Encoder(encoder.lm, layers=(1, 2), **settings)
     if "post" in change:
         changed.fit_post("center", TEXTS)
     if "texts" in change:
-        write_jsonl(rows, [{"id": f"doc-{i}", "text": text} for i, text in enumerate(change["texts"])])
+        write_jsonl(
+            rows, [{"id": f"doc-{i}", "text": text} for i, text in enumerate(change["texts"])]
+        )
     before = files(stopped.parent)
-    with pytest.raises(InputError, match=rf"out.npy.part has a run with other {named}: give what") as error:
+    with pytest.raises(
+        InputError, match=rf"out.npy.part has a run with other {named}: give what"
+    ) as error:
         embed_file(changed, rows, stopped, resume=True, **options)
     assert "\n" not in str(error.value)
     assert files(stopped.parent) == before
@@ -351,7 +403,9 @@ def test_an_existing_target_is_kept_or_replaced_whole(encoder, rows, tmp_path, e
     with pytest.raises(InputError, match="exists: give another -o, or --overwrite"):
         embed_file(encoder, rows, target, resume=True)
     with pytest.raises(KeyboardInterrupt):
-        embed_file(encoder, rows, target, kind="query", chunk=1, overwrite=True, progress=stop_after(5))
+        embed_file(
+            encoder, rows, target, kind="query", chunk=1, overwrite=True, progress=stop_after(5)
+        )
     kept = {path: data for path, data in files(tmp_path).items() if ".part" not in str(path)}
     assert kept == before
     embed_file(encoder, rows, target, kind="query", chunk=1, overwrite=True, resume=True)
@@ -389,21 +443,38 @@ def test_nothing_of_the_users_is_removed_or_overwritten(encoder, rows, tmp_path)
         ("rows.jsonl", "out.npy", {"kind": "passage"}, "kind is query or document"),
         ("rows.jsonl", "out.npy", {"chunk": 0}, "chunk at least 1"),
         ("rows.jsonl", "out.npy", {"truncate_dim": 0}, "truncate_dim is 0"),
-        ("rows.jsonl", "out.npy", {"column": "body"}, "line 1 has no field 'body'; it has: 'id', 'text'"),
-        ("rows.jsonl", "out.npy", {"id_column": "key"}, "line 1 has no field 'key'; it has: 'id', 'text'"),
+        (
+            "rows.jsonl",
+            "out.npy",
+            {"column": "body"},
+            "line 1 has no field 'body'; it has: 'id', 'text'",
+        ),
+        (
+            "rows.jsonl",
+            "out.npy",
+            {"id_column": "key"},
+            "line 1 has no field 'key'; it has: 'id', 'text'",
+        ),
         ("absent.jsonl", "out.npy", {}, "no such file"),
         ("empty.txt", "out.npy", {}, "has no texts"),
         ("a.txt", "out.npy", {"id_column": "id"}, "one text per line and no column 'id'"),
         ("bad.jsonl", "out.npy", {}, "bad.jsonl: line 2 is not valid JSON"),
         ("no-id.jsonl", "out.npy", {}, "line 2 has no field 'id'"),
-        ("null-id.jsonl", "out.npy", {}, "line 1 has the id None, neither a string nor a whole number"),
+        (
+            "null-id.jsonl",
+            "out.npy",
+            {},
+            "line 1 has the id None, neither a string nor a whole number",
+        ),
         ("float-id.jsonl", "out.npy", {}, "line 1 has the id 1.5"),
         ("half-id.jsonl", "out.npy", {}, "line 1 has an id that has half of a surrogate pair"),
         ("a.csv", "out.npy", {"id_column": "key"}, "no column 'key'; it has: 'text'"),
         ("number.jsonl", "out.npy", {}, r"line 1 is 5 \(int\), not a string"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(encoder, rows, tmp_path, source, target, options, says):
+def test_bad_input_is_one_line_and_leaves_nothing(
+    encoder, rows, tmp_path, source, target, options, says
+):
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / "a.csv").write_text("text\na")

@@ -12,12 +12,13 @@ from tokenizers import pre_tokenizers
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 import kvlens
-from kvlens.dimension import IDEstimate, IDProfile
-from kvlens.encoder import Encoder, as_sentence_transformer
-from kvlens.files import InputError
-from kvlens.methods import get_method, methods
-from kvlens.prompts import PROMPTS, Prompt
-from kvlens.texts import TextsInfo
+from kvlens.dimension.profile import IDEstimate, IDProfile
+from kvlens.embedding.encoder import Encoder
+from kvlens.embedding.sentence_transformer import as_sentence_transformer
+from kvlens.methods.base import get_method, methods
+from kvlens.store.errors import InputError
+from kvlens.texts.prompts import PROMPTS, Prompt
+from kvlens.texts.texts import TextsInfo
 
 LAYERS = (1, 2)
 HOSTILE = [
@@ -50,7 +51,8 @@ def sbert(encoder):
 
 def layer_set(lm, layers=LAYERS, **settings):
     estimates = tuple(
-        IDEstimate(layer=i, value=9.0 + i, stderr=0.1, n=100, dropped=0, warnings=()) for i in range(lm.info.n_layers)
+        IDEstimate(layer=i, value=9.0 + i, stderr=0.1, n=100, dropped=0, warnings=())
+        for i in range(lm.info.n_layers)
     )
     profile = IDProfile(
         format="kvlens.id-profile",
@@ -82,7 +84,11 @@ def by_hand(lm, rendered, pooling="hybrid", layers=LAYERS, bias=1.0, position="k
     """One vector of one prompted text, without batches, masks, prompts or the tokenizer."""
     with kvlens.reroute(lm, layers, bias, position), torch.no_grad():
         states = lm.base(ids_of(rendered), use_cache=False).last_hidden_state[0].double().numpy()
-    vector = {"last": states[-1], "mean": states.mean(0), "hybrid": (states[-1] + states.mean(0)) / 2}[pooling]
+    vector = {
+        "last": states[-1],
+        "mean": states.mean(0),
+        "hybrid": (states[-1] + states.mean(0)) / 2,
+    }[pooling]
     return vector / np.linalg.norm(vector) if pooling == "hybrid" else vector
 
 
@@ -94,7 +100,12 @@ def test_one_string_or_a_list(encoder):
     assert encoder.encode(TEXTS[:1]).shape == (1, 32)
     assert encoder.get_embedding_dimension() == 32
     np.testing.assert_allclose(many[0], one, atol=1e-6)
-    for same in (tuple(TEXTS), np.array(TEXTS), (text for text in TEXTS), kvlens.Texts(tuple(TEXTS), "x")):
+    for same in (
+        tuple(TEXTS),
+        np.array(TEXTS),
+        (text for text in TEXTS),
+        kvlens.Texts(tuple(TEXTS), "x"),
+    ):
         np.testing.assert_array_equal(encoder.encode(same), many)
 
 
@@ -130,7 +141,9 @@ def test_normalize_and_truncate(encoder):
     np.testing.assert_array_equal(raw.encode(TEXTS, truncate_dim=5), many[:, :5])
     np.testing.assert_array_equal(raw.encode(TEXTS, truncate_dim=99), many)
     both = raw.encode(TEXTS, truncate_dim=5, normalize_embeddings=True)
-    np.testing.assert_allclose(both, many[:, :5] / np.linalg.norm(many[:, :5], axis=1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(
+        both, many[:, :5] / np.linalg.norm(many[:, :5], axis=1, keepdims=True), atol=1e-6
+    )
 
 
 def test_prompts(encoder):
@@ -143,7 +156,9 @@ def test_prompts(encoder):
     for name, (prefix, suffix) in rendered.items():
         truth = by_hand(encoder.lm, f"{prefix}a cat{suffix}")
         np.testing.assert_allclose(encoder.encode("a cat", prompt_name=name), truth, atol=1e-6)
-        np.testing.assert_allclose(encoder.encode("a cat", prompt=f"{prefix}{{text}}{suffix}"), truth, atol=1e-6)
+        np.testing.assert_allclose(
+            encoder.encode("a cat", prompt=f"{prefix}{{text}}{suffix}"), truth, atol=1e-6
+        )
     assert np.array_equal(encoder.encode(TEXTS), encoder.encode_document(TEXTS))
     assert np.array_equal(encoder.encode_query(TEXTS), encoder.encode(TEXTS, prompt_name="query"))
     assert np.array_equal(encoder.encode_query("x", prompt_name="document"), encoder.encode("x"))
@@ -185,10 +200,16 @@ def test_neither_batch_nor_order_changes_a_vector(encoder, texts, batch_size, or
 
 def test_batches_keep_to_their_limits(lm):
     encoder, seen = Encoder(lm, "mean", batch_tokens=64), []
-    handle = lm.base.register_forward_pre_hook(lambda module, args: seen.append(tuple(args[0].shape)))
+    handle = lm.base.register_forward_pre_hook(
+        lambda module, args: seen.append(tuple(args[0].shape))
+    )
     try:
         encoder.encode(["ab" * i for i in range(1, 40)])
-        assert max(rows * width for rows, width in seen if rows > 1) <= 64 < max(width for _, width in seen)
+        assert (
+            max(rows * width for rows, width in seen if rows > 1)
+            <= 64
+            < max(width for _, width in seen)
+        )
         seen.clear()
         encoder.encode(["same length"[:9] + str(i) for i in range(7)], batch_size=3)
         assert sorted(rows for rows, _ in seen) == [1, 3, 3]
@@ -221,7 +242,9 @@ def test_unknown_keywords_are_refused(encoder):
     for call in (encoder.encode, encoder.encode_query, encoder.encode_document):
         with pytest.raises(TypeError, match="normalise"):
             call("a", normalise=True)
-    with pytest.raises(InputError, match=r"mean: .*'bias'; its settings are query, document, pooling"):
+    with pytest.raises(
+        InputError, match=r"mean: .*'bias'; its settings are query, document, pooling"
+    ):
         Encoder(encoder.lm, "mean", bias=2.0)
     with pytest.raises(InputError, match="unknown method 'median': give one of"):
         Encoder(encoder.lm, "median")
@@ -262,18 +285,26 @@ def test_similarity_is_the_cosine(encoder):
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(4, 6)).astype(np.float32), rng.normal(size=(3, 6)).astype(np.float32)
     cosine = a @ b.T / np.outer(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1))
-    for left, right in ((a, b), (torch.from_numpy(a), b), (list(torch.from_numpy(a)), torch.from_numpy(b))):
+    for left, right in (
+        (a, b),
+        (torch.from_numpy(a), b),
+        (list(torch.from_numpy(a)), torch.from_numpy(b)),
+    ):
         found = encoder.similarity(left, right)
         assert isinstance(found, torch.Tensor)
         np.testing.assert_allclose(found, cosine, atol=1e-6)
     np.testing.assert_allclose(encoder.similarity(a[0], b), cosine[:1], atol=1e-6)
-    np.testing.assert_allclose(encoder.similarity_pairwise(a[:3], b), np.diag(cosine[:3]), atol=1e-6)
+    np.testing.assert_allclose(
+        encoder.similarity_pairwise(a[:3], b), np.diag(cosine[:3]), atol=1e-6
+    )
     assert not encoder.similarity(np.zeros(6), b).isnan().any()
 
 
 def test_progress_counts_every_distinct_text(encoder, capsys):
     seen = []
-    encoder.encode([*TEXTS, TEXTS[0]], batch_size=2, progress=lambda done, total: seen.append((done, total)))
+    encoder.encode(
+        [*TEXTS, TEXTS[0]], batch_size=2, progress=lambda done, total: seen.append((done, total))
+    )
     assert seen[-1] == (len(TEXTS), len(TEXTS))
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
     assert capsys.readouterr().err == ""
@@ -296,7 +327,13 @@ def test_layers_from_a_set_a_file_and_a_list_agree(lm, encoder, tmp_path):
     chosen.save(tmp_path / "layers.json")
     expected = encoder.encode(TEXTS)
     assert np.abs(expected - Encoder(lm, layers=()).encode(TEXTS)).max() > 1e-3
-    for layers in (chosen, tmp_path / "layers.json", str(tmp_path / "layers.json"), [1, 2], np.array([1, 2])):
+    for layers in (
+        chosen,
+        tmp_path / "layers.json",
+        str(tmp_path / "layers.json"),
+        [1, 2],
+        np.array([1, 2]),
+    ):
         found = Encoder(lm, layers=layers)
         np.testing.assert_array_equal(found.encode(TEXTS), expected)
         assert found.signature == encoder.signature
@@ -307,12 +344,23 @@ def test_settings_of_the_layer_set_are_used_unless_given(lm):
     document = Prompt(name="d", prefix="Tell ", suffix=".")
     told = {"bias": (2.0, -1.0), "position": "origin", "pooling": "last"}
     encoder = Encoder(lm, layers=layer_set(lm, **told, query=query, document=document))
-    for vector, rendered in ((encoder.encode_query("me"), "Ask me?"), (encoder.encode_document("me"), "Tell me.")):
+    for vector, rendered in (
+        (encoder.encode_query("me"), "Ask me?"),
+        (encoder.encode_document("me"), "Tell me."),
+    ):
         truth = by_hand(lm, rendered, "last", bias=(2.0, -1.0), position="origin")
         np.testing.assert_allclose(vector, truth, atol=1e-5)
         assert np.abs(truth - by_hand(lm, rendered, "last")).max() > 1e-3
-    plainer = Encoder(lm, layers=layer_set(lm, **told, document=document), bias=0.0, position="keep", pooling="mean")
-    np.testing.assert_allclose(plainer.encode("me"), by_hand(lm, "Tell me.", "mean", bias=0.0), atol=1e-5)
+    plainer = Encoder(
+        lm,
+        layers=layer_set(lm, **told, document=document),
+        bias=0.0,
+        position="keep",
+        pooling="mean",
+    )
+    np.testing.assert_allclose(
+        plainer.encode("me"), by_hand(lm, "Tell me.", "mean", bias=0.0), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("facts", [{"revision": "sha256:other"}, {"tokenizer": "other"}])
@@ -320,7 +368,9 @@ def test_layer_set_of_another_model_is_refused(lm, facts, tmp_path):
     chosen = layer_set(other(lm, name="their-model", **facts))
     chosen.save(tmp_path / "layers.json")
     for layers in (chosen, tmp_path / "layers.json"):
-        with pytest.raises(InputError, match=r"made for their-model .* not for tiny-llama .*--force") as error:
+        with pytest.raises(
+            InputError, match=r"made for their-model .* not for tiny-llama .*--force"
+        ) as error:
             Encoder(lm, layers=layers)
         assert "\n" not in str(error.value)
         forced = Encoder(lm, layers=layers, force=True)
@@ -403,9 +453,13 @@ def test_sentence_transformer_equals_the_encoder(encoder, sbert):
             sbert.encode(TEXTS, prompt=prompt), encoder.encode(TEXTS, prompt=prompt), atol=2e-6
         )
     both = {"truncate_dim": 5, "normalize_embeddings": True}
-    np.testing.assert_allclose(sbert.encode(TEXTS, **both), encoder.encode(TEXTS, **both), atol=2e-6)
     np.testing.assert_allclose(
-        sbert.similarity(*[encoder.encode(TEXTS)] * 2), encoder.similarity(*[encoder.encode(TEXTS)] * 2), atol=1e-6
+        sbert.encode(TEXTS, **both), encoder.encode(TEXTS, **both), atol=2e-6
+    )
+    np.testing.assert_allclose(
+        sbert.similarity(*[encoder.encode(TEXTS)] * 2),
+        encoder.similarity(*[encoder.encode(TEXTS)] * 2),
+        atol=1e-6,
     )
     assert sbert.get_embedding_dimension() == 32
     assert sbert.max_seq_length == 256
@@ -415,7 +469,9 @@ def test_sentence_transformer_equals_the_encoder(encoder, sbert):
 def test_sentence_transformer_of_other_methods(lm, name):
     encoder = Encoder(lm, name)
     encoder.fit_post("zscore", TEXTS)
-    np.testing.assert_allclose(as_sentence_transformer(encoder).encode(TEXTS), encoder.encode(TEXTS), atol=1e-4)
+    np.testing.assert_allclose(
+        as_sentence_transformer(encoder).encode(TEXTS), encoder.encode(TEXTS), atol=1e-4
+    )
 
 
 def test_tools_of_sentence_transformers_work(encoder, sbert):
@@ -427,10 +483,14 @@ def test_tools_of_sentence_transformers_work(encoder, sbert):
         sbert.encode_document(corpus, convert_to_tensor=True),
     )
     found = util.semantic_search(*vectors, top_k=3)
-    cosine = encoder.similarity(encoder.encode_query(queries), encoder.encode_document(corpus)).numpy()
+    cosine = encoder.similarity(
+        encoder.encode_query(queries), encoder.encode_document(corpus)
+    ).numpy()
     for hits, row in zip(found, cosine, strict=True):
         assert [hit["corpus_id"] for hit in hits] == list(np.argsort(-row)[:3])
-        np.testing.assert_allclose([hit["score"] for hit in hits], np.sort(row)[::-1][:3], atol=1e-5)
+        np.testing.assert_allclose(
+            [hit["score"] for hit in hits], np.sort(row)[::-1][:3], atol=1e-5
+        )
     pairs = util.paraphrase_mining(sbert, corpus)
     cosine = encoder.similarity(encoder.encode(corpus), encoder.encode(corpus)).numpy()
     n = len(corpus)

@@ -14,12 +14,15 @@ from sklearn.metrics import average_precision_score
 
 import kvlens
 from kvlens import Encoder, InputError
-from kvlens.cache import EmbeddingCache
-from kvlens.cli import main
-from kvlens.evaluate import Scores, evaluate, mteb_encoder, register
-from kvlens.files import cache_dir, fetch_from_wheels
-from kvlens.significance import bootstrap, holm, p_value, statistic
-from kvlens.tasks import find_tasks, unit
+from kvlens.cli.app import main
+from kvlens.embedding.cache import EmbeddingCache
+from kvlens.evaluation.adapter import mteb_encoder, register
+from kvlens.evaluation.run import evaluate
+from kvlens.evaluation.scores import Scores
+from kvlens.evaluation.significance import bootstrap, holm, p_value, statistic
+from kvlens.evaluation.tasks import find_tasks, unit
+from kvlens.store.files import cache_dir
+from kvlens.store.wheels import fetch_from_wheels
 
 mteb = pytest.importorskip("mteb")
 from mteb.mocks.mock_tasks import (  # noqa: E402
@@ -72,9 +75,12 @@ def data(tmp_path):
     """Local folders in mteb's schema and in BEIR's."""
     rng, root = np.random.default_rng(0), tmp_path / "data"
     pairs = [
-        {"sentence1": sentence(rng), "sentence2": sentence(rng), "score": int(rng.integers(0, 6))} for _ in range(60)
+        {"sentence1": sentence(rng), "sentence2": sentence(rng), "score": int(rng.integers(0, 6))}
+        for _ in range(60)
     ]
-    texts = [{"text": f"{WORDS[y]} {sentence(rng)}", "label": y} for y in range(4) for _ in range(15)]
+    texts = [
+        {"text": f"{WORDS[y]} {sentence(rng)}", "label": y} for y in range(4) for _ in range(15)
+    ]
     documents = [{"_id": f"d{i}", "title": WORDS[i % 12], "text": sentence(rng)} for i in range(50)]
     queries = [{"_id": str(i), "text": sentence(rng)} for i in range(12)]
     for name, rows in {
@@ -89,7 +95,9 @@ def data(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(map(json.dumps, rows)) + "\n")
     judged = [f"{i}\td{3 * i + j}\t{j + 1}" for i in range(12) for j in range(3)]
-    (root / "Cranfield" / "qrels.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *judged]) + "\n")
+    (root / "Cranfield" / "qrels.tsv").write_text(
+        "\n".join(["query-id\tcorpus-id\tscore", *judged]) + "\n"
+    )
     return root
 
 
@@ -97,11 +105,16 @@ class Plain(AbsEncoder):
     """What mteb is given by hand: one text at a time, straight from the encoder."""
 
     def __init__(self, encoder):
-        self.encoder, self.mteb_model_meta = encoder, mteb.models.ModelMeta.create_empty({"name": "plain/plain"})
+        self.encoder, self.mteb_model_meta = (
+            encoder,
+            mteb.models.ModelMeta.create_empty({"name": "plain/plain"}),
+        )
 
     def encode(self, inputs, *, prompt_type=None, **options):
         name = "query" if str(getattr(prompt_type, "value", "")) == "query" else "document"
-        return np.stack([self.encoder.encode(t, prompt_name=name) for batch in inputs for t in batch["text"]])
+        return np.stack(
+            [self.encoder.encode(t, prompt_name=name) for batch in inputs for t in batch["text"]]
+        )
 
 
 @pytest.mark.parametrize(
@@ -118,9 +131,13 @@ class Plain(AbsEncoder):
 )
 def test_every_kind_of_mock_task_scores_as_mteb_does_by_hand(mock, lm, tmp_path):
     encoder = Encoder(lm, "kv_embedding", (1, 2))
-    expected = mteb.evaluate(Plain(encoder), mock(), cache=None, co2_tracker=False, show_progress_bar=False)
+    expected = mteb.evaluate(
+        Plain(encoder), mock(), cache=None, co2_tracker=False, show_progress_bar=False
+    )
     expected = expected.task_results[0].get_score()
-    table = evaluate(lm, [mock()], tmp_path, layers=(1, 2), cache=EmbeddingCache(tmp_path / "cache"))
+    table = evaluate(
+        lm, [mock()], tmp_path, layers=(1, 2), cache=EmbeddingCache(tmp_path / "cache")
+    )
     (score,) = table.scores
     assert score.value == pytest.approx(100 * expected, abs=1e-3)
     assert score.low <= score.high
@@ -134,7 +151,9 @@ def test_adapter(lm, tmp_path, data):
     model = mteb_encoder(encoder, EmbeddingCache(tmp_path))
     batches = [{"text": ["b", "", "a longer text"]}, {"text": ["b", "c"]}]
     task = MockSTSTask()
-    vectors = model.encode(batches, task_metadata=task.metadata, hf_split="test", hf_subset="default")
+    vectors = model.encode(
+        batches, task_metadata=task.metadata, hf_split="test", hf_subset="default"
+    )
     assert calls["pass"] == 1  # one batch of distinct texts
     assert vectors.dtype == np.float32
     expected = encoder.encode(["b", "", "a longer text", "b", "c"])
@@ -144,7 +163,9 @@ def test_adapter(lm, tmp_path, data):
     assert calls["pass"] == 2  # the one of `expected`
     np.testing.assert_array_equal(again, vectors)
     kinds = mteb.types.PromptType
-    asked = model.encode(batches, task_metadata=task.metadata, hf_split="t", hf_subset="d", prompt_type=kinds.query)
+    asked = model.encode(
+        batches, task_metadata=task.metadata, hf_split="t", hf_subset="d", prompt_type=kinds.query
+    )
     np.testing.assert_allclose(asked[0], encoder.encode_query("b"), atol=1e-5)
     assert np.abs(asked - vectors).max() > 0.01
 
@@ -153,18 +174,28 @@ def test_local_data_end_to_end(lm, tmp_path, data):
     tasks = find_tasks(["STSBenchmark", "Banking77Classification", "Cranfield"], data)
     specs = ["kv_embedding", "mean", "kv_embedding:layers=none:bias=2"]
     cache = EmbeddingCache(tmp_path / "cache")
-    table = evaluate(lm, tasks, tmp_path / "run", specs, (1, 2), cache=cache, command="kvlens evaluate it")
+    table = evaluate(
+        lm, tasks, tmp_path / "run", specs, (1, 2), cache=cache, command="kvlens evaluate it"
+    )
     found = {(s.label, s.task): s for s in table.scores}
     assert len(found) == 9
     rows = read(data / "STSBenchmark" / "test.jsonl")
-    for method, label in ((Encoder(lm, "mean"), "mean"), (Encoder(lm, "kv_embedding", (1, 2)), "kv_embedding")):
-        a, b = (method.encode([row[k] for row in rows]).astype(float) for k in ("sentence1", "sentence2"))
+    for method, label in (
+        (Encoder(lm, "mean"), "mean"),
+        (Encoder(lm, "kv_embedding", (1, 2)), "kv_embedding"),
+    ):
+        a, b = (
+            method.encode([row[k] for row in rows]).astype(float)
+            for k in ("sentence1", "sentence2")
+        )
         cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
         expected = 100 * spearmanr(cosines, [row["score"] for row in rows]).statistic
         assert found[label, "STSBenchmark"].value == pytest.approx(expected, abs=0.01)
     qrels = data / "Cranfield" / "qrels.tsv"
     qrels.write_text(qrels.read_text() + "0\tlost\t1\n")
-    with pytest.warns(UserWarning, match="1 of 37 judgements of Cranfield name documents that are not there"):
+    with pytest.warns(
+        UserWarning, match="1 of 37 judgements of Cranfield name documents that are not there"
+    ):
         (tasks[2],) = find_tasks(["Cranfield"], data)
     lost = evaluate(lm, tasks[2:], tmp_path / "lost", ["mean"], cache=cache).scores[0]
     assert lost.value <= found["mean", "Cranfield"].value
@@ -172,18 +203,25 @@ def test_local_data_end_to_end(lm, tmp_path, data):
     encoder = Encoder(lm, "mean")
     corpus = read(data / "Cranfield" / "corpus.jsonl")
     documents = encoder.encode_document([f"{row['title']} {row['text']}" for row in corpus])
-    queries = encoder.encode_query([row["text"] for row in read(data / "Cranfield" / "queries.jsonl")])
+    queries = encoder.encode_query(
+        [row["text"] for row in read(data / "Cranfield" / "queries.jsonl")]
+    )
     gains = np.zeros((12, 50))
     for line in qrels.read_text().splitlines()[1:-1]:
         query, document, grade = line.split("\t")
         gains[int(query), int(document[1:])] = int(grade)
-    best = np.argsort(-encoder.similarity(queries, documents).numpy(), axis=1, kind="stable")[:, :10]
+    best = np.argsort(-encoder.similarity(queries, documents).numpy(), axis=1, kind="stable")[
+        :, :10
+    ]
     discount = 1 / np.log2(np.arange(2, 12))
     ideal = (np.sort(gains, axis=1)[:, ::-1][:, :10] * discount).sum(1)
     ndcg = (np.take_along_axis(gains, best, 1) * discount).sum(1) / ideal
     assert found["mean", "Cranfield"].value == pytest.approx(100 * ndcg.mean(), abs=1e-2)
     assert (found["mean", "Cranfield"].n, found["mean", "Cranfield"].unit) == (12, "queries")
-    assert (found["mean", "Banking77Classification"].n, found["mean", "Banking77Classification"].unit) == (
+    assert (
+        found["mean", "Banking77Classification"].n,
+        found["mean", "Banking77Classification"].unit,
+    ) == (
         30,
         "test texts",
     )
@@ -209,7 +247,9 @@ def test_resumes_without_computing(lm, tmp_path, data):
     calls = Counter()
     handle = lm.base.register_forward_hook(lambda *args: calls.update(["pass"]))
     tasks = find_tasks(names, data)
-    again = evaluate(lm, tasks, run, ["kv_embedding", "mean"], (1,), cache=EmbeddingCache(tmp_path / "empty"))
+    again = evaluate(
+        lm, tasks, run, ["kv_embedding", "mean"], (1,), cache=EmbeddingCache(tmp_path / "empty")
+    )
     assert again == first
     assert not calls
     assert not any(task.data_loaded for task in tasks)
@@ -221,11 +261,24 @@ def test_resumes_without_computing(lm, tmp_path, data):
 def test_no_configuration_is_served_the_score_of_another(lm, tmp_path, data):
     """mteb's own cache would be: its key is the model's name alone."""
 
-    def value(run, methods, layers=(1, 2), limit=None, split=None, instructions=False, max_length=None, model=lm):
+    def value(
+        run,
+        methods,
+        layers=(1, 2),
+        limit=None,
+        split=None,
+        instructions=False,
+        max_length=None,
+        model=lm,
+    ):
         tasks = find_tasks(["STSBenchmark"], data, split)
         options = {"limit": limit, "instructions": instructions, "max_length": max_length}
         cache = EmbeddingCache(tmp_path / "cache")
-        return evaluate(model, tasks, tmp_path / run, [methods], layers, cache=cache, **options).scores[0].value
+        return (
+            evaluate(model, tasks, tmp_path / run, [methods], layers, cache=cache, **options)
+            .scores[0]
+            .value
+        )
 
     other = tiny("llama", seed=1)
     asked = [
@@ -259,12 +312,19 @@ def test_limit_is_marked_everywhere(lm, tmp_path, data):
     assert "NOT COMPARABLE" in (tmp_path / "run" / "scores-limit-3.md").read_text()
     assert not (tmp_path / "run" / "scores.json").exists()
     assert all("limit-3" in str(path) for path in (tmp_path / "run").rglob("*.json"))
-    assert len(tasks[2].dataset["default"]["test"]["corpus"]) == 9 + 30  # the judged, and 10 others a query
-    whole = evaluate(lm, tasks, tmp_path / "run", ["mean"], cache=cache)  # the same task objects, whole again
+    assert (
+        len(tasks[2].dataset["default"]["test"]["corpus"]) == 9 + 30
+    )  # the judged, and 10 others a query
+    whole = evaluate(
+        lm, tasks, tmp_path / "run", ["mean"], cache=cache
+    )  # the same task objects, whole again
     assert [s.n for s in whole.scores] == [60, 30, 12]
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=3, max_size=12), st.integers(0, 99))
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=3, max_size=12),
+    st.integers(0, 99),
+)
 def test_statistics_of_resamples(pairs, seed):
     """Counts as weights are the same as the items repeated, ties included."""
     x = np.array(pairs, dtype=float).T
@@ -279,7 +339,9 @@ def test_statistics_of_resamples(pairs, seed):
                 expected = sample[0].mean()
             elif metric == "max_ap":
                 expected = (
-                    max(average_precision_score(sample[0], s) for s in sample[1:]) if sample[0].any() else np.nan
+                    max(average_precision_score(sample[0], s) for s in sample[1:])
+                    if sample[0].any()
+                    else np.nan
                 )
             elif len(set(sample[0])) == 1 or len(set(sample[1])) == 1:
                 expected = np.nan
@@ -295,7 +357,9 @@ def test_bootstrap_interval_is_the_normal_one_for_a_mean():
     assert (low, high) == pytest.approx((x.mean() - half, x.mean() + half), abs=0.1 * half)
     both = bootstrap([x, x + 1], "accuracy")
     assert both.mean() == pytest.approx(x.mean() + 0.5, abs=0.05)
-    assert both.std() == pytest.approx(x.std() / 20 / np.sqrt(2), rel=0.1)  # parts are resampled independently
+    assert both.std() == pytest.approx(
+        x.std() / 20 / np.sqrt(2), rel=0.1
+    )  # parts are resampled independently
 
 
 def test_bootstrap_interval_of_a_correlation():
@@ -311,7 +375,9 @@ def test_bootstrap_interval_of_a_correlation():
 def test_significance():
     rng = np.random.default_rng(0)
     a = rng.normal(size=(1, 500))
-    b = a + rng.normal(0.05, 0.1, a.shape)  # intervals overlap widely, the paired difference is plain
+    b = a + rng.normal(
+        0.05, 0.1, a.shape
+    )  # intervals overlap widely, the paired difference is plain
     one, two = bootstrap([a], "x"), bootstrap([b], "x")
     assert np.percentile(one, 97.5) > np.percentile(two, 2.5)
     assert p_value(two - one) < 0.002
@@ -321,7 +387,9 @@ def test_significance():
     assert p_value(np.full(2000, np.nan)) == 1
     # Under no difference, p below 0.05 comes about one time in twenty.
     noise = (rng.normal(size=(2, 1, 100)) for _ in range(300))
-    rejected = [p_value(bootstrap([x], "x", 400) - bootstrap([y], "x", 400)) < 0.05 for x, y in noise]
+    rejected = [
+        p_value(bootstrap([x], "x", 400) - bootstrap([y], "x", 400)) < 0.05 for x, y in noise
+    ]
     assert 0.02 < np.mean(rejected) < 0.09
 
 
@@ -338,7 +406,15 @@ def test_bad_input(tmp_path, data, lm, capsys):
 
     def refused(*options, tasks="STSBenchmark", folder=data):
         local = ["--data-dir", str(folder)] if folder else []
-        command = ["evaluate", str(tmp_path / "model"), "--tasks", tasks, *local, "-o", str(tmp_path / "run")]
+        command = [
+            "evaluate",
+            str(tmp_path / "model"),
+            "--tasks",
+            tasks,
+            *local,
+            "-o",
+            str(tmp_path / "run"),
+        ]
         assert main([*command, "--methods", "mean", *options]) == 2
         message = capsys.readouterr().err
         assert message.count("\n") == 1
@@ -346,7 +422,9 @@ def test_bad_input(tmp_path, data, lm, capsys):
 
     assert "unknown task 'STSBenchmrk'; the nearest: STSBenchmark, " in refused(tasks="STSBenchmrk")
     assert "nowhere: no such folder" in refused(folder=tmp_path / "nowhere")
-    assert "has no folder of that name (it has Banking77Classification, Cranfield" in refused(tasks="STS12")
+    assert "has no folder of that name (it has Banking77Classification, Cranfield" in refused(
+        tasks="STS12"
+    )
     assert "SummEval is of the kind Summarization (cosine_spearman), which is not" in refused(
         tasks="SummEval", folder=""
     )
@@ -354,10 +432,14 @@ def test_bad_input(tmp_path, data, lm, capsys):
     assert "has no split 'dev'; it has" in refused("--split", "dev")
     assert "--post takes none, center, zscore, whiten, not pca" in refused("--post", "pca")
     assert "--lengths takes numbers" in refused("--lengths", "256,x")
-    assert "unknown method 'median'" in refused("--methods", "median", "-o", str(tmp_path / "never"))
+    assert "unknown method 'median'" in refused(
+        "--methods", "median", "-o", str(tmp_path / "never")
+    )
     assert "kv_embedding needs layers" in refused("--methods", "kv_embedding")
     assert "settings are written as in" in refused("--methods", "mean:raw")
-    assert "layers=x: give none, or layers such as 7-10" in refused("--methods", "kv_embedding:layers=x")
+    assert "layers=x: give none, or layers such as 7-10" in refused(
+        "--methods", "kv_embedding:layers=x"
+    )
     assert "layers=2-1: give none" in refused("--methods", "kv_embedding:layers=2-1")
     assert "depth needs two shares" in refused("--methods", "aligned_wva:depth=x")
     assert "depth needs two shares of the layers, 0 <= from <= to <= 1, not [0.9, 0.1]" in refused(
@@ -377,7 +459,9 @@ def test_bad_input(tmp_path, data, lm, capsys):
     (file.parent / "validation.jsonl").unlink()  # by whose numbers strings would be read as numbers
     file.write_text("\n".join(good).replace('"score": ', '"score": "').replace("}", '"}'))
     assert "test.jsonl, line 1: column 'score' is '" in refused()
-    file.write_text("\n".join(json.dumps({"sentence1": i, "sentence2": 1, "score": i}) for i in range(20)))
+    file.write_text(
+        "\n".join(json.dumps({"sentence1": i, "sentence2": 1, "score": i}) for i in range(20))
+    )
     assert "a text of STSBenchmark is 0, no string" in refused()
     file.write_text("\n".join(good))
     assert "every score of STSBenchmark's 1 pairs is the same" in refused("--limit", "1")
@@ -412,7 +496,9 @@ def test_a_split_of_a_beir_folder_is_its_own_file(data, name):
 
     first, rest = [str(i) for i in range(4)], [str(i) for i in range(4, 12)]
     assert asked("dev") == ("dev", rest)
-    assert asked(None) == (("test", first) if name == "Cranfield" else ("dev", rest))  # MSMARCO's own split
+    assert asked(None) == (
+        ("test", first) if name == "Cranfield" else ("dev", rest)
+    )  # MSMARCO's own split
     with pytest.raises(InputError, match=r"has no qrels/other.tsv"):
         find_tasks([name], data, "other")
 
@@ -422,9 +508,13 @@ def test_pairs_in_one_row_are_unfolded(lm, tmp_path):
     plain.load_data()
     (split,) = plain.eval_splits
     row = plain.dataset[split].to_dict()
-    nested.load_data = lambda **options: vars(nested).update(dataset={split: [row]}, data_loaded=True)
+    nested.load_data = lambda **options: vars(nested).update(
+        dataset={split: [row]}, data_loaded=True
+    )
     a, b = (
-        evaluate(lm, [task], tmp_path / str(i), ["mean"], cache=EmbeddingCache(tmp_path / "cache")).scores[0]
+        evaluate(
+            lm, [task], tmp_path / str(i), ["mean"], cache=EmbeddingCache(tmp_path / "cache")
+        ).scores[0]
         for i, task in enumerate((plain, nested))
     )
     assert (a.value, a.n) == (b.value, b.n)
@@ -443,7 +533,9 @@ def test_without_mteb(tmp_path):
 def test_benchmark_leaves_out_what_is_not_supported():
     with pytest.warns(UserWarning, match="left out: SummEval"):
         tasks = find_tasks(["MTEB(eng, v1)"])
-    assert {"STS12", "Banking77Classification", "NFCorpus"} <= {task.metadata.name for task in tasks}
+    assert {"STS12", "Banking77Classification", "NFCorpus"} <= {
+        task.metadata.name for task in tasks
+    }
 
 
 def test_an_aggregate_is_its_parts():
@@ -455,7 +547,14 @@ def test_an_aggregate_is_its_parts():
 def test_on_the_terminal(lm, tmp_path, data, capsys):
     lm.hf.save_pretrained(tmp_path / "model")
     lm.tokenizer.save_pretrained(tmp_path / "model")
-    command = ["evaluate", str(tmp_path / "model"), "--tasks", "STSBenchmark,Cranfield", "--data-dir", str(data)]
+    command = [
+        "evaluate",
+        str(tmp_path / "model"),
+        "--tasks",
+        "STSBenchmark,Cranfield",
+        "--data-dir",
+        str(data),
+    ]
     command += [
         "--layers",
         "1-2",
@@ -479,9 +578,15 @@ def test_mteb_loads_it_by_name(lm, tmp_path):
     meta = register(name)
     model = mteb.get_model(name)
     task = MockSTSTask()
-    result = mteb.evaluate(model, task, cache=mteb.ResultCache(tmp_path), co2_tracker=False, show_progress_bar=False)
-    expected = mteb.evaluate(Plain(Encoder(lm, "mean")), MockSTSTask(), cache=None, show_progress_bar=False)
-    assert result.task_results[0].get_score() == pytest.approx(expected.task_results[0].get_score(), abs=1e-5)
+    result = mteb.evaluate(
+        model, task, cache=mteb.ResultCache(tmp_path), co2_tracker=False, show_progress_bar=False
+    )
+    expected = mteb.evaluate(
+        Plain(Encoder(lm, "mean")), MockSTSTask(), cache=None, show_progress_bar=False
+    )
+    assert result.task_results[0].get_score() == pytest.approx(
+        expected.task_results[0].get_score(), abs=1e-5
+    )
     (written,) = tmp_path.glob("results/kvlens__model/*/experiments/*/MockSTSTask.json")
     assert meta.experiment_kwargs["hash"] in str(written)
 
@@ -495,20 +600,28 @@ def test_a_real_slice(smollm, tmp_path):
         "similarities0-1.txt": "23762bc6b728897144dda3d324a2c032dc1e059e1009806226d64b6dd123ed79",
     }
     place = cache_dir() / "texts"
-    corpus, human = (fetch_from_wheels([("gensim==4.4.0", inside + n)], sha, place / n) for n, sha in hashes.items())
+    corpus, human = (
+        fetch_from_wheels([("gensim==4.4.0", inside + n)], sha, place / n)
+        for n, sha in hashes.items()
+    )
     texts = [line[:150] for line in corpus.read_text(encoding="latin-1").splitlines()[:14]]
     similar = np.loadtxt(human)
     pairs = [(i, j) for i in range(14) for j in range(i + 1, 14)]
     folder = tmp_path / "data" / "STSBenchmark"
     folder.mkdir(parents=True)
-    rows = [{"sentence1": texts[i], "sentence2": texts[j], "score": float(similar[i, j])} for i, j in pairs]
+    rows = [
+        {"sentence1": texts[i], "sentence2": texts[j], "score": float(similar[i, j])}
+        for i, j in pairs
+    ]
     (folder / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
     tasks = find_tasks(["STSBenchmark"], tmp_path / "data")
     cache = EmbeddingCache(tmp_path / "cache")
     (score,) = evaluate(smollm, tasks, tmp_path, layers=(23, 27, 28, 29), cache=cache).scores
     vectors = Encoder(smollm, "kv_embedding", (23, 27, 28, 29)).encode(texts).astype(float)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    expected = spearmanr([vectors[i] @ vectors[j] for i, j in pairs], [row["score"] for row in rows]).statistic
+    expected = spearmanr(
+        [vectors[i] @ vectors[j] for i, j in pairs], [row["score"] for row in rows]
+    ).statistic
     assert score.value == pytest.approx(100 * expected, abs=0.01)
     assert score.n == 91
 
@@ -517,16 +630,29 @@ def test_a_real_slice(smollm, tmp_path):
 def test_posts_are_rows_fitted_on_calibration_texts(lm, tmp_path, data):
     tasks = find_tasks(["STSBenchmark"], data)
     cache = EmbeddingCache(tmp_path / "cache")
-    table = evaluate(lm, tasks, tmp_path, ["kv_embedding", "mean"], (1, 2), (None, "zscore", "whiten"), cache=cache)
+    table = evaluate(
+        lm,
+        tasks,
+        tmp_path,
+        ["kv_embedding", "mean"],
+        (1, 2),
+        (None, "zscore", "whiten"),
+        cache=cache,
+    )
     rows = read(data / "STSBenchmark" / "test.jsonl")
     found = {s.label: s for s in table.scores}
     for kind in ("zscore", "whiten"):
         encoder = Encoder(lm, "mean")
         encoder.fit_post(kind, kvlens.calibration_texts(600))
-        a, b = (encoder.encode([row[k] for row in rows]).astype(float) for k in ("sentence1", "sentence2"))
+        a, b = (
+            encoder.encode([row[k] for row in rows]).astype(float)
+            for k in ("sentence1", "sentence2")
+        )
         cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
         expected = 100 * spearmanr(cosines, [row["score"] for row in rows]).statistic
         assert found[f"mean + {kind}"].value == pytest.approx(expected, abs=0.05)
         base = found[f"kv_embedding + {kind}"]
         assert base.p is None
-        assert found[f"mean + {kind}"].difference == pytest.approx(found[f"mean + {kind}"].value - base.value)
+        assert found[f"mean + {kind}"].difference == pytest.approx(
+            found[f"mean + {kind}"].value - base.value
+        )

@@ -10,32 +10,56 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+import recipes as figures
 from conftest import tiny
 from PIL import Image
+from recipes import FIGURES, KINDS, build, collect
 
 import kvlens
-from kvlens import figures
-from kvlens.attention import AttentionPatterns, AttentionShift, attention_patterns, attention_shift
-from kvlens.evaluate import Score, Scores
-from kvlens.figures import FIGURES, KINDS, build, collect
-from kvlens.files import versions
-from kvlens.lens import KVLens, kv_lens
-from kvlens.plots import beta_html, patterns_html
-from kvlens.score_plots import plot_lengths, plot_scores, plot_study, plot_sweep
-from kvlens.study import LayerStudy
-from kvlens.sweep import Sweep, Window
+from kvlens.analysis.attention import (
+    AttentionPatterns,
+    AttentionShift,
+    attention_patterns,
+    attention_shift,
+)
+from kvlens.analysis.lens import KVLens, kv_lens
+from kvlens.evaluation.scores import Score, Scores
+from kvlens.plots.attention_html import beta_html, patterns_html
+from kvlens.plots.scores import plot_lengths, plot_scores, plot_study, plot_sweep
+from kvlens.store.provenance import versions
+from kvlens.studies.layer_sweep import Sweep, Window
+from kvlens.studies.regret import LayerStudy
 
 HOME = Path(__file__).parents[1] / "figures"
 MODELS = ("smollm2-135m", "gemma3-270m")
 TASKS = ("STSBenchmark", "SICK-R", "STS16", "Banking77Classification")
-METHODS = ("kv_embedding", "kv_embedding (no re-routing)", "mean", "echo", "prompt_eol", "last_token", "aligned_wva")
-LABELS = [f"{name}{post}" for post in ("", " + whiten", " + zscore") for name in (*METHODS, "token_prepending")]
+METHODS = (
+    "kv_embedding",
+    "kv_embedding (no re-routing)",
+    "mean",
+    "echo",
+    "prompt_eol",
+    "last_token",
+    "aligned_wva",
+)
+LABELS = [
+    f"{name}{post}"
+    for post in ("", " + whiten", " + zscore")
+    for name in (*METHODS, "token_prepending")
+]
 
 
 def fake_scores(layer_set, seed, labels=tuple(LABELS), tasks=TASKS):
     """A full table: rows on tasks, but for one cell that is not there yet."""
     value = 100 * np.random.default_rng(seed).uniform(0.3, 0.8, size=(len(labels), len(tasks)))
-    fixed = {"settings": {}, "split": "test", "n": 1379, "unit": "pairs", "p": None, "difference": None}
+    fixed = {
+        "settings": {},
+        "split": "test",
+        "n": 1379,
+        "unit": "pairs",
+        "p": None,
+        "difference": None,
+    }
     cells = [
         Score(
             method=label.split()[0],
@@ -59,7 +83,9 @@ def fake_scores(layer_set, seed, labels=tuple(LABELS), tasks=TASKS):
 def fake_sweep(layer_set):
     fixed = {"bias": 1.0, "low": 57, "high": 63, "cosines": (0.5, 0.25)}
     windows = [
-        Window(first=i, width=w, layers=tuple(range(i, i + w)), spearman=60 + np.sin(i + w), **fixed)
+        Window(
+            first=i, width=w, layers=tuple(range(i, i + w)), spearman=60 + np.sin(i + w), **fixed
+        )
         for w in (1, 4)
         for i in range(layer_set.model.n_layers - w + 1)
     ]
@@ -81,7 +107,9 @@ def data(tmp_path_factory):
         long.save(place / f"lengths_{model}.json")
         (place / f"longest_{model}.json").unlink(missing_ok=True)
         if seed:  # a further length, of fewer methods
-            fake_scores(layer_set, 0, some[:2], ("LongWikipedia@4096",)).save(place / f"longest_{model}.json")
+            fake_scores(layer_set, 0, some[:2], ("LongWikipedia@4096",)).save(
+                place / f"longest_{model}.json"
+            )
         fake_sweep(layer_set).save(place / f"sweep_{model}.json")
     return place
 
@@ -95,7 +123,9 @@ def built(data):
 
 def test_every_figure_is_drawn_to_the_same_bytes_again(data, built):
     paths, before, after = built
-    assert {path.name for path in paths} == {f"{n}.{kind}" for n in FIGURES for kind in ("png", "pdf", "md")}
+    assert {path.name for path in paths} == {
+        f"{n}.{kind}" for n in FIGURES for kind in ("png", "pdf", "md")
+    }
     assert before == after
     for path, again in zip(paths, build(data, data.parent / "twice"), strict=True):
         assert path.read_bytes() == again.read_bytes(), path.name
@@ -110,13 +140,19 @@ def test_the_figures_in_the_repository_are_those_of_its_data(built):
             assert ours.read_text() == path.read_text()
         elif path.suffix == ".png":
             one, other = Image.open(ours), Image.open(path)
-            if version("matplotlib") in one.info["Software"]:  # another version may draw another pixel
+            if (
+                version("matplotlib") in one.info["Software"]
+            ):  # another version may draw another pixel
                 np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
 
 
 def test_what_is_committed_is_small_and_tells_where_it_comes_from(built):
     assert sum(path.stat().st_size for path in (HOME / "data").iterdir()) < 2e6
-    assert {path.stem for path in HOME.glob("*.png")} >= set(FIGURES) - {"methods", "lengths", "depth"}
+    assert {path.stem for path in HOME.glob("*.png")} >= set(FIGURES) - {
+        "methods",
+        "lengths",
+        "depth",
+    }
     for path in [*HOME.glob("*.md"), *(path for path in built[0] if path.suffix == ".md")]:
         text = path.read_text()
         assert "n = " in text
@@ -129,7 +165,9 @@ def test_what_is_committed_is_small_and_tells_where_it_comes_from(built):
 
 def test_beta_is_drawn_as_it_was_measured(data):
     figure = FIGURES["beta_by_layer"](data)[0]
-    images = [ax.images[0] for ax in figure.axes if ax.images and ax.get_xlabel().startswith("position")]
+    images = [
+        ax.images[0] for ax in figure.axes if ax.images and ax.get_xlabel().startswith("position")
+    ]
     wanted = [f"shift-{span}_{model}" for model in sorted(MODELS) for span in ("prompted", "text")]
     for image, name in zip(images, wanted, strict=True):
         shift = AttentionShift.load(data / f"{name}.safetensors")
@@ -144,8 +182,12 @@ def test_patterns_in_the_picture_are_those_of_the_text(data):
     left = figure.axes[0].images[0].get_array()
     np.testing.assert_allclose(left.filled(0), patterns.arrays["before"][0].mean(0), atol=1e-7)
     assert "layer" not in source.split("`")[0]
-    assert "--text 'The old lighthouse keeper wrote a letter to his daughter every evening.'" in source
-    assert f"takes {patterns.arrays['after'][0, 0, 0, 0]:.2f} of the first token's weight" in numbers
+    assert (
+        "--text 'The old lighthouse keeper wrote a letter to his daughter every evening.'" in source
+    )
+    assert (
+        f"takes {patterns.arrays['after'][0, 0, 0, 0]:.2f} of the first token's weight" in numbers
+    )
 
 
 def test_scores_and_their_intervals_are_read_back_from_the_picture(data):
@@ -153,20 +195,26 @@ def test_scores_and_their_intervals_are_read_back_from_the_picture(data):
         axes = plot_scores(result)
         methods = [text.get_text() for text in axes[0].get_yticklabels()]
         assert sorted(methods) == sorted({s.label.split(" + ")[0] for s in result.scores})
-        means = [np.mean([s.value for s in result.scores if s.label == method]) for method in methods]
+        means = [
+            np.mean([s.value for s in result.scores if s.label == method]) for method in methods
+        ]
         assert means == sorted(means, reverse=True)
         for ax, task in zip(axes, TASKS, strict=True):
             drawn = 0
             for bars in ax.containers:
                 (whiskers,) = bars.lines[2]
-                for x, ((low, y), (high, _)) in zip(bars.lines[0].get_xdata(), whiskers.get_segments(), strict=True):
+                for x, ((low, y), (high, _)) in zip(
+                    bars.lines[0].get_xdata(), whiskers.get_segments(), strict=True
+                ):
                     post = bars.get_label() if bars.get_label() != "no post-processing" else None
                     label = methods[round(y)] + (f" + {post}" if post else "")
                     (s,) = [s for s in result.scores if (s.task, s.label) == (task, label)]
                     assert (x, low, high) == pytest.approx((s.value, s.low, s.high))
                     drawn += 1
             assert drawn == sum(s.task == task for s in result.scores)
-        bold = [text.get_text() for text in axes[0].get_yticklabels() if text.get_fontweight() == "bold"]
+        bold = [
+            text.get_text() for text in axes[0].get_yticklabels() if text.get_fontweight() == "bold"
+        ]
         assert bold == ["kv_embedding"]
 
 
@@ -218,14 +266,31 @@ def test_a_study_is_read_back_from_the_picture(data, model):
     kinds = sorted({(o.width, o.bias) for o in study.outcomes})
     assert len(left.containers) == len(right.containers) == len(kinds) > 1
     for kind, chosen, ranked in zip(kinds, left.containers, right.containers, strict=True):
-        by_row = {f"{o.states}, {o.points}: {o.rule}": o.regret for o in study.outcomes if (o.width, o.bias) == kind}
-        rhos = {f"{c.states}, {c.points}": c.rho for c in study.correlations if (c.width, c.bias) == kind}
-        for bars, name_of, wanted in ((chosen, str, by_row), (ranked, lambda row: row.partition(":")[0], rhos)):
+        by_row = {
+            f"{o.states}, {o.points}: {o.rule}": o.regret
+            for o in study.outcomes
+            if (o.width, o.bias) == kind
+        }
+        rhos = {
+            f"{c.states}, {c.points}": c.rho
+            for c in study.correlations
+            if (c.width, c.bias) == kind
+        }
+        for bars, name_of, wanted in (
+            (chosen, str, by_row),
+            (ranked, lambda row: row.partition(":")[0], rhos),
+        ):
             (whiskers,) = bars.lines[2]
             drawn = {}
-            for x, ((low, y), (high, _)) in zip(bars.lines[0].get_xdata(), whiskers.get_segments(), strict=True):
+            for x, ((low, y), (high, _)) in zip(
+                bars.lines[0].get_xdata(), whiskers.get_segments(), strict=True
+            ):
                 drawn[name_of(rows[round(y)])] = pytest.approx((x, low, high))
-            assert {row: (i.value, i.low, i.high) for row, i in wanted.items() if not row.startswith("None")} == drawn
+            assert {
+                row: (i.value, i.low, i.high)
+                for row, i in wanted.items()
+                if not row.startswith("None")
+            } == drawn
         label = f"{kind[0]} layer{'s' * (kind[0] > 1)}, bias {kind[1]:g}"
         assert chosen.get_label() == ranked.get_label() == label
 
@@ -234,16 +299,37 @@ def words(figure):
     """Every visible word of a figure, with its box in dots."""
     figure.canvas.draw()
     beyond = set()  # ticks outside the axis, which matplotlib keeps but does not draw
-    for axis in (axis for ax in figure.findobj(matplotlib.axes.Axes) for axis in (ax.xaxis, ax.yaxis)):
+    for axis in (
+        axis for ax in figure.findobj(matplotlib.axes.Axes) for axis in (ax.xaxis, ax.yaxis)
+    ):
         low, high = sorted(axis.get_view_interval())
         ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
-        beyond |= {t for tick in ticks if not low <= tick.get_loc() <= high for t in (tick.label1, tick.label2)}
-    found = [text for text in figure.findobj(matplotlib.text.Text) if text.get_visible() and text.get_text().strip()]
+        beyond |= {
+            t
+            for tick in ticks
+            if not low <= tick.get_loc() <= high
+            for t in (tick.label1, tick.label2)
+        }
+    found = [
+        text
+        for text in figure.findobj(matplotlib.text.Text)
+        if text.get_visible() and text.get_text().strip()
+    ]
     return [(text.get_text(), text.get_window_extent()) for text in found if text not in beyond]
 
 
 @pytest.mark.parametrize(
-    "name", ["methods", "lengths", "depth", "regret", "similarity", "geometry", "kv_ranks", "kv_similarity"]
+    "name",
+    [
+        "methods",
+        "lengths",
+        "depth",
+        "regret",
+        "similarity",
+        "geometry",
+        "kv_ranks",
+        "kv_similarity",
+    ],
 )
 def test_no_words_overlap_or_leave_the_figure(data, name):
     with matplotlib.rc_context(figures.STYLE):
@@ -251,7 +337,9 @@ def test_no_words_overlap_or_leave_the_figure(data, name):
         found = words(figure)
     whole = figure.bbox.padded(2)
     for i, (text, box) in enumerate(found):
-        assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1, text  # noqa: PT018
+        assert (
+            whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
+        ), text
         for other, there in found[:i]:
             shared = box.intersection(box, there)
             assert shared is None or min(shared.width, shared.height) < 2, (text, other)
@@ -265,30 +353,54 @@ def test_what_has_no_data_is_left_out_with_a_message(tmp_path):
 
 
 def test_collect_takes_what_is_drawn_and_no_more(tmp_path):
-    lm, run, lines = tiny("llama"), tmp_path / "run", [f"text {i} {'la ' * (i % 5)}" for i in range(60)]
+    lm, run, lines = (
+        tiny("llama"),
+        tmp_path / "run",
+        [f"text {i} {'la ' * (i % 5)}" for i in range(60)],
+    )
     shift = attention_shift(lm, lines[:20], (1, 2))
     patterns, trace = attention_patterns(lm, "a cat", (1, 2)), kvlens.record(lm, lines)
-    layer_set = kvlens.select(kvlens.estimate(trace), command="kvlens profile x -o /tmp/secret --n 30")
-    results = {"layers": layer_set, "shift-text": shift, "patterns": patterns, "lens": kv_lens(trace)}
+    layer_set = kvlens.select(
+        kvlens.estimate(trace), command="kvlens profile x -o /tmp/secret --n 30"
+    )
+    results = {
+        "layers": layer_set,
+        "shift-text": shift,
+        "patterns": patterns,
+        "lens": kv_lens(trace),
+    }
     results |= {"scores": fake_scores(layer_set, 0), "sweep": fake_sweep(layer_set)}
     for kind, one in results.items():
         (run / KINDS[kind][1]).parent.mkdir(parents=True, exist_ok=True)
         one.save(run / KINDS[kind][1])
     paths = collect(run, tmp_path / "data")
-    assert [path.name.partition("_")[0] for path in paths] == [kind for kind in KINDS if kind in results]
+    assert [path.name.partition("_")[0] for path in paths] == [
+        kind for kind in KINDS if kind in results
+    ]
     assert all(path.stem.endswith("_tiny-llama") for path in paths)
-    found = {path.name.partition("_")[0]: KINDS[path.name.partition("_")[0]][0].load(path) for path in paths}
-    assert found["layers"] == layer_set.model_copy(update={"command": "kvlens profile x -o runs/tiny-llama --n 30"})
+    found = {
+        path.name.partition("_")[0]: KINDS[path.name.partition("_")[0]][0].load(path)
+        for path in paths
+    }
+    assert found["layers"] == layer_set.model_copy(
+        update={"command": "kvlens profile x -o runs/tiny-llama --n 30"}
+    )
     assert found["sweep"].command == "kvlens sweep MODEL -o runs/tiny-llama/sweep.json"
     for kind in ("local", "propagated"):
         for before, after in zip(shift.ends(kind), found["shift-text"].ends(kind), strict=True):
             np.testing.assert_allclose(after, before, rtol=1e-5)
         mean = shift.arrays[f"beta.{kind}.mean"].mean(1)
-        np.testing.assert_allclose(found["shift-text"].arrays[f"beta.{kind}.mean"][:, 0], mean, rtol=1e-6)
-    np.testing.assert_allclose(found["patterns"].arrays["after"][:, 0], patterns.arrays["after"].mean(1), rtol=1e-6)
+        np.testing.assert_allclose(
+            found["shift-text"].arrays[f"beta.{kind}.mean"][:, 0], mean, rtol=1e-6
+        )
+    np.testing.assert_allclose(
+        found["patterns"].arrays["after"][:, 0], patterns.arrays["after"].mean(1), rtol=1e-6
+    )
     assert {s.head for s in found["lens"].spectra} == {None}
     assert isinstance(found["lens"], KVLens)
-    assert [w.spearman for w in found["sweep"].windows] == [w.spearman for w in results["sweep"].windows]
+    assert [w.spearman for w in found["sweep"].windows] == [
+        w.spearman for w in results["sweep"].windows
+    ]
     assert {w.cosines for w in found["sweep"].windows} == {()}
 
 

@@ -11,9 +11,15 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 
 import kvlens
-from kvlens.cache import EmbeddingCache
-from kvlens.files import InputError
-from kvlens.geometry import PLAIN, Geometry, alignment, eigenvalue_entropy_ratio, mean_cosine, measure, uniformity
+from kvlens.analysis.geometry import (
+    alignment,
+    eigenvalue_entropy_ratio,
+    mean_cosine,
+    uniformity,
+)
+from kvlens.analysis.method_geometry import PLAIN, Geometry, measure
+from kvlens.embedding.cache import EmbeddingCache
+from kvlens.store.errors import InputError
 
 ALL = (mean_cosine, eigenvalue_entropy_ratio, uniformity)
 
@@ -62,8 +68,12 @@ def test_the_ends_of_the_scales():
     assert uniformity([[1, 2], [-1, -2]]) == pytest.approx(-8)
     assert mean_cosine(axes) == pytest.approx(-1 / 5)
     assert eigenvalue_entropy_ratio(axes) == pytest.approx(1)
-    assert eigenvalue_entropy_ratio(np.eye(5, 40)) == pytest.approx(1)  # as even as five points can be
-    assert eigenvalue_entropy_ratio(np.outer(np.arange(9.0), [1, 2, 3]) + 50) == pytest.approx(0, abs=1e-12)
+    assert eigenvalue_entropy_ratio(np.eye(5, 40)) == pytest.approx(
+        1
+    )  # as even as five points can be
+    assert eigenvalue_entropy_ratio(np.outer(np.arange(9.0), [1, 2, 3]) + 50) == pytest.approx(
+        0, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize(("n", "d"), [(60, 4), (10, 30)])
@@ -71,7 +81,9 @@ def test_eigenvalue_entropy_is_that_of_the_covariance(n, d):
     x = cloud(n, d)
     p = np.sort(np.linalg.eigvalsh(np.cov(x.T)))[::-1][: min(d, n - 1)]
     p = p / p.sum()
-    np.testing.assert_allclose(eigenvalue_entropy_ratio(x), -(p @ np.log(p)) / np.log(min(d, n - 1)), rtol=1e-9)
+    np.testing.assert_allclose(
+        eigenvalue_entropy_ratio(x), -(p @ np.log(p)) / np.log(min(d, n - 1)), rtol=1e-9
+    )
 
 
 def test_alignment_of_positive_pairs():
@@ -85,7 +97,12 @@ def test_alignment_of_positive_pairs():
 
 
 @settings(max_examples=30, deadline=None)
-@given(n=st.integers(4, 30), d=st.integers(2, 12), seed=st.integers(0, 99), scale=st.floats(1e-200, 1e100))
+@given(
+    n=st.integers(4, 30),
+    d=st.integers(2, 12),
+    seed=st.integers(0, 99),
+    scale=st.floats(1e-200, 1e100),
+)
 def test_rotation_scale_and_order_change_nothing(n, d, seed, scale):
     x, y, turn = cloud(n, d, seed), cloud(n, d, seed + 100), rotation(d, seed)
     for function in ALL:
@@ -175,5 +192,5 @@ def test_measure_without_pairs_and_with_too_little():
 
 
 def test_the_functions_need_no_torch():
-    code = "import sys, kvlens.geometry as g; g.uniformity([[1, 2], [2, 1]]); sys.exit('torch' in sys.modules)"
+    code = "import sys, kvlens.analysis.geometry as g; g.uniformity([[1, 2], [2, 1]]); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

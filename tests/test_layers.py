@@ -9,16 +9,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import kvlens.layers
-from kvlens.dimension import IDEstimate, IDProfile
-from kvlens.files import InputError
-from kvlens.layers import RULES, LayerSet, schema, select, shape
-from kvlens.models import ModelInfo
-from kvlens.prompts import PROMPTS
-from kvlens.records import phrase, runs
-from kvlens.texts import TextsInfo
+import kvlens.layers.schema
+from kvlens.dimension.profile import IDEstimate, IDProfile
+from kvlens.layers.layer_set import LayerSet
+from kvlens.layers.rules import RULES
+from kvlens.layers.schema import schema
+from kvlens.layers.selection import select
+from kvlens.layers.shape import shape
+from kvlens.models.info import ModelInfo
+from kvlens.store.errors import InputError
+from kvlens.store.layer_ranges import phrase, runs
+from kvlens.texts.prompts import PROMPTS
+from kvlens.texts.texts import TextsInfo
 
-GEMMA = [11.8, 10.2, 10.7, 11.5, 11.5, 11.2, 12.1, 11.8, 11.5, 12.8, 13.7, 14.5, 10.9, 11.5, 11.9, 11.0, 11.3, 12.0]
+GEMMA = [
+    11.8,
+    10.2,
+    10.7,
+    11.5,
+    11.5,
+    11.2,
+    12.1,
+    11.8,
+    11.5,
+    12.8,
+    13.7,
+    14.5,
+    10.9,
+    11.5,
+    11.9,
+    11.0,
+    11.3,
+    12.0,
+]
 SMOLLM2 = np.interp(np.arange(30), [0, 15, 29], [11.7, 18.5, 14.0])
 U = 9.5 + 0.03 * (np.arange(30) - 11.0) ** 2
 RISING = 9 + 0.3 * np.arange(30)
@@ -84,7 +107,10 @@ def test_shape_names_the_layers_given():
 
 
 profiles_of_errors = st.lists(
-    st.tuples(st.integers(0, 60) | st.integers(0, 6), st.integers(1, 12)), min_size=1, max_size=24, unique=True
+    st.tuples(st.integers(0, 60) | st.integers(0, 6), st.integers(1, 12)),
+    min_size=1,
+    max_size=24,
+    unique=True,
 )  # equal values occur, with different errors
 
 
@@ -119,7 +145,11 @@ def persistent_minima(v: np.ndarray, threshold: float) -> list[int]:
         if len(near) == 2:
             dead |= {near[1]} if v[i] - v[near[1]] <= threshold else set()
             basin = {j: near[0] if low == near[1] else low for j, low in basin.items()}
-    return sorted(int(i) for i in set(basin) - dead if all(v[j] > v[i] for j in (i - 1, i + 1) if 0 <= j < len(v)))
+    return sorted(
+        int(i)
+        for i in set(basin) - dead
+        if all(v[j] > v[i] for j in (i - 1, i + 1) if 0 <= j < len(v))
+    )
 
 
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=30, unique=True), st.integers(1, 30))
@@ -132,7 +162,9 @@ def test_with_equal_errors_minima_are_those_of_persistence(values, threshold):
         assert v.max() - v.min() <= threshold + 0.5
 
 
-@pytest.mark.parametrize("bad", [([], []), ([1, 2], [1]), ([1, np.nan], [1, 1]), ([1, 2], [1, -1]), ([[1]], [[1]])])
+@pytest.mark.parametrize(
+    "bad", [([], []), ([1, 2], [1]), ([1, np.nan], [1, 1]), ([1, 2], [1, -1]), ([[1]], [[1]])]
+)
 def test_shape_refuses(bad):
     with pytest.raises(InputError):
         shape(*bad)
@@ -143,10 +175,16 @@ def test_shape_refuses(bad):
 
 def test_u_takes_the_minimum_and_the_window_after_it():
     chosen = select(make_profile(U), z=2.0)
-    assert (chosen.layers, chosen.shape.name, chosen.branch) == ((11, 12, 13, 14), "U", "U: window from the minimum")
+    assert (chosen.layers, chosen.shape.name, chosen.branch) == (
+        (11, 12, 13, 14),
+        "U",
+        "U: window from the minimum",
+    )
     assert "minimum at layer 11 (ID 9.5, standard error 0.4)" in chosen.reason
     assert "floor(0.1 x 30) = 3" in chosen.reason
-    assert chosen.warnings == ("the ID at layer 11 is not clearly below that at layers 5-10, 12-17",)
+    assert chosen.warnings == (
+        "the ID at layer 11 is not clearly below that at layers 5-10, 12-17",
+    )
     assert select(make_profile(U, 1e-3)).warnings == ()
 
 
@@ -158,11 +196,18 @@ def test_u_is_clipped_at_the_last_layer_and_says_so():
 
 
 def test_several_minima_take_the_lowest_past_the_first_fifth():
-    chosen = select(make_profile(GEMMA, 0.5), z=2.0)  # 18 layers: 1 + floor(1.8), from layer ceil(3.6) on
+    chosen = select(
+        make_profile(GEMMA, 0.5), z=2.0
+    )  # 18 layers: 1 + floor(1.8), from layer ceil(3.6) on
     assert (chosen.layers, chosen.branch) == ((12, 15), "lowest past skip_early")
     assert "several minima, minima at layers 1, 12" in chosen.reason
-    assert "the profile is lowest at layer 1 (ID 10.2, standard error 0.5), which is not chosen" in chosen.warnings
-    assert any("not clearly below that at layers 4-8, 13-14, 16-17" in text for text in chosen.warnings)
+    assert (
+        "the profile is lowest at layer 1 (ID 10.2, standard error 0.5), which is not chosen"
+        in chosen.warnings
+    )
+    assert any(
+        "not clearly below that at layers 4-8, 13-14, 16-17" in text for text in chosen.warnings
+    )
     assert not any("does not cover" in text for text in chosen.warnings)
     assert select(make_profile(GEMMA, 0.5), skip_early=0).layers == (1, 2)
 
@@ -170,7 +215,13 @@ def test_several_minima_take_the_lowest_past_the_first_fifth():
 @pytest.mark.parametrize(
     ("values", "name", "layers", "edge", "others"),
     [
-        (SMOLLM2, "peak", (6, 27, 28, 29), "layer 0", ["last layer", "layer 6 is where skip_early ends"]),
+        (
+            SMOLLM2,
+            "peak",
+            (6, 27, 28, 29),
+            "layer 0",
+            ["last layer", "layer 6 is where skip_early ends"],
+        ),
         (RISING, "rising", (6, 7, 8, 9), "layer 0", ["layer 6 is where skip_early ends"]),
         (RISING[::-1], "falling", (26, 27, 28, 29), "layer 29", ["last layer"]),
         ([12.0] * 30, "flat", (6, 7, 8, 9), "layer 0", ["not clearly below"]),
@@ -264,7 +315,9 @@ def test_a_profile_of_some_layers():
     chosen = select(make_profile(values, 0.1, layers=range(0, 30, 5), n_layers=30))
     assert chosen.layers == (10, 11, 12, 13)
     assert "only 6 of the model's 30 layers were profiled" in chosen.warnings
-    few = select(make_profile(values, 0.1, layers=range(0, 30, 5), n_layers=30), "lowest-k", window=0.3)
+    few = select(
+        make_profile(values, 0.1, layers=range(0, 30, 5), n_layers=30), "lowest-k", window=0.3
+    )
     assert few.layers == (10, 15, 20, 25)
     assert any("only 4 profiled layers lie past the first 20 %" in text for text in few.warnings)
     with pytest.raises(InputError, match="lower skip_early"):
@@ -272,12 +325,17 @@ def test_a_profile_of_some_layers():
 
 
 def test_doubtful_estimates_and_other_prompts_are_named():
-    doubtful = select(make_profile(U, warn={12: "no plateau: 3 to 9", 13: "n too small: x", 3: "unrelated"}))
+    doubtful = select(
+        make_profile(U, warn={12: "no plateau: 3 to 9", 13: "n too small: x", 3: "unrelated"})
+    )
     assert "the ID at layers 12-13 is in doubt (no plateau, n too small)" in doubtful.warnings
     raw = select(make_profile(U, prompt="raw"))
     assert "profiled with prompt raw, but documents will use kv-document-inner" in raw.warnings
     quoted = select(make_profile(U, prompt="kv-document-quoted"))
-    assert (quoted.prompts.query.name, quoted.prompts.document.name) == ("kv-query-quoted", "kv-document-quoted")
+    assert (quoted.prompts.query.name, quoted.prompts.document.name) == (
+        "kv-query-quoted",
+        "kv-document-quoted",
+    )
     assert not any("prompt" in text for text in quoted.warnings)
 
 
@@ -295,16 +353,22 @@ def test_str_is_for_the_terminal():
 
 @given(st.sets(st.integers(0, 40)))
 def test_runs_cover_the_layers(layers):
-    assert [i for first, last in runs(sorted(layers)) for i in range(first, last + 1)] == sorted(layers)
+    assert [i for first, last in runs(sorted(layers)) for i in range(first, last + 1)] == sorted(
+        layers
+    )
     assert phrase([7, 8, 9, 12]) == "layers 7-9, 12"
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_file_round_trip_and_schema(rule, tmp_path):
     layers = [3, 7] if rule == "explicit" else None
-    profile = make_profile(U / 3, mle=U, warn={2: "ünsure"})  # thirds: decimals that need every digit
+    profile = make_profile(
+        U / 3, mle=U, warn={2: "ünsure"}
+    )  # thirds: decimals that need every digit
     profile = profile.model_copy(update={"skipped": {1: "all points are copies"}})
-    saved = select(profile, rule, layers=layers, position="origin", pooling="mean", command="kvlens profile x")
+    saved = select(
+        profile, rule, layers=layers, position="origin", pooling="mean", command="kvlens profile x"
+    )
     saved = saved.model_copy(update={"bias": tuple(0.1 * i for i in range(len(saved.layers)))})
     saved.save(tmp_path / "layers.json")
     assert LayerSet.load(tmp_path / "layers.json") == saved
@@ -320,8 +384,14 @@ def test_file_round_trip_and_schema(rule, tmp_path):
 
 
 def test_published_schema_is_current():
-    published = Path(kvlens.layers.__file__).with_name("layerset.schema.json").read_text(encoding="utf-8")
-    assert published == schema(), "write kvlens.layers.schema() to kvlens/layerset.schema.json"
+    published = (
+        Path(kvlens.layers.schema.__file__)
+        .with_name("layerset.schema.json")
+        .read_text(encoding="utf-8")
+    )
+    assert published == schema(), (
+        "write kvlens.layers.schema.schema() to kvlens/layers/layerset.schema.json"
+    )
 
 
 @pytest.mark.parametrize(

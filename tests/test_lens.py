@@ -14,11 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kvlens
-from kvlens.cli import main
-from kvlens.files import InputError
-from kvlens.geometry import Geometry
-from kvlens.lens import KVLens, effective_rank, kv_lens, linear_cka, ridge_r2
-from kvlens.lens_plots import (
+from kvlens.analysis.lens import KVLens, effective_rank, kv_lens, linear_cka, ridge_r2
+from kvlens.analysis.method_geometry import Geometry
+from kvlens.cli.app import main
+from kvlens.plots.states import (
     plot_geometry,
     plot_ranks,
     plot_sentences,
@@ -26,6 +25,7 @@ from kvlens.lens_plots import (
     plot_spectra,
     save_lens_plots,
 )
+from kvlens.store.errors import InputError
 
 N = 60
 WORDS = ("river", "stone", "light", "music", "paper", "cloud")
@@ -58,17 +58,26 @@ def cka_by_grams(X, Y):
 
 def test_effective_rank_counts_equal_directions_and_weighs_unequal_ones():
     for rank in (1, 3, 8):
-        assert effective_rank(with_singular_values(40, 10, np.full(rank, 2.5))) == pytest.approx(rank)
+        assert effective_rank(with_singular_values(40, 10, np.full(rank, 2.5))) == pytest.approx(
+            rank
+        )
     # p = (3/4, 1/4): exp(H) = 4 / 3^(3/4). From squares it would be another number.
-    assert effective_rank(with_singular_values(20, 5, np.array([3.0, 1.0]))) == pytest.approx(4 / 3**0.75)
+    assert effective_rank(with_singular_values(20, 5, np.array([3.0, 1.0]))) == pytest.approx(
+        4 / 3**0.75
+    )
     assert effective_rank(normal(500, 6)) > 5.9
 
 
 @settings(max_examples=30, deadline=None)
-@given(n=st.integers(5, 30), d=st.integers(2, 40), seed=st.integers(0, 99), scale=st.floats(1e-3, 1e3))
+@given(
+    n=st.integers(5, 30), d=st.integers(2, 40), seed=st.integers(0, 99), scale=st.floats(1e-3, 1e3)
+)
 def test_rotation_scale_shift_and_order_change_nothing(n, d, seed, scale):
     X, Y = normal(n, d, seed=seed), normal(n, 3, seed=seed + 100)
-    turn, order = np.linalg.qr(normal(d, d, seed=seed))[0], np.random.default_rng(seed).permutation(n)
+    turn, order = (
+        np.linalg.qr(normal(d, d, seed=seed))[0],
+        np.random.default_rng(seed).permutation(n),
+    )
     moved = (scale * X @ turn + normal(d, seed=seed))[order]
     rank, cka = effective_rank(X), linear_cka(X, Y)
     assert 1 <= rank <= min(d, n - 1) + 1e-9
@@ -144,7 +153,9 @@ def test_lens_on_states_whose_truth_is_known(known):
     assert (head.n, head.d, head.energy) == (N, 8, ())
     assert head.effective_rank == pytest.approx(effective_rank(V[:, 8:]))
     variance = np.sort(np.linalg.eigvalsh(np.cov(V.T)))[::-1].cumsum() / np.trace(np.cov(V.T))
-    assert both[3].directions == tuple(int(np.argmax(variance >= share)) + 1 for share in (0.90, 0.95, 0.99))
+    assert both[3].directions == tuple(
+        int(np.argmax(variance >= share)) + 1 for share in (0.90, 0.95, 0.99)
+    )
     np.testing.assert_allclose(both[3].energy, variance[: len(both[3].energy)], atol=2e-6)
 
     *others, own = lens.similarities_of("v", "r2")
@@ -162,34 +173,48 @@ def test_lens_on_states_whose_truth_is_known(known):
 
 
 def test_wide_states_and_embeddings_are_measured_whole(known):
-    hidden, E = known.states(1).astype(float), np.hstack([known.states(1)[:, :50], normal(N, 100)]).astype(float)
+    hidden, E = (
+        known.states(1).astype(float),
+        np.hstack([known.states(1)[:, :50], normal(N, 100)]).astype(float),
+    )
     lens = kv_lens(known, E, probe=("hidden",))
     one = lens.similarities_of("hidden")[1]
     assert one.value == pytest.approx(linear_cka(hidden, E))
     assert one.value > one.control + 5 * one.control_sd
-    assert lens.similarities_of("hidden", "r2")[1].value == pytest.approx(ridge_r2(hidden, E), abs=1e-6)
+    assert lens.similarities_of("hidden", "r2")[1].value == pytest.approx(
+        ridge_r2(hidden, E), abs=1e-6
+    )
 
 
 def test_repeated_texts_are_not_recalled(known):
     rows = np.tile(np.arange(30), 2)
-    repeated = replace(known, tensors={name: states[rows] for name, states in known.tensors.items()})
+    repeated = replace(
+        known, tensors={name: states[rows] for name, states in known.tensors.items()}
+    )
     noise = normal(30, 5, seed=7)[rows]
     lens = kv_lens(repeated, noise, probe=("hidden",))
     assert lens.dropped == 30
     assert {one.n for one in lens.similarities} == {30}
     assert all(one.value < 0.1 for one in lens.similarities_of("hidden", "r2"))
-    assert ridge_r2(repeated.states(3), noise) > 0.3  # what it would be with copies on both sides of a fold
+    assert (
+        ridge_r2(repeated.states(3), noise) > 0.3
+    )  # what it would be with copies on both sides of a fold
 
 
 def test_a_recorded_model(recorded, tmp_path):
     lm, trace = recorded
     embeddings = kvlens.Encoder(lm, "kv_embedding", layers=[2]).encode(LINES)
     lens = kv_lens(trace, embeddings, seed=3)
-    assert lens.skipped == ("k_pre of layer 0", "v of layer 0")  # the prompt ends every text in one token
+    assert lens.skipped == (
+        "k_pre of layer 0",
+        "v of layer 0",
+    )  # the prompt ends every text in one token
     last = lens.similarities_of("hidden")[-1]
     assert last.value > 0.5 > 5 * last.control_sd
     assert (lens.texts.n, lens.model, lens.draws, lens.seed) == (N, trace.model, 5, 3)
-    assert KVLens.load(lens.save(tmp_path / "lens.json")) == lens == kv_lens(trace, embeddings, seed=3)
+    assert (
+        KVLens.load(lens.save(tmp_path / "lens.json")) == lens == kv_lens(trace, embeddings, seed=3)
+    )
     assert kv_lens(trace, embeddings, seed=4).similarities != lens.similarities
 
     plain = kv_lens(trace)
@@ -208,7 +233,11 @@ def test_what_cannot_be_looked_at_is_refused(recorded, tmp_path):
         (trace, np.ones((N, 3)), "distinct embeddings have 1 rows"),
         (few, None, "10 rows, at least 20"),
         (replace(trace, tensors={"hidden": trace.hidden}), None, "neither keys nor values"),
-        (kvlens.record(lm, LINES, points="all"), good, "60 embeddings, .* states: .* points='last'"),
+        (
+            kvlens.record(lm, LINES, points="all"),
+            good,
+            "60 embeddings, .* states: .* points='last'",
+        ),
     ):
         with pytest.raises(InputError, match=message):
             kv_lens(bad, embeddings)
@@ -251,7 +280,12 @@ def look(tmp_path_factory):
         args = ["--layers", "1-2", "--methods", "mean,kv_embedding", "-o", f"{place}/out"]
         assert main(["lens", f"{place}/llama", *given, *args]) == 0
         assert main(["lens", f"{place}/llama", *given, *args]) == 2  # the folder is there already
-    return place, out.getvalue(), KVLens.load(place / "out/kv_lens.json"), Geometry.load(place / "out/geometry.json")
+    return (
+        place,
+        out.getvalue(),
+        KVLens.load(place / "out/kv_lens.json"),
+        Geometry.load(place / "out/geometry.json"),
+    )
 
 
 def test_the_command_writes_what_python_gives(look):
@@ -266,7 +300,9 @@ def test_the_command_writes_what_python_gives(look):
     trace = kvlens.record(lm, LINES[:60])
     for states in ("hidden", "k", "v"):
         found = kvlens.IDProfile.load(place / f"out/id_{states}.json")
-        np.testing.assert_allclose(found.values("twonn"), kvlens.estimate(trace, states).values("twonn"), rtol=1e-2)
+        np.testing.assert_allclose(
+            found.values("twonn"), kvlens.estimate(trace, states).values("twonn"), rtol=1e-2
+        )
     again = kv_lens(trace, kvlens.Encoder(lm, "kv_embedding", (1, 2)).encode(LINES[:60]))
     for one, other in zip(lens.spectra, again.spectra, strict=True):
         assert one.effective_rank == pytest.approx(other.effective_rank, rel=1e-4)
@@ -281,7 +317,9 @@ def test_plots_draw_the_numbers_and_leave_matplotlib_as_it_was(look, tmp_path):
     for line, kind in zip(ranks.lines, ("k_pre", "k", "v"), strict=False):
         assert line.get_ydata().tolist() == [one.effective_rank for one in lens.spectra_of(kind)]
         assert line.get_xdata().tolist() == [one.layer for one in lens.spectra_of(kind)]
-    assert directions.lines[2].get_ydata().tolist() == [one.directions[0] for one in lens.spectra_of("v")]
+    assert directions.lines[2].get_ydata().tolist() == [
+        one.directions[0] for one in lens.spectra_of("v")
+    ]
     for ax, kind in zip(plot_spectra(lens), ("k_pre", "k", "v"), strict=True):
         for line, one in zip(ax.lines, lens.spectra_of(kind), strict=False):
             assert tuple(line.get_ydata()) == one.energy
@@ -297,7 +335,9 @@ def test_plots_draw_the_numbers_and_leave_matplotlib_as_it_was(look, tmp_path):
         assert evenness.lines[i].get_xdata() == row.eigenvalue_entropy_ratio
         assert uniform.lines[i].get_xydata().tolist() == [[row.alignment, row.uniformity]]
     alone = geometry.model_copy(
-        update={"methods": tuple(row.model_copy(update={"alignment": None}) for row in geometry.methods)}
+        update={
+            "methods": tuple(row.model_copy(update={"alignment": None}) for row in geometry.methods)
+        }
     )
     assert plot_geometry(alone)[2].lines[1].get_xdata() == alone.methods[1].uniformity
     for ax, (label, values) in zip(plot_sentences(geometry), geometry.cosines.items(), strict=True):
@@ -305,7 +345,9 @@ def test_plots_draw_the_numbers_and_leave_matplotlib_as_it_was(look, tmp_path):
         low, high = ax.images[0].get_clim()
         assert high == 1
         assert low <= np.min([*geometry.cosines.values()]) < low + 0.1
-        inside = np.mean([values[i][j] for i in range(12) for j in range(12) if i != j and i // 3 == j // 3])
+        inside = np.mean(
+            [values[i][j] for i in range(12) for j in range(12) if i != j and i // 3 == j // 3]
+        )
         across = np.mean([values[i][j] for i in range(12) for j in range(12) if i // 3 != j // 3])
         assert ax.get_title() == f"{label}\ngap {round(inside - across, 2) + 0.0:.2f}"
     paths = save_lens_plots(lens, geometry, tmp_path)

@@ -15,9 +15,9 @@ from conftest import CONFIGS, SHAPE, TEXTS, byte_tokenizer, tiny
 from test_reroute import brute_force, output_of, visible, window_of
 
 from kvlens import Encoder, InputError, LanguageModel
-from kvlens.methods import Method, final_hidden, get_method, methods
-from kvlens.prompts import PROMPTS, from_template
-from kvlens.tokens import pad
+from kvlens.methods.base import Method, final_hidden, get_method, methods
+from kvlens.texts.prompts import PROMPTS, from_template
+from kvlens.texts.tokens import pad
 
 ARCHITECTURES = sorted(CONFIGS)
 NAMES = (
@@ -44,7 +44,9 @@ def build(name: str, lm: LanguageModel, **settings) -> Method:
 
 
 def batch_of(method, lm, texts, prompt=None, side="right", limit=256):
-    return pad(method.tokenize(lm, texts, prompt or method.document, limit), range(len(texts)), 0, side)
+    return pad(
+        method.tokenize(lm, texts, prompt or method.document, limit), range(len(texts)), 0, side
+    )
 
 
 def embed(method, lm, texts, prompt=None, side="right"):
@@ -72,7 +74,9 @@ def close(found, expected):
 
 def test_the_matrix_runs_every_method():
     """The files of the folder, whatever other tests have defined."""
-    assert {name for name, cls in methods().items() if cls.__module__.startswith("kvlens.")} == set(NAMES)
+    assert {name for name, cls in methods().items() if cls.__module__.startswith("kvlens.")} == set(
+        NAMES
+    )
     assert all(methods()[name].source for name in NAMES)
 
 
@@ -98,7 +102,10 @@ def test_every_method_on_every_architecture(name, architecture):
     width = info.n_kv_heads * info.d_head if name == "value_aggregation" else info.d_model
     assert many.shape == (len(SOME), width)
     assert torch.isfinite(many).all()
-    if (name, architecture) != ("token_prepending", "mistral"):  # three windows of 7 do not reach past the prompt
+    if (name, architecture) != (
+        "token_prepending",
+        "mistral",
+    ):  # three windows of 7 do not reach past the prompt
         assert torch.pdist(many).min() > 1e-3  # texts differ, so vectors do
     torch.manual_seed(2)
     assert torch.equal(embed(method, lm, SOME), many)
@@ -125,7 +132,9 @@ def test_settings_are_plain_values_that_build_the_method_again(name):
     assert list(values) == [field.name for field in fields(method)]
     assert values.pop("query") == method.query.model_dump()
     assert values.pop("document") == method.document.model_dump()
-    again = get_method(name, **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    again = get_method(
+        name, **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    )
     assert again.for_model(lm) == method
 
 
@@ -151,7 +160,9 @@ def test_kv_embedding_is_hybrid_pooling_of_the_brute_force_states(architecture):
             for text in SOME:
                 row = torch.tensor(ids_of(lm, f"{word}: {text} Compress the {word} in one word:"))
                 hidden, _ = brute_force(architecture, row, dict.fromkeys(layers, bias), position)
-                expected.append(torch.nn.functional.normalize((hidden[-1] + hidden.mean(0)) / 2, dim=0))
+                expected.append(
+                    torch.nn.functional.normalize((hidden[-1] + hidden.mean(0)) / 2, dim=0)
+                )
             prompt = PROMPTS["kv-document" if word == "Context" else "kv-query"]
             close(embed(method, lm, SOME, prompt, side), expected)
 
@@ -187,7 +198,9 @@ def test_echo_cuts_both_copies_alike(limit):
     kept = (limit - frame) // 2
     assert one.truncated
     assert (end - start, len(one.ids)) == (kept, frame + 2 * kept)
-    assert list(one.ids) == ids_of(lm, f"Rewrite the sentence: {text[:kept]}, rewritten sentence: {text[:kept]}")
+    assert list(one.ids) == ids_of(
+        lm, f"Rewrite the sentence: {text[:kept]}, rewritten sentence: {text[:kept]}"
+    )
     assert not method.tokenize(lm, ["short"], method.document, limit)[0].truncated
     with pytest.raises(InputError, match="too many for the limit"):
         method.tokenize(lm, [text], method.document, limit, strict=True)
@@ -228,14 +241,18 @@ def test_aligned_wva_from_patterns_values_and_the_output_matrix(architecture):
     for depth, layers in (((0.5, 1.0), (2, 3)), ((0.25, 0.75), (1, 2))):
         expected = []
         for text in SOME:
-            values, patterns = values_and_patterns(architecture, f'This sentence : "{text}" means in one word:"')
+            values, patterns = values_and_patterns(
+                architecture, f'This sentence : "{text}" means in one word:"'
+            )
             outputs = []
             for layer in layers:
                 n_groups = len(patterns[layer]) // len(values[layer])
                 heads = values[layer].repeat_interleave(n_groups, dim=0)
                 mixed = torch.einsum("hj,hjd->hd", patterns[layer][:, -1], heads).flatten()
                 project = output_of(lm.attention_modules(layer)[0])
-                weight = project.weight.T if isinstance(project, torch.nn.Linear) else project.weight
+                weight = (
+                    project.weight.T if isinstance(project, torch.nn.Linear) else project.weight
+                )
                 bias = 0 if project.bias is None else project.bias
                 outputs.append(mixed @ weight + bias)
             expected.append(torch.stack(outputs).mean(0))
@@ -249,7 +266,9 @@ def loop_with_placeholder(architecture, text, start, leave, output):
     before, after = ids_of(lm, "This sentence :"), ids_of(lm, f' "{text}" means in one word:"')
     table, place, length = base.get_input_embeddings(), len(before), len(before) + 1 + len(after)
     average = table.weight.mean(0) * (config.hidden_size**0.5 if "gemma" in architecture else 1)
-    hidden = torch.cat([table(torch.tensor(before)), average[None], table(torch.tensor(after))])[None]
+    hidden = torch.cat([table(torch.tensor(before)), average[None], table(torch.tensor(after))])[
+        None
+    ]
     positions = torch.arange(length)[None]
     if architecture == "gpt2":
         hidden = hidden + base.wpe(positions)
@@ -258,7 +277,9 @@ def loop_with_placeholder(architecture, text, start, leave, output):
         if hasattr(base, "rotary_emb"):
             kind = [config.layer_types[layer]] if architecture == "gemma3" else []
             extra["position_embeddings"] = base.rotary_emb(hidden, positions, *kind)
-        mask = torch.zeros(length, length).masked_fill(~visible(length, window_of(config, layer)), -1e30)
+        mask = torch.zeros(length, length).masked_fill(
+            ~visible(length, window_of(config, layer)), -1e30
+        )
         if start <= layer < leave:
             hidden = hidden.clone()
             hidden[0, place] = hidden[0, -1]
@@ -270,7 +291,11 @@ def loop_with_placeholder(architecture, text, start, leave, output):
 def test_token_prepending_is_a_plain_loop_over_blocks(architecture):
     lm = model(architecture)
     ended = [text if text.endswith((".", '"', "'", "?")) else f"{text}." for text in SOME]
-    for settings in ({}, {"start": 1, "exit": 4, "output": 4}, {"start": 2, "exit": 3, "output": 2}):
+    for settings in (
+        {},
+        {"start": 1, "exit": 4, "output": 4},
+        {"start": 2, "exit": 3, "output": 2},
+    ):
         method = build("token_prepending", lm, **settings)
         where = (method.start, method.exit, method.output)
         assert where == tuple(settings.values() or (1, 2, 3))
@@ -294,7 +319,9 @@ def test_token_prepending_text_preparation_and_placeholder():
 
 
 def deep(n_layers):
-    config = tf.LlamaConfig(**{**SHAPE, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": n_layers})
+    config = tf.LlamaConfig(
+        **{**SHAPE, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": n_layers}
+    )
     return LanguageModel.wrap(tf.LlamaForCausalLM(config), byte_tokenizer(), f"deep-{n_layers}")
 
 
@@ -316,7 +343,11 @@ def test_published_settings_scale_with_depth():
     [
         ("nothing", {}, r"unknown method 'nothing': give one of aligned_wva, echo, kv_embedding"),
         ("mean", {"layers": [1]}, r"mean: .*'layers'; its settings are query, document, pooling"),
-        ("mean", {"pooling": "max"}, r"unknown pooling 'max': give one of last, mean, hybrid, text_mean"),
+        (
+            "mean",
+            {"pooling": "max"},
+            r"unknown pooling 'max': give one of last, mean, hybrid, text_mean",
+        ),
         ("kv_embedding", {"layers": None}, r"kv_embedding needs layers"),
         ("kv_embedding", {"layers": (4,)}, r"layer 4 is outside tiny-llama"),
         ("kv_embedding", {"bias": (1.0,)}, r"1 biases for 2 layers"),
@@ -360,7 +391,9 @@ def test_a_new_method_is_found_and_serves_the_encoder():
     assert methods()["first_token"] is FirstToken
     assert methods()["first_token_again"] is Again
     encoder = Encoder(lm, "first_token", document=from_template("Say {text}"), power=2)
-    np.testing.assert_allclose(encoder.encode("hello"), raw(lm, "Say hello")[0].numpy() ** 2, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        encoder.encode("hello"), raw(lm, "Say hello")[0].numpy() ** 2, rtol=1e-4, atol=1e-5
+    )
     with pytest.raises(InputError, match="its settings are query, document, pooling, power"):
         get_method("first_token", strength=2)
     del FirstToken, Again, encoder

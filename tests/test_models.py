@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 
 import kvlens
 from kvlens import InputError, LanguageModel
-from kvlens.files import atomic_path, fetch_from_wheels, sha256_file
+from kvlens.store.files import atomic_path, sha256_file
+from kvlens.store.wheels import fetch_from_wheels
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +25,9 @@ def test_two_module_trees_share_one_set_of_weights(lm):
     mine = {p.untyped_storage().data_ptr() for p in lm.hf.parameters()}
     theirs = {p.untyped_storage().data_ptr() for p in lm.bridge.original_model.parameters()}
     assert mine <= theirs
-    if "neox" not in lm.info.name:  # TransformerLens itself un-interleaves GPT-NeoX's fused QKV into copies
+    if (
+        "neox" not in lm.info.name
+    ):  # TransformerLens itself un-interleaves GPT-NeoX's fused QKV into copies
         assert theirs == mine
     ids = torch.arange(5, 30)[None]
     expected = lm(ids)
@@ -36,8 +39,13 @@ def test_two_module_trees_share_one_set_of_weights(lm):
 
 def test_padding_side_does_not_change_logits(lm):
     ids = torch.arange(5, 30)[None]
-    padded, mask = torch.nn.functional.pad(ids, (6, 0)), torch.nn.functional.pad(torch.ones_like(ids), (6, 0))
-    torch.testing.assert_close(lm(padded, attention_mask=mask)[:, 6:], lm(ids), rtol=1e-4, atol=1e-5)
+    padded, mask = (
+        torch.nn.functional.pad(ids, (6, 0)),
+        torch.nn.functional.pad(torch.ones_like(ids), (6, 0)),
+    )
+    torch.testing.assert_close(
+        lm(padded, attention_mask=mask)[:, 6:], lm(ids), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_local_directory_loads_with_its_content_hash(model_folder):
@@ -52,7 +60,13 @@ def test_a_local_directory_loads_with_its_content_hash(model_folder):
 def test_what_cannot_be_loaded_says_so(tmp_path, model_folder):
     bert, t5 = tmp_path / "bert", tmp_path / "t5"
     tf.BertModel(
-        tf.BertConfig(vocab_size=64, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+        tf.BertConfig(
+            vocab_size=64,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+        )
     ).save_pretrained(bert)
     tf.T5Config().save_pretrained(t5)
     (tmp_path / "x.gguf").write_bytes(b"GGUF but not really")
@@ -138,7 +152,7 @@ def test_importing_kvlens_is_light():
 @pytest.mark.real
 def test_two_processes_fetch_one_file_without_harm(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from kvlens.files import fetch_from_wheels;"
+        "import sys; from pathlib import Path; from kvlens.store.wheels import fetch_from_wheels;"
         "fetch_from_wheels([('six==1.16.0', 'six.py')], sys.argv[1], Path(sys.argv[2]))"
     )
     digest = "4ce39f422ee71467ccac8bed76beb05f8c321c7f0ceda9279ae2dfa3670106b3"
@@ -155,8 +169,8 @@ def test_two_processes_fetch_one_file_without_harm(tmp_path):
 
 @pytest.mark.real
 def test_named_model_converts_from_its_gguf_file(smollm):
-    from kvlens.files import cache_dir
-    from kvlens.models import NAMED, is_cached
+    from kvlens.models.catalog import NAMED, is_cached
+    from kvlens.store.files import cache_dir
 
     named = NAMED["smollm2-135m"]
     assert is_cached("smollm2-135m")

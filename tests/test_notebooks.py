@@ -24,7 +24,9 @@ COST = "import time as _; print(_.process_time())"
 def execute(path: Path) -> tuple[nbformat.NotebookNode, float]:
     """The notebook with fresh outputs, run in an empty folder, and the CPU seconds it took. Raises on any error."""
     notebook = nbformat.read(path, 4)
-    notebook.cells.append(nbformat.v4.new_code_cell(COST))  # busy machines stretch wall time, not this
+    notebook.cells.append(
+        nbformat.v4.new_code_cell(COST)
+    )  # busy machines stretch wall time, not this
     with tempfile.TemporaryDirectory() as folder:
         options = {"timeout": 10 * SECONDS, "record_timing": False, "coalesce_streams": True}
         client = NotebookClient(notebook, resources={"metadata": {"path": folder}}, **options)
@@ -59,14 +61,20 @@ def test_stored_with_light_outputs(path):
     assert notebook.metadata == METADATA
     assert path.stat().st_size < 1_000_000
     assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
-    assert [cell.execution_count for cell in code_cells(notebook)] == list(range(1, len(code_cells(notebook)) + 1))
+    assert [cell.execution_count for cell in code_cells(notebook)] == list(
+        range(1, len(code_cells(notebook)) + 1)
+    )
     assert all(cell.metadata == {} for cell in notebook.cells)
     found = outputs(notebook)
     assert not [o for o in found if o.output_type == "error" or o.get("name") == "stderr"]
     assert sum("image/png" in o.get("data", {}) for o in found) >= 1
     assert any("text/html" in o.get("data", {}) for o in found)
     # A figure that no backend draws shows as its repr alone.
-    assert not [o for o in found if o.get("data", {}).keys() == {"text/plain"} and "Figure" in o.data["text/plain"]]
+    assert not [
+        o
+        for o in found
+        if o.get("data", {}).keys() == {"text/plain"} and "Figure" in o.data["text/plain"]
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -14,18 +14,26 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from test_layers import GEMMA, SMOLLM2, U, make_profile
 
-from kvlens.files import InputError
-from kvlens.layers import select
-from kvlens.plots import COLOURS, plot_profile, profile_html, save_profile_plots
+from kvlens.layers.selection import select
+from kvlens.plots.profile import plot_profile, profile_html, save_profile_plots
+from kvlens.plots.style import COLOURS
+from kvlens.store.errors import InputError
 
 STDERR = np.linspace(0.2, 0.6, 30)
 PROFILE = make_profile(
-    U, STDERR, mle=U - 1, warn={3: "no plateau: GRIDE 3", 4: "no plateau: GRIDE 4"}, name="model-30", dropped=4
+    U,
+    STDERR,
+    mle=U - 1,
+    warn={3: "no plateau: GRIDE 3", 4: "no plateau: GRIDE 4"},
+    name="model-30",
+    dropped=4,
 )
 CHOSEN = select(PROFILE)  # layers 11-14
 OTHER = make_profile(GEMMA, 0.5, name="model-18", n=690)
 LONG = make_profile(
-    np.linspace(8, 30, 80), 0.3, name="an-organisation/" + "a-very-long-model-name-" * 4 + "80-layers"
+    np.linspace(8, 30, 80),
+    0.3,
+    name="an-organisation/" + "a-very-long-model-name-" * 4 + "80-layers",
 )
 
 
@@ -50,7 +58,9 @@ def test_curves_bands_and_chosen_layers_are_the_data():
         np.testing.assert_array_equal(line.get_ydata(), v)
         edges = {tuple(np.round(p, 9)) for p in band.get_paths()[0].vertices}
         for sign in (-1, 1):
-            assert {tuple(np.round(p, 9)) for p in zip(np.arange(30), v + sign * 1.96 * e, strict=True)} <= edges
+            assert {
+                tuple(np.round(p, 9)) for p in zip(np.arange(30), v + sign * 1.96 * e, strict=True)
+            } <= edges
     assert spans(ax) == [(10.5, 14.5)]
     assert ax.get_ylim()[0] == 0
     assert ax.get_ylim()[1] > (U + 1.96 * STDERR).max()
@@ -63,7 +73,9 @@ def test_curves_bands_and_chosen_layers_are_the_data():
 
 def test_estimates_with_warnings_are_hollow():
     hollow = [
-        line for line in plot_profile(PROFILE).get_lines() if to_rgba(line.get_markerfacecolor()) == (1, 1, 1, 1)
+        line
+        for line in plot_profile(PROFILE).get_lines()
+        if to_rgba(line.get_markerfacecolor()) == (1, 1, 1, 1)
     ]
     assert [list(line.get_xdata()) for line in hollow] == [[3, 4], [3, 4]]
     sound = plot_profile(OTHER)
@@ -75,7 +87,9 @@ def test_separate_layers_are_shaded_apart_and_nothing_is_without_a_layer_set():
     plain = plot_profile(OTHER)
     assert spans(plain) == []
     assert "chosen" not in texts(plain)
-    np.testing.assert_allclose(spans(plot_profile(PROFILE, CHOSEN, relative_depth=True)), [(10.5 / 29, 14.5 / 29)])
+    np.testing.assert_allclose(
+        spans(plot_profile(PROFILE, CHOSEN, relative_depth=True)), [(10.5 / 29, 14.5 / 29)]
+    )
 
 
 def test_several_models_share_relative_depth_with_a_colour_each():
@@ -84,7 +98,9 @@ def test_several_models_share_relative_depth_with_a_colour_each():
     assert [line.get_color() for line in lines] == list(COLOURS[:3])
     for line, n in zip(lines, (30, 18, 80), strict=True):
         np.testing.assert_allclose(line.get_xdata(), np.arange(n) / (n - 1))
-    marked = [c.get_offsets() for c in ax.collections if len(c.get_offsets()) > 0 and len(c.get_sizes())]
+    marked = [
+        c.get_offsets() for c in ax.collections if len(c.get_offsets()) > 0 and len(c.get_sizes())
+    ]
     np.testing.assert_allclose(marked[0], np.column_stack([np.arange(11, 15) / 29, U[11:15]]))
     np.testing.assert_allclose(marked[1], np.column_stack([[12 / 17, 15 / 17], [10.9, 11.0]]))
     said = texts(ax)
@@ -130,9 +146,17 @@ def test_nothing_overlaps_or_leaves_the_page(profiles, layer_sets, width):
     assert inner.height > 0.3 * page.width
     ticks = [t.get_window_extent() for t in ax.get_xticklabels() if t.get_text()]
     assert all(a.x1 < b.x0 for a, b in pairwise(ticks))
-    assert min(t.get_fontsize() for t in (*ax.get_xticklabels(), *ax.get_legend().get_texts(), *ax.texts)) >= 7
+    assert (
+        min(
+            t.get_fontsize()
+            for t in (*ax.get_xticklabels(), *ax.get_legend().get_texts(), *ax.texts)
+        )
+        >= 7
+    )
     if not isinstance(profiles, list):
-        assert all(float(t).is_integer() and 0 <= t < profiles.model.n_layers for t in ax.get_xticks())
+        assert all(
+            float(t).is_integer() and 0 <= t < profiles.model.n_layers for t in ax.get_xticks()
+        )
 
 
 def test_the_users_axes_are_used_and_nothing_global_changes():
@@ -183,7 +207,9 @@ def test_html_figure_shows_the_same_and_tells_more_on_hover():
 
 
 def test_saved_files(tmp_path):
-    hostile = make_profile(U, STDERR, name="</script><script>alert(1)</script>", warn={2: "<img src=x>"})
+    hostile = make_profile(
+        U, STDERR, name="</script><script>alert(1)</script>", warn={2: "<img src=x>"}
+    )
     paths = save_profile_plots(hostile, select(hostile), tmp_path / "new" / "folder")
     assert [path.name for path in paths] == ["layer_id.png", "layer_id.pdf", "layer_id.html"]
     png, pdf, html = paths
@@ -208,7 +234,7 @@ def test_same_input_same_bytes_in_another_process_without_a_display(tmp_path):
     here = save_profile_plots(PROFILE, CHOSEN, tmp_path / "here")
     CHOSEN.save(tmp_path / "layers.json")
     code = (
-        "import sys; from kvlens.layers import LayerSet; from kvlens.plots import save_profile_plots\n"
+        "import sys; from kvlens.layers.layer_set import LayerSet; from kvlens.plots.profile import save_profile_plots\n"
         "s = LayerSet.load(sys.argv[1]); save_profile_plots(s.profile, s, sys.argv[2])\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )

@@ -9,9 +9,9 @@ from conftest import TEXTS, byte_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvlens.pooling import POOLINGS
-from kvlens.prompts import get_prompt
-from kvlens.tokens import TokenizedText, pad, tokenize
+from kvlens.methods.pooling import POOLINGS
+from kvlens.texts.prompts import get_prompt
+from kvlens.texts.tokens import TokenizedText, pad, tokenize
 
 
 def unit(vector):
@@ -23,14 +23,19 @@ TRUTH = {
     "last": lambda rows, span: rows[-1],
     "mean": lambda rows, span: rows.mean(0),
     "hybrid": lambda rows, span: unit((rows[-1] + rows.mean(0)) / 2),
-    "text_mean": lambda rows, span: rows[span[0] : span[1]].mean(0) if span[0] < span[1] else rows[-1],
+    "text_mean": lambda rows, span: (
+        rows[span[0] : span[1]].mean(0) if span[0] < span[1] else rows[-1]
+    ),
 }
 
 
 def batch_and_rows(texts, side, garbage, width=16, seed=0):
     """A padded batch, hidden states with `garbage` on its padding, and each text's own rows."""
     batch = pad(texts, range(len(texts)), 0, side)
-    rows = [np.random.default_rng(seed + i).normal(0, 3, (len(text.ids), width)) for i, text in enumerate(texts)]
+    rows = [
+        np.random.default_rng(seed + i).normal(0, 3, (len(text.ids), width))
+        for i, text in enumerate(texts)
+    ]
     hidden = torch.full((*batch.ids.shape, width), garbage)
     for i, row in enumerate(rows):
         first = batch.ids.shape[1] - len(row) if side == "left" else 0
@@ -41,7 +46,9 @@ def batch_and_rows(texts, side, garbage, width=16, seed=0):
 def check(name, texts, side, garbage, seed=0):
     batch, hidden, rows = batch_and_rows(texts, side, garbage, seed=seed)
     found = POOLINGS[name](hidden, batch)
-    expected = np.stack([TRUTH[name](row, text.span) for row, text in zip(rows, texts, strict=True)])
+    expected = np.stack(
+        [TRUTH[name](row, text.span) for row, text in zip(rows, texts, strict=True)]
+    )
     assert found.dtype == torch.float32
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-5)
 
@@ -61,7 +68,11 @@ def test_prompted_texts(name, side, garbage):
 
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(
-    spans=st.lists(st.tuples(st.integers(1, 12), st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=6),
+    spans=st.lists(
+        st.tuples(st.integers(1, 12), st.integers(0, 12), st.integers(0, 12)),
+        min_size=1,
+        max_size=6,
+    ),
     side=st.sampled_from(["left", "right"]),
     seed=st.integers(0, 1000),
 )
@@ -77,7 +88,9 @@ def test_the_text_mean_of_an_empty_text_is_its_final_token_and_touches_no_other_
     before = batch.text_mask.clone()
     found = POOLINGS["text_mean"](hidden, batch)
     assert torch.equal(found[::2], hidden[torch.tensor([0, 2]), batch.last[::2]])
-    np.testing.assert_allclose(found[1].numpy(), rows[1][slice(*texts[1].span)].mean(0), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        found[1].numpy(), rows[1][slice(*texts[1].span)].mean(0), rtol=1e-5, atol=1e-5
+    )
     assert torch.equal(batch.text_mask, before)
 
 

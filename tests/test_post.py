@@ -15,11 +15,14 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 from test_encoder import layer_set
 
-from kvlens.encoder import Encoder
-from kvlens.files import InputError
-from kvlens.post import KINDS, Post, fit
+from kvlens.embedding.encoder import Encoder
+from kvlens.embedding.post import KINDS, Post, fit
+from kvlens.store.errors import InputError
 
-FIT_TEXTS = [f"{word} {i} {word[::-1]}" for i, word in enumerate(["river", "stone", "light", "music", "paper"] * 12)]
+FIT_TEXTS = [
+    f"{word} {i} {word[::-1]}"
+    for i, word in enumerate(["river", "stone", "light", "music", "paper"] * 12)
+]
 
 
 def sample(n, d, seed=0):
@@ -82,7 +85,8 @@ def test_fewer_texts_than_dimensions():
     assert apply(fit(x, "whiten", dimension=19, shrinkage=0.0), new).shape == (5, 19)
     for dimension in (20, None):
         with pytest.raises(
-            InputError, match=r"20 embeddings do not vary along .* axes: lower the dimension, or shrink"
+            InputError,
+            match=r"20 embeddings do not vary along .* axes: lower the dimension, or shrink",
         ):
             fit(x, "whiten", dimension=dimension, shrinkage=0.0)
 
@@ -99,7 +103,9 @@ def test_dimension_keeps_the_leading_axes():
 def test_full_shrinkage_rotates_and_scales_only():
     x = sample(100, 6)
     matrix = fit(x, "whiten", shrinkage=1.0).matrix.astype(np.float64)
-    np.testing.assert_allclose(matrix.T @ matrix, np.eye(6) / x.astype(np.float64).var(0).mean(), atol=1e-6)
+    np.testing.assert_allclose(
+        matrix.T @ matrix, np.eye(6) / x.astype(np.float64).var(0).mean(), atol=1e-6
+    )
 
 
 def test_a_constant_coordinate_is_not_blown_up():
@@ -114,7 +120,11 @@ def test_a_constant_coordinate_is_not_blown_up():
 @pytest.mark.parametrize(
     ("x", "options", "says"),
     [
-        (sample(9, 3), {"kind": "pca"}, "unknown post-processing 'pca': give one of center, zscore, whiten"),
+        (
+            sample(9, 3),
+            {"kind": "pca"},
+            "unknown post-processing 'pca': give one of center, zscore, whiten",
+        ),
         (sample(1, 3), {"kind": "center"}, "at least 2 texts, got 1"),
         (sample(9, 3)[0], {"kind": "center"}, r"\[n, d\]"),
         (sample(9, 3) * np.float32(np.nan), {"kind": "center"}, "finite"),
@@ -137,7 +147,12 @@ def test_bad_fits_are_refused(x, options, says):
 def test_saved_and_loaded_equal(kind, tmp_path):
     post = fit(sample(30, 5), kind, "made-by")
     again = Post.load(post.save(tmp_path / "post.safetensors"))
-    assert (again.kind, again.embedder, again.n, again.shrinkage) == (kind, "made-by", 30, post.shrinkage)
+    assert (again.kind, again.embedder, again.n, again.shrinkage) == (
+        kind,
+        "made-by",
+        30,
+        post.shrinkage,
+    )
     np.testing.assert_array_equal(again.mean, post.mean)
     np.testing.assert_array_equal(again.matrix, post.matrix)
     assert list(tmp_path.iterdir()) == [tmp_path / "post.safetensors"]
@@ -147,12 +162,21 @@ def test_saved_and_loaded_equal(kind, tmp_path):
 
 def test_other_files_are_refused(tmp_path):
     arrays = {"mean": np.zeros(2, np.float32), "matrix": np.eye(2, dtype=np.float32)}
-    facts = {"format": "kvlens.post", "version": 1, "kind": "center", "embedder": "", "n": 3, "shrinkage": 0.0}
+    facts = {
+        "format": "kvlens.post",
+        "version": 1,
+        "kind": "center",
+        "embedder": "",
+        "n": 3,
+        "shrinkage": 0.0,
+    }
     headers = [{}, {"kvlens": "[]"}, {"kvlens": json.dumps({**facts, "version": 2})}]
     headers += [{"kvlens": json.dumps({k: v for k, v in facts.items() if k != "n"})}]
     for i, header in enumerate(headers):
         save_file(arrays, tmp_path / f"{i}.safetensors", header)
-    save_file({"mean": arrays["mean"]}, tmp_path / "half.safetensors", {"kvlens": json.dumps(facts)})
+    save_file(
+        {"mean": arrays["mean"]}, tmp_path / "half.safetensors", {"kvlens": json.dumps(facts)}
+    )
     (tmp_path / "text.safetensors").write_text("x")
     for path in [*sorted(tmp_path.iterdir()), tmp_path / "absent.safetensors", tmp_path]:
         with pytest.raises(InputError) as error:
@@ -201,7 +225,9 @@ def test_fit_then_truncate_then_normalize(lm):
     assert encoder.get_embedding_dimension() == 6
     assert encoder.encode([]).shape == (0, 6)
     cut = vectors[:, :4] / np.linalg.norm(vectors[:, :4], axis=1, keepdims=True)
-    np.testing.assert_allclose(encoder.encode(TEXTS, truncate_dim=4, normalize_embeddings=True), cut, atol=1e-5)
+    np.testing.assert_allclose(
+        encoder.encode(TEXTS, truncate_dim=4, normalize_embeddings=True), cut, atol=1e-5
+    )
     # A second fit starts from raw embeddings, not from the first one's output.
     encoder.fit_post("center", FIT_TEXTS)
     assert encoder.encode("a").shape == (32,)
@@ -219,7 +245,8 @@ def test_fit_of_another_encoder_is_refused(lm, saved):
     for make in others.values():
         for fitted in (post, file, str(file)):
             with pytest.raises(
-                InputError, match=r"fitted on other embeddings: fit it again, or force=True \(--force\)"
+                InputError,
+                match=r"fitted on other embeddings: fit it again, or force=True \(--force\)",
             ):
                 make(post=fitted)
             assert make(post=fitted, force=True).encode("a").shape == (5,)
@@ -228,10 +255,16 @@ def test_fit_of_another_encoder_is_refused(lm, saved):
 
 
 def test_wrong_kinds_and_dimensions_are_refused(lm, saved):
-    with pytest.raises(InputError, match="unknown post-processing 'pca': give one of center, zscore, whiten"):
+    with pytest.raises(
+        InputError, match="unknown post-processing 'pca': give one of center, zscore, whiten"
+    ):
         Encoder(lm, layers=saved, post="pca")
     encoder = Encoder(lm, layers=saved)
-    for options in ({"kind": "pca"}, {"kind": "center", "dimension": 3}, {"kind": "whiten", "dimension": 33}):
+    for options in (
+        {"kind": "pca"},
+        {"kind": "center", "dimension": 3},
+        {"kind": "whiten", "dimension": 33},
+    ):
         with pytest.raises(InputError):
             encoder.fit_post(texts=FIT_TEXTS, **options)
     for texts in ([], "one text", ["only one"], ["a", None]):

@@ -5,6 +5,7 @@ import json
 import random
 import shutil
 from dataclasses import replace
+from html import escape
 
 import matplotlib.image
 import numpy as np
@@ -15,9 +16,11 @@ from matplotlib import colormaps
 
 import kvlens
 from kvlens import InputError, Prompt, Texts
-from kvlens.attention import AttentionPatterns, AttentionShift, attention_shift
-from kvlens.cli import main
-from kvlens.report import LIMIT, Run, render, report
+from kvlens.analysis.attention import AttentionPatterns, AttentionShift, attention_shift
+from kvlens.cli.app import main
+from kvlens.reporting.attention_browser import LIMIT
+from kvlens.reporting.page import render, report
+from kvlens.reporting.run_folder import Run
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 PROMPT = Prompt(name="test", prefix="In: ", suffix=" Out:")
@@ -89,7 +92,9 @@ def loaded(place, text):
 
 def wanted(patterns, layer, head, effect):
     """Weights before, after and of the prefix, [T, T], [T, T], [T]: straight from the arrays."""
-    before, after, beta = (patterns.arrays[name][layer].astype(float) for name in ("before", "after", "beta"))
+    before, after, beta = (
+        patterns.arrays[name][layer].astype(float) for name in ("before", "after", "beta")
+    )
     prefix, after = after[..., 0], after[..., 1:]
     if effect == "local":
         prefix, after = beta, (1 - beta[..., None]) * before
@@ -101,7 +106,12 @@ def test_what_is_missing_is_measured_once_and_kept(place, capsys):
     run = Run.read(place / "run")
     assert [p.tokens[-1] for p in run.patterns] == [":"] * 3
     assert "".join(run.patterns[0].tokens) == PROMPT.render(EVIL)
-    assert (run.shift.layers, run.shift.bias, run.shift.span, run.shift.texts.n) == ((1, 3), (0.5, 2.0), "text", 60)
+    assert (run.shift.layers, run.shift.bias, run.shift.span, run.shift.texts.n) == (
+        (1, 3),
+        (0.5, 2.0),
+        "text",
+        60,
+    )
     assert run.geometry.n == 60
     assert {what for what, _ in run.missing} == {"an evaluation table", "a sweep over the layers"}
     page = (place / "run" / "report.html").read_bytes()
@@ -115,7 +125,10 @@ def test_what_is_missing_is_measured_once_and_kept(place, capsys):
     assert main(["report", str(place / "run"), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["bytes"] == len(page)
-    assert [one["what"] for one in answer["missing"]] == ["an evaluation table", "a sweep over the layers"]
+    assert [one["what"] for one in answer["missing"]] == [
+        "an evaluation table",
+        "a sweep over the layers",
+    ]
 
 
 def test_verdict_has_the_numbers_of_the_arrays(place):
@@ -124,11 +137,11 @@ def test_verdict_has_the_numbers_of_the_arrays(place):
         ends = run.shift.arrays[f"ends.{kind}"].astype(float)
         early, late = (100 * ends[:, i].mean() for i in (0, 1))
         half = 196 * (ends[:, 1] - ends[:, 0]).mean((1, 2)).std(ddof=1) / 60**0.5
-        told = (
-            f"{early:.1f} % against {late:.1f} % (difference {late - early:+.1f} points, 95 % interval ± {half:.1f})"
-        )
+        told = f"{early:.1f} % against {late:.1f} % (difference {late - early:+.1f} points, 95 % interval ± {half:.1f})"
         assert told.replace(" %", "\u00a0%") in page
-    cosines = [row.mean_cosine for row in run.geometry.methods if row.label.startswith("kv_embedding")]
+    cosines = [
+        row.mean_cosine for row in run.geometry.methods if row.label.startswith("kv_embedding")
+    ]
     assert f"mean cosine of {cosines[1]:.3f} with re-routing and {cosines[0]:.3f} with" in page
 
 
@@ -145,14 +158,20 @@ def test_page_is_quiet_and_fetches_nothing(page, place):
 
 def test_hostile_text_is_only_text(page):
     assert EVIL in page.run("document.getElementById('shown').textContent")
-    assert page.run("[document.scripts.length, document.querySelectorAll('img[onerror]').length]") == [2, 0]
+    assert page.run(
+        "[document.scripts.length, document.querySelectorAll('img[onerror]').length]"
+    ) == [2, 0]
     assert "<i>source</i>" in page.run("document.getElementById('provenance').textContent")
     assert page.run("document.querySelectorAll('i').length") == 0
 
 
 def test_selectors_change_the_pictures_and_have_labels(page):
     for name in SELECTORS:
-        assert page.run(f"document.getElementById('{name}').labels[0].textContent").lower().startswith(name)
+        assert (
+            page.run(f"document.getElementById('{name}').labels[0].textContent")
+            .lower()
+            .startswith(name)
+        )
     changes = {"text": "1", "layer": "1", "head": "2", "effect": "propagated"}
     for name, value in changes.items():
         seen = {canvas: picture(page, canvas) for canvas in ("before", "after", "strip")}
@@ -168,7 +187,12 @@ def test_everything_is_reached_by_keyboard(page):
     for _ in range(20):
         page.key("Tab", 9)
         reached.append(page.run("document.activeElement.id"))
-    assert [name for name in dict.fromkeys(reached) if name] == [*SELECTORS, "before", "after", "strip"]
+    assert [name for name in dict.fromkeys(reached) if name] == [
+        *SELECTORS,
+        "before",
+        "after",
+        "strip",
+    ]
     page.run("document.getElementById('head').focus()")
     page.key("ArrowDown", 40)
     assert page.run("document.getElementById('head').value") == "0"
@@ -178,7 +202,9 @@ def test_everything_is_reached_by_keyboard(page):
     assert "→ PREFIX" in page.run("document.getElementById('tip').textContent")
 
 
-@pytest.mark.parametrize(("layer", "head", "effect"), [(0, "mean", "local"), (1, 3, "local"), (1, 0, "propagated")])
+@pytest.mark.parametrize(
+    ("layer", "head", "effect"), [(0, "mean", "local"), (1, 3, "local"), (1, 0, "propagated")]
+)
 def test_hover_tells_tokens_and_the_weights_of_the_arrays(page, place, layer, head, effect):
     choose(page, text=1, layer=layer, head=head, effect=effect)
     patterns, rng = loaded(place, 1), random.Random(f"{layer}{head}{effect}")
@@ -198,7 +224,9 @@ def test_hover_tells_tokens_and_the_weights_of_the_arrays(page, place, layer, he
         assert float(lines[2].split()[1]) == pytest.approx(prefix[i], abs=1.2e-4)
         lines = hover(page, "strip", 0, i)
         both = [wanted(patterns, layer, head, kind)[2][i] for kind in ("local", "propagated")]
-        np.testing.assert_allclose([float(line.split()[2]) for line in lines[1:]], both, atol=1.2e-4)
+        np.testing.assert_allclose(
+            [float(line.split()[2]) for line in lines[1:]], both, atol=1.2e-4
+        )
     assert hover(page, "after", 0, n - 1) == []  # a key that the query cannot see
 
 
@@ -222,12 +250,18 @@ def test_bins_of_a_long_text_average_exactly(page, place):
 def test_colours_are_square_roots_on_the_map(page, place):
     choose(page, text=1, layer=1, head=1, effect="propagated")
     before, after, prefix = wanted(loaded(place, 1), 1, 1, "propagated")
-    for canvas, weights, row, column in [("before", before, 9, 4), ("after", after, 5, 5), ("after", prefix, 7, -1)]:
+    for canvas, weights, row, column in [
+        ("before", before, 9, 4),
+        ("after", after, 5, 5),
+        ("after", prefix, 7, -1),
+    ]:
         pixel = page.run(f"""{{const c = document.getElementById('{canvas}'), d = c.dataset;
             const x = Number(d.left) + ({column} < 0 ? 0.6 * d.size : Number(d.gap) + {column + 0.5} * d.size);
             [...c.getContext('2d').getImageData(x, Number(d.top) + {row + 0.5} * d.size, 1, 1).data]}}""")
         weight = weights[row] if column < 0 else weights[row, column]
-        np.testing.assert_allclose(pixel[:3], 255 * np.array(colormaps["cividis"](weight**0.5)[:3]), atol=5)
+        np.testing.assert_allclose(
+            pixel[:3], 255 * np.array(colormaps["cividis"](weight**0.5)[:3]), atol=5
+        )
 
 
 @pytest.mark.parametrize("width", [1280, 380])
@@ -261,10 +295,29 @@ def test_scores_and_sweep_are_shown(place, tmp_path, browser):
              "split": "test", "metric": "cosine_spearman", "value": 66.12, "low": 60, "high": 70, "n": 99,
              "unit": "pairs", "p": None, "difference": None, "limited": True}  # fmt: skip
     other = {"method": "echo", "label": "echo", "value": 71.26, "p": 0.01, "difference": 5.14}
-    scores = {"format": "kvlens.scores", "version": 1, "model": model, "max_length": 9, "versions": {}, "command": ""}
-    scores["scores"] = [score, score | other, score | {"label": "mean", "p": 0.2, "difference": -1.0, "value": 61.5}]
+    scores = {
+        "format": "kvlens.scores",
+        "version": 1,
+        "model": model,
+        "max_length": 9,
+        "versions": {},
+        "command": "",
+    }
+    scores["scores"] = [
+        score,
+        score | other,
+        score | {"label": "mean", "p": 0.2, "difference": -1.0, "value": 61.5},
+    ]
     (tmp_path / "run" / "scores.json").write_text(json.dumps(scores))
-    window = {"first": 1, "width": 2, "layers": [1, 2], "bias": 1.0, "spearman": 43.21, "low": 40.0, "high": 46.0}
+    window = {
+        "first": 1,
+        "width": 2,
+        "layers": [1, 2],
+        "bias": 1.0,
+        "spearman": 43.21,
+        "low": 40.0,
+        "high": 46.0,
+    }
     sweep = {"format": "kvlens.sweep", "version": 1, "model": model, "prompt": PROMPT.model_dump(), "pooling": "last",
              "position": "keep", "data": "a <file>", "n_pairs": 3, "plain": 41.0, "plain_low": 39.0,
              "plain_high": 42.0, "plain_cosines": [0.1, 0.2, 0.3], "human": [1.0, 2.0, 3.0], "versions": {},
@@ -273,14 +326,18 @@ def test_scores_and_sweep_are_shown(place, tmp_path, browser):
     (tmp_path / "run" / "sweep.json").write_text(json.dumps(sweep))
     browser.open(report(tmp_path / "run"))
     assert browser.problems == []
-    rows = browser.run("[...document.querySelectorAll('#evaluation tr')].map(r => r.textContent.trim())")
+    rows = browser.run(
+        "[...document.querySelectorAll('#evaluation tr')].map(r => r.textContent.trim())"
+    )
     rows = [" ".join(row.split()) for row in rows]
     assert rows[0] == "methodSTS<b>"
     assert "kv_embedding 66.1† (60.0 to 70.0)" in rows
     assert "echo 71.3† (60.0 to 70.0) ▲" in rows
     assert "mean 61.5† (60.0 to 70.0)" in rows
     assert "layers 1-21.043.2 (40.0 to 46.0)" in rows
-    assert "best of 3 is echo with 71.3" in browser.run("document.getElementById('verdict').textContent")
+    assert "best of 3 is echo with 71.3" in browser.run(
+        "document.getElementById('verdict').textContent"
+    )
 
 
 def damage(path, how, place):
@@ -290,11 +347,17 @@ def damage(path, how, place):
     elif how == "cut":
         path.write_bytes(path.read_bytes()[:-50])
     elif how == "shape":
-        replace(patterns, arrays=patterns.arrays | {"beta": patterns.arrays["beta"][..., 1:]}).save(path)
+        replace(patterns, arrays=patterns.arrays | {"beta": patterns.arrays["beta"][..., 1:]}).save(
+            path
+        )
     elif how == "nan":
-        replace(patterns, arrays=patterns.arrays | {"before": patterns.arrays["before"] * np.nan}).save(path)
+        replace(
+            patterns, arrays=patterns.arrays | {"before": patterns.arrays["before"] * np.nan}
+        ).save(path)
     else:
-        replace(patterns, model=patterns.model.model_copy(update={"revision": "sha256:0"})).save(path)
+        replace(patterns, model=patterns.model.model_copy(update={"revision": "sha256:0"})).save(
+            path
+        )
 
 
 @pytest.mark.parametrize(
@@ -318,7 +381,9 @@ def test_what_is_no_run_folder_or_has_lost_its_model(place, tmp_path, capsys):
     assert main(["report", str(place)]) == 2
     assert f"one of each model inside: {place}/bare, {place}/run" in capsys.readouterr().err
     shutil.copytree(place / "bare", tmp_path / "bare")
-    text = (tmp_path / "bare" / "layers.json").read_text().replace(f"{place}/model", f"{place}/gone")
+    text = (
+        (tmp_path / "bare" / "layers.json").read_text().replace(f"{place}/model", f"{place}/gone")
+    )
     (tmp_path / "bare" / "layers.json").write_text(text)
     assert main(["report", str(tmp_path / "bare")]) == 2
     err = capsys.readouterr().err
@@ -331,7 +396,11 @@ def test_what_is_no_run_folder_or_has_lost_its_model(place, tmp_path, capsys):
 
 def test_pages_stay_under_8_mb(place):
     run = Run.read(place / "run")
-    assert 3_000_000 < len(render(replace(run, patterns=run.patterns[1:2] * 4 + run.patterns[:1] * 100))) < LIMIT
+    assert (
+        3_000_000
+        < len(render(replace(run, patterns=run.patterns[1:2] * 4 + run.patterns[:1] * 100)))
+        < LIMIT
+    )
     with pytest.raises(InputError, match="do not fit into 8 MB"):
         render(replace(run, patterns=run.patterns[:1] * 3000))
 
@@ -354,7 +423,7 @@ def test_results_show_themselves_in_jupyter_and_escape_their_words(place):
         assert len(repr(result)) < 2000, "to be read: not every number"
     assert "[60, 4, 2, 8]" in trace._repr_html_()
     assert layers.reason in layers._repr_html_()
-    assert all(kvlens.records.escape(text) in layers._repr_html_() for text in layers.warnings)
+    assert all(escape(text) in layers._repr_html_() for text in layers.warnings)
     (early, late), _, _ = shift.ends("propagated")
     assert f"propagated {early[1]:.3f} to {late[1]:.3f}" in shift._repr_html_()
     assert "data:image/svg+xml" in profile._repr_html_()

@@ -15,11 +15,15 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kvlens import InputError, LanguageModel
-from kvlens.reroute import SUPPORTED, reroute
+from kvlens.rerouting.prefix import SUPPORTED, reroute
 
 WINDOW = 7
 LENGTHS = (1, 2, 5, WINDOW, WINDOW + 1, 13, 26)
-LAYERS = (0, 2, 3)  # gemma2: sliding, sliding, full; gemma3: sliding, full, sliding; block 1 stays plain
+LAYERS = (
+    0,
+    2,
+    3,
+)  # gemma2: sliding, sliding, full; gemma3: sliding, full, sliding; block 1 stays plain
 BIASES = (-2.0, 0.0, 1.0, 5.0)
 POSITIONS = ("keep", "origin", "none")
 _SMALL = {**SHAPE, "initializer_range": 0.2}
@@ -41,7 +45,12 @@ VARIANTS = {
         **_SMALL,
         sliding_window=WINDOW,
         query_pre_attn_scalar=5,
-        layer_types=["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"],
+        layer_types=[
+            "sliding_attention",
+            "sliding_attention",
+            "full_attention",
+            "sliding_attention",
+        ],
         rope_parameters={
             "sliding_attention": {"rope_type": "default", "rope_theta": 1e2},
             "full_attention": {"rope_type": "linear", "rope_theta": 1e5, "factor": 8.0},
@@ -51,7 +60,11 @@ VARIANTS = {
         **_SMALL, use_sliding_window=True, sliding_window=WINDOW, max_window_layers=2
     ),
     "gpt2-scaled": lambda: tf.GPT2Config(
-        **{**CONFIGS["gpt2"]().to_dict(), "initializer_range": 0.2, "scale_attn_by_inverse_layer_idx": True}
+        **{
+            **CONFIGS["gpt2"]().to_dict(),
+            "initializer_range": 0.2,
+            "scale_attn_by_inverse_layer_idx": True,
+        }
     ),
     "neox-sequential": lambda: tf.GPTNeoXConfig(
         **{k: v for k, v in _SMALL.items() if k not in ("num_key_value_heads", "head_dim")},
@@ -69,7 +82,10 @@ def model(name: str) -> LanguageModel:
         lm = tiny(name)
     else:
         torch.manual_seed(0)
-        how = {"attn_implementation": "eager" if name.startswith("gemma2") else "sdpa", "dtype": torch.float32}
+        how = {
+            "attn_implementation": "eager" if name.startswith("gemma2") else "sdpa",
+            "dtype": torch.float32,
+        }
         hf = tf.AutoModelForCausalLM.from_config(VARIANTS[name](), **how)
         lm = LanguageModel.wrap(hf, byte_tokenizer(), name=f"tiny-{name}")
     assert len(lm.bridge.blocks) == lm.info.n_layers
@@ -84,7 +100,11 @@ def sequences(lengths=LENGTHS, seed=0) -> list[torch.Tensor]:
 def padded(rows, side, extra=0):
     """ids, mask, positions ``[batch, seq_len]`` and the slice of each row's real tokens; padding looks like text."""
     width = max(map(len, rows)) + extra
-    ids, mask, where = torch.full((len(rows), width), 42), torch.zeros((len(rows), width), dtype=torch.long), []
+    ids, mask, where = (
+        torch.full((len(rows), width), 42),
+        torch.zeros((len(rows), width), dtype=torch.long),
+        [],
+    )
     for i, row in enumerate(rows):
         first = width - len(row) if side == "left" else 0
         where.append(slice(first, first + len(row)))
@@ -116,7 +136,11 @@ def heads(attention, states):
 
 def output_of(attention):
     """The output projection."""
-    return next(getattr(attention, name) for name in ("o_proj", "c_proj", "dense") if hasattr(attention, name))
+    return next(
+        getattr(attention, name)
+        for name in ("o_proj", "c_proj", "dense")
+        if hasattr(attention, name)
+    )
 
 
 def rope(base, layer, states, positions):
@@ -179,13 +203,17 @@ class BruteForce(torch.nn.Module):
         )
         if self.prefix is not None:
             bias, position = self.prefix
-            last = {"keep": k[:, -1:], "origin": self.rope(raw[:, -1:], [0]), "none": raw[:, -1:]}[position]
+            last = {"keep": k[:, -1:], "origin": self.rope(raw[:, -1:], [0]), "none": raw[:, -1:]}[
+                position
+            ]
             scores = torch.cat([logits_of(config, self.layer, q, last) + bias, scores], dim=-1)
             v = torch.cat([v[:, -1:], v], dim=1)
         self.pattern = scores.softmax(-1)
         out = self.pattern @ v.double().repeat_interleave(len(q) // len(v), dim=0)
         project = next(
-            getattr(self.attention, n) for n in ("o_proj", "c_proj", "dense") if hasattr(self.attention, n)
+            getattr(self.attention, n)
+            for n in ("o_proj", "c_proj", "dense")
+            if hasattr(self.attention, n)
         )
         return project(out.float().transpose(0, 1).flatten(1))[None], None
 
@@ -216,7 +244,9 @@ def brute_force(name, row, biases, position="keep", start=0):
 
 def raw_hidden(lm, ids, mask, positions, **options):
     with torch.no_grad():
-        return lm.base(ids, attention_mask=mask, position_ids=positions, **options).last_hidden_state
+        return lm.base(
+            ids, attention_mask=mask, position_ids=positions, **options
+        ).last_hidden_state
 
 
 def bridge_run(lm, ids, mask, names=()):
@@ -226,7 +256,10 @@ def bridge_run(lm, ids, mask, names=()):
     def keep(name):  # several names may mean one hook point
         return name, lambda x, hook: seen.__setitem__(name, x)
 
-    with torch.no_grad(), lm.bridge.hooks(fwd_hooks=[keep(name) for name in ("ln_final.hook_out", *names)]):
+    with (
+        torch.no_grad(),
+        lm.bridge.hooks(fwd_hooks=[keep(name) for name in ("ln_final.hook_out", *names)]),
+    ):
         lm.bridge(ids, attention_mask=mask)
     return seen.pop("ln_final.hook_out"), seen
 
@@ -263,11 +296,15 @@ def test_equal_to_brute_force(name, position):
             for layer, name_of in zip(LAYERS, names, strict=True):
                 pattern = patterns[name_of]
                 assert pattern.shape == (len(some), 4, ids.shape[1], 1 + ids.shape[1])
-                torch.testing.assert_close(pattern.sum(-1), torch.ones(pattern.shape[:-1]), rtol=0, atol=1e-5)
+                torch.testing.assert_close(
+                    pattern.sum(-1), torch.ones(pattern.shape[:-1]), rtol=0, atol=1e-5
+                )
                 for i, span in enumerate(where):
                     real = pattern[i, :, span]
                     mine = torch.cat([real[..., :1], real[..., 1:][..., span]], dim=-1)
-                    torch.testing.assert_close(mine.double(), expected[i][1][layer], rtol=0, atol=2e-5)
+                    torch.testing.assert_close(
+                        mine.double(), expected[i][1][layer], rtol=0, atol=2e-5
+                    )
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -348,7 +385,9 @@ def test_a_bias_of_minus_infinity_is_the_plain_model(name, bias):
         raw, bridged = raw_hidden(lm, ids, mask, positions), bridge_run(lm, ids, mask)[0]
         with reroute(lm, range(4), bias):
             found = raw_hidden(lm, ids, mask, positions), bridge_run(lm, ids, mask)[0]
-        assert all(torch.isfinite(hidden).all() for hidden in found)  # padding too: 0 times NaN is NaN
+        assert all(
+            torch.isfinite(hidden).all() for hidden in found
+        )  # padding too: 0 times NaN is NaN
         for i, span in enumerate(where):
             torch.testing.assert_close(found[0][i, span], raw[i, span], rtol=0, atol=2e-5)
             torch.testing.assert_close(found[1][i, span], bridged[i, span], rtol=0, atol=2e-5)
@@ -363,7 +402,10 @@ def test_uptake_identity(name):
     names = [name for name in names if name in lm.bridge.hook_dict or "rot" not in name]
     ids, mask, _, where = padded(sequences(), "right")
     with reroute(lm, [layer], bias):
-        seen = {name.removeprefix(point + "hook_"): x for name, x in bridge_run(lm, ids, mask, names)[1].items()}
+        seen = {
+            name.removeprefix(point + "hook_"): x
+            for name, x in bridge_run(lm, ids, mask, names)[1].items()
+        }
     for i, span in enumerate(where):
         q, k, v, z = (seen[name][i, span].transpose(0, 1) for name in "qkvz")
         pattern = seen["pattern"][i, :, span].double()
@@ -371,13 +413,17 @@ def test_uptake_identity(name):
             q, k = (seen[name][i, span].transpose(0, 1) for name in ("rot_q", "rot_k"))
         else:  # joint QKV has no such hook, and GPT-2 no rotation
             q, k = (rope(lm.base, layer, x, range(q.shape[1])) for x in (q, k))
-        scores = logits_of(config, layer, q, k).masked_fill(~visible(q.shape[1], window_of(config, layer)), -math.inf)
+        scores = logits_of(config, layer, q, k).masked_fill(
+            ~visible(q.shape[1], window_of(config, layer)), -math.inf
+        )
         prefix = logits_of(config, layer, q, k[:, -1:])[..., 0]
         beta = torch.sigmoid(prefix + bias - scores.logsumexp(-1))[..., None]
         causal, values = scores.softmax(-1), v.double().repeat_interleave(len(q) // len(v), dim=0)
         assert len(beta[0]) < 5 or beta.max() - beta.min() > 0.1
         torch.testing.assert_close(pattern[..., :1], beta, rtol=0, atol=1e-5)
-        torch.testing.assert_close(pattern[..., 1:][..., span], (1 - beta) * causal, rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            pattern[..., 1:][..., span], (1 - beta) * causal, rtol=0, atol=1e-5
+        )
         out = (1 - beta) * (causal @ values) + beta * values[:, -1:]
         torch.testing.assert_close(z.double(), out, rtol=0, atol=1e-5)
 
@@ -419,7 +465,9 @@ def test_mask_edit_identity(name):
     side=st.sampled_from(["left", "right"]),
     seed=st.integers(0, 10**6),
 )
-def test_a_batch_of_one_equals_the_same_text_in_a_batch(name, lengths, layers, bias, position, side, seed):
+def test_a_batch_of_one_equals_the_same_text_in_a_batch(
+    name, lengths, layers, bias, position, side, seed
+):
     lm, rows = model(name), sequences(lengths, seed)
     ids, mask, positions, where = padded(rows, side)
     with reroute(lm, sorted(layers), bias, position):
@@ -438,7 +486,9 @@ def test_a_given_last_index(name):
         derived = raw_hidden(lm, ids, mask, positions)
         routing.last = last
         assert torch.equal(raw_hidden(lm, ids, mask, positions), derived)
-        unmasked = raw_hidden(lm, ids, None, positions)  # right padding is never seen by real tokens
+        unmasked = raw_hidden(
+            lm, ids, None, positions
+        )  # right padding is never seen by real tokens
         assert largest(unmasked, [derived[i, span] for i, span in enumerate(where)], where) < 1e-4
         routing.last = last - 2
         earlier = raw_hidden(lm, ids, mask, positions)
@@ -468,7 +518,9 @@ def test_positions_may_be_left_to_the_model(side):
 def footprint(lm):
     """Hooks and attributes of every module of both trees (`_pattern`: where some bridges keep their last pattern)."""
     modules = [*lm.hf.modules(), *lm.bridge.modules()]
-    attributes = [{name: id(value) for name, value in vars(m).items() if name != "_pattern"} for m in modules]
+    attributes = [
+        {name: id(value) for name, value in vars(m).items() if name != "_pattern"} for m in modules
+    ]
     return [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in modules], attributes
 
 
@@ -494,7 +546,9 @@ def test_after_an_exception_the_model_is_as_before(name):
     def inside():
         with reroute(lm, LAYERS):
             changed = both()
-            assert not any(torch.allclose(a, b, atol=1e-2) for a, b in zip(plain, changed, strict=True))
+            assert not any(
+                torch.allclose(a, b, atol=1e-2) for a, b in zip(plain, changed, strict=True)
+            )
             raise Stop
 
     def mid_forward(module, run):
@@ -564,7 +618,12 @@ def test_what_is_called_supported_is_what_is_proven_here():
 
 
 _OTHER = {"vocab_size": 300, "hidden_size": 16}
-_SEES = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+_SEES = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
 
 
 @pytest.mark.parametrize(
@@ -575,7 +634,10 @@ _SEES = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "nu
             tf.OPTConfig(**_OTHER, num_hidden_layers=2, num_attention_heads=2),
         ),
         (tf.BloomForCausalLM, tf.BloomConfig(**_OTHER, n_layer=2, n_head=2)),
-        (tf.Gemma3ForConditionalGeneration, tf.Gemma3Config(text_config=_SMALL, vision_config=_SEES)),
+        (
+            tf.Gemma3ForConditionalGeneration,
+            tf.Gemma3Config(text_config=_SMALL, vision_config=_SEES),
+        ),
     ],
 )
 def test_an_unsupported_architecture_is_named_at_once(kind, config):
@@ -593,15 +655,25 @@ def test_a_filled_cache_is_refused_and_an_empty_one_is_left_clean(name):
         expected = raw_hidden(lm, row[None], None, None, use_cache=False)
         out = lm.base(row[None], use_cache=True)
         torch.testing.assert_close(out.last_hidden_state, expected, rtol=0, atol=1e-5)
-        assert {layer.keys.shape[2] for layer in tf.DynamicCache(out.past_key_values).layers} <= {WINDOW - 1, 12}
+        assert {layer.keys.shape[2] for layer in tf.DynamicCache(out.past_key_values).layers} <= {
+            WINDOW - 1,
+            12,
+        }
         for step in (1, 12):
             with pytest.raises(InputError, match="not on a filled KV cache"):
-                lm.base(row[None, :step], past_key_values=copy.deepcopy(out.past_key_values), use_cache=True)
+                lm.base(
+                    row[None, :step],
+                    past_key_values=copy.deepcopy(out.past_key_values),
+                    use_cache=True,
+                )
 
 
 def test_a_mask_of_four_dimensions_is_refused():
     lm, (row,) = model("llama"), sequences([5])
-    with reroute(lm, LAYERS), pytest.raises(InputError, match=r"attention_mask of \[batch, seq_len\]"):
+    with (
+        reroute(lm, LAYERS),
+        pytest.raises(InputError, match=r"attention_mask of \[batch, seq_len\]"),
+    ):
         raw_hidden(lm, row[None], torch.zeros(1, 1, 5, 5), None)
 
 
@@ -621,7 +693,10 @@ class Watch(TorchDispatchMode):
         batch, n_heads, width = self.shape
         for tensor in result if isinstance(result, tuple | list) else [result]:
             if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and tensor.ndim == 4:
-                real = tensor.untyped_storage().nbytes() >= batch * n_heads * width * width * tensor.itemsize
+                real = (
+                    tensor.untyped_storage().nbytes()
+                    >= batch * n_heads * width * width * tensor.itemsize
+                )
                 if real and tensor.shape[2] == width and tensor.shape[3] in (width, width + 1):
                     self.dense.append((func.name(), tuple(tensor.shape)))
         return result

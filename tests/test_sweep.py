@@ -9,13 +9,16 @@ from scipy.stats import spearmanr
 from test_layers import make_profile
 
 from kvlens import Encoder, InputError, reroute
-from kvlens.cli import main
-from kvlens.methods import final_hidden
-from kvlens.prompts import DEFAULT_DOCUMENT
-from kvlens.score import read_pairs, score
-from kvlens.study import LayerStudy, choices, study
-from kvlens.sweep import Sweep, Window, draws, final_states, spearman, sweep, windows
-from kvlens.tokens import pad, tokenize
+from kvlens.cli.app import main
+from kvlens.evaluation.pair_score import score
+from kvlens.evaluation.significance import draws, spearman
+from kvlens.methods.base import final_hidden
+from kvlens.rerouting.partial_pass import final_states
+from kvlens.studies.layer_sweep import Sweep, Window, sweep, windows
+from kvlens.studies.regret import LayerStudy, choices, study
+from kvlens.texts.pairs import read_pairs
+from kvlens.texts.prompts import DEFAULT_DOCUMENT
+from kvlens.texts.tokens import pad, tokenize
 
 SETS = [((0,), 1.0), ((0, 1, 2, 3), 0.0), ((1, 2), 3.0), ((3,), 1.0), ((1, 3), -1.0), ((), 1.0)]
 N = 300
@@ -37,13 +40,17 @@ def test_equals_a_whole_rerouted_pass(lm, side):
                 routing.last = batch.last
                 whole = final_hidden(lm, batch)
             torch.testing.assert_close(states[real], whole[real], rtol=0, atol=1e-5)
-    assert not torch.allclose(found[0][real], found[1][real], atol=1e-2), "re-routing has to change something"
+    assert not torch.allclose(found[0][real], found[1][real], atol=1e-2), (
+        "re-routing has to change something"
+    )
 
 
 def test_blocks_below_the_window_do_not_run(lm):
     counts = [0] * lm.info.n_layers
     handles = [
-        lm.attention_modules(i)[0].register_forward_hook(lambda *_, i=i: counts.__setitem__(i, counts[i] + 1))
+        lm.attention_modules(i)[0].register_forward_hook(
+            lambda *_, i=i: counts.__setitem__(i, counts[i] + 1)
+        )
         for i in range(lm.info.n_layers)
     ]
     with torch.inference_mode():
@@ -68,21 +75,31 @@ def test_leaves_nothing_behind():
     handle.remove()
     attention = lm.attention_modules(3)[0]
     calls = []
-    handle = attention.register_forward_pre_hook(lambda *_: calls.append(1) or (1 / 0 if len(calls) == 2 else None))
+    handle = attention.register_forward_pre_hook(
+        lambda *_: calls.append(1) or (1 / 0 if len(calls) == 2 else None)
+    )
     with pytest.raises(ZeroDivisionError):
         list(final_states(lm, batch, [((3,), 1.0)]))
     handle.remove()
     assert vars(lm.blocks[0])["forward"] is own
     assert not any("forward" in vars(block) for block in lm.blocks[1:])
-    hooks = [h for m in lm.base.modules() for h in (*m._forward_pre_hooks.values(), *m._forward_hooks.values())]
+    hooks = [
+        h
+        for m in lm.base.modules()
+        for h in (*m._forward_pre_hooks.values(), *m._forward_hooks.values())
+    ]
     assert not [h for h in hooks if type(h).__module__.startswith("kvlens")]
     assert torch.equal(lm(batch.ids, batch.mask), before)
 
 
 def test_agrees_with_the_encoder_and_score(pairs_file, tmp_path):
     lm, pairs = tiny("qwen3"), read_pairs(pairs_file)
-    found = sweep(lm, pairs, [*windows(4, (2,)), (3, 0)], (1.0, 3.0), pooling="mean", data="made up")
-    assert [(w.first, w.width, w.bias) for w in found.windows] == [(i, 2, b) for b in (1.0, 3.0) for i in range(3)]
+    found = sweep(
+        lm, pairs, [*windows(4, (2,)), (3, 0)], (1.0, 3.0), pooling="mean", data="made up"
+    )
+    assert [(w.first, w.width, w.bias) for w in found.windows] == [
+        (i, 2, b) for b in (1.0, 3.0) for i in range(3)
+    ]
     assert [(w.layers, w.first, w.width) for w in found.sets] == [((0, 3), 0, 2)] * 2
     for one in (found.windows[1], found.sets[1]):
         settings = {"bias": one.bias, "pooling": "mean"}
@@ -105,7 +122,9 @@ def test_spearman_is_scipys_with_ties(cosines, human):
     cosines[:, :2], human[:2] = (0, 5), (0, 5)
     counts = np.array([[1] * 12, [2] * 6 + [0] * 6, [1, 3, 0, 2, 0, 0, 4, 0, 0, 0, 1, 1]])
     rows = [np.repeat(np.arange(12), count) for count in counts]
-    expected = [[100 * spearmanr(one[row], human[row]).statistic for row in rows] for one in cosines]
+    expected = [
+        [100 * spearmanr(one[row], human[row]).statistic for row in rows] for one in cosines
+    ]
     np.testing.assert_allclose(spearman(cosines, human, counts), expected, atol=1e-9)
 
 
@@ -113,10 +132,15 @@ def test_goes_on_with_what_is_there(pairs_file):
     lm, pairs = tiny("qwen3"), read_pairs(pairs_file)
     whole = sweep(lm, pairs, [*windows(4, (1, 2)), (0, 3)], (1.0, 3.0), command="all")
     part = sweep(lm, pairs, [*windows(4, (2,)), (0,)], (3.0,), command="some")
-    assert [w.layers for w in part.sets] == [(0,)], "no window while others of its width are missing"
+    assert [w.layers for w in part.sets] == [(0,)], (
+        "no window while others of its width are missing"
+    )
     forwards = []
     handle = lm.blocks[0].register_forward_pre_hook(lambda *_: forwards.append(1))
-    assert sweep(lm, pairs, windows(4, (2,)), (3.0,), known=part, command="less").command == "some && less"
+    assert (
+        sweep(lm, pairs, windows(4, (2,)), (3.0,), known=part, command="less").command
+        == "some && less"
+    )
     assert not forwards
     handle.remove()
     other = sweep(lm, pairs, windows(4, (1,)), (1.0,), known=part, command="other")
@@ -126,7 +150,11 @@ def test_goes_on_with_what_is_there(pairs_file):
     for ours, theirs in ((again.windows, whole.windows), (again.sets, whole.sets)):
         assert [(w.layers, w.bias) for w in ours] == [(w.layers, w.bias) for w in theirs]
         assert [w.spearman for w in ours] == pytest.approx([w.spearman for w in theirs], abs=1e-2)
-    for model, options in ((lm, {"pooling": "mean"}), (lm, {"position": "none"}), (tiny("llama"), {})):
+    for model, options in (
+        (lm, {"pooling": "mean"}),
+        (lm, {"position": "none"}),
+        (tiny("llama"), {}),
+    ):
         with pytest.raises(InputError, match="the sweep to go on with"):
             sweep(model, pairs, windows(4, (1,)), known=part, **options)
 
@@ -174,7 +202,10 @@ def made_up(quality, noise=1.0, seed=0, width=1):
 def test_study_of_a_rule_that_is_right_and_one_that_is_wrong(tmp_path):
     quality = np.linspace(0.2, 0.9, 10)
     swept = made_up(quality)
-    right, wrong = make_profile(20 - quality * 10, 0.01), make_profile(quality * 10 + 5, 0.01, points="mean")
+    right, wrong = (
+        make_profile(20 - quality * 10, 0.01),
+        make_profile(quality * 10 + 5, 0.01, points="mean"),
+    )
     found = study(swept, [right, wrong], others=[("summary", (4,)), ("explicit", (2, 3))])
     by_rule = {(o.rule, o.points): o for o in found.outcomes}
     assert by_rule["best", None].layers == by_rule["lowest-k", "last"].layers == (9,)
@@ -186,11 +217,17 @@ def test_study_of_a_rule_that_is_right_and_one_that_is_wrong(tmp_path):
     )
     assert ("explicit", None) not in by_rule, "no window of the sweep has its width"
     human, chosen = np.array(swept.human), [swept.windows[i].cosines for i in (9, 2)]
-    difference = [100 * (spearmanr(chosen[0], human).statistic - spearmanr(chosen[1], human).statistic)]
+    difference = [
+        100 * (spearmanr(chosen[0], human).statistic - spearmanr(chosen[1], human).statistic)
+    ]
     assert bad.regret.value == pytest.approx(difference[0])
     assert bad.split_regret.value == pytest.approx(difference[0], abs=1)
     resampled = [
-        100 * (spearmanr(np.array(chosen[0])[i], human[i]).statistic - spearmanr(np.array(chosen[1])[i], human[i])[0])
+        100
+        * (
+            spearmanr(np.array(chosen[0])[i], human[i]).statistic
+            - spearmanr(np.array(chosen[1])[i], human[i])[0]
+        )
         for i in (np.repeat(np.arange(N), count) for count in draws(N).astype(int))
     ]
     interval = (bad.regret.low, bad.regret.high)
@@ -208,7 +245,9 @@ def test_split_regret_is_free_of_the_winners_curse():
     """Windows that are equally good in truth: the best of one draw seems better, its other half does not."""
     curse, split = [], []
     for seed in range(6):
-        (average,) = [o for o in study(made_up([0.5] * 12, seed=seed), []).outcomes if o.rule == "average"]
+        (average,) = [
+            o for o in study(made_up([0.5] * 12, seed=seed), []).outcomes if o.rule == "average"
+        ]
         curse.append(average.regret.value)
         split.append(average.split_regret.value)
     assert np.mean(curse) > 5
@@ -240,13 +279,22 @@ def test_on_the_terminal(tmp_path, pairs_file, capsys):
     assert main(["profile", str(model), "--texts", str(texts), "-o", str(tmp_path / "run")]) == 0
     profile, out = str(tmp_path / "run" / "profile.json"), tmp_path / "run" / "sweep.json"
     command = ["sweep", str(model), "--pairs", str(pairs_file), "-o", str(out)]
-    own = ["--layers", "0,3", "--layers", str(tmp_path / "run" / "layers.json"), "--profiles", profile]
+    own = [
+        "--layers",
+        "0,3",
+        "--layers",
+        str(tmp_path / "run" / "layers.json"),
+        "--profiles",
+        profile,
+    ]
     assert main([*command, "--widths", "1,2", "--biases", "0,1", *own]) == 0
     printed = capsys.readouterr().out
     found, judged = Sweep.load(out), LayerStudy.load(out.with_name("study.json"))
     assert str(found) in printed
     assert str(judged) in printed
-    assert [(w.bias, w.width) for w in found.windows] == [(b, w) for b in (0, 1) for w in (1, 1, 1, 1, 2, 2, 2)]
+    assert [(w.bias, w.width) for w in found.windows] == [
+        (b, w) for b in (0, 1) for w in (1, 1, 1, 1, 2, 2, 2)
+    ]
     assert found.find((0, 3), 0)
     assert [o.bias for o in judged.outcomes if (o.rule, o.layers) == ("explicit", (0, 3))] == [0, 1]
     assert {(o.rule, o.width, o.bias) for o in judged.outcomes if o.rule != "explicit"} == {
@@ -255,9 +303,14 @@ def test_on_the_terminal(tmp_path, pairs_file, capsys):
         for width in (1, 2)
         for bias in (0, 1)
     }
-    assert main([*command, "--overwrite", "--widths", "2", "--layers", "0-2", "--profiles", profile]) == 0
+    assert (
+        main([*command, "--overwrite", "--widths", "2", "--layers", "0-2", "--profiles", profile])
+        == 0
+    )
     assert {w.width for w in Sweep.load(out).windows} == {2}, "a set of another width is no window"
-    assert ("explicit", 3) not in {(o.rule, o.width) for o in LayerStudy.load(out.with_name("study.json")).outcomes}
+    assert ("explicit", 3) not in {
+        (o.rule, o.width) for o in LayerStudy.load(out.with_name("study.json")).outcomes
+    }
     assert main([*command, "--overwrite", "--widths", "4", "--profiles", profile]) == 0
     assert LayerStudy.load(out.with_name("study.json")).correlations == (), "one window has no rank"
     assert main([*command, "--resume", "--widths", "1"]) == 0
@@ -268,11 +321,26 @@ def test_on_the_terminal(tmp_path, pairs_file, capsys):
     other, before = tiny("llama"), out.read_bytes()
     other.hf.save_pretrained(tmp_path / "other")
     other.tokenizer.save_pretrained(tmp_path / "other")
-    assert main(["profile", str(tmp_path / "other"), "--texts", str(texts), "-o", str(tmp_path / "run2")]) == 0
+    assert (
+        main(
+            [
+                "profile",
+                str(tmp_path / "other"),
+                "--texts",
+                str(texts),
+                "-o",
+                str(tmp_path / "run2"),
+            ]
+        )
+        == 0
+    )
     capsys.readouterr()
     for arguments, message in (
         ([*command, "--overwrite", "--layers", str(tmp_path / "run2" / "layers.json")], "made for"),
-        ([*command, "--overwrite", "--profiles", str(tmp_path / "run2" / "profile.json")], "made for"),
+        (
+            [*command, "--overwrite", "--profiles", str(tmp_path / "run2" / "profile.json")],
+            "made for",
+        ),
     ):
         assert main(arguments) == 2
         assert message in capsys.readouterr().err

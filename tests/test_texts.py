@@ -21,10 +21,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kvlens import wikipedia as module
-from kvlens.files import InputError, cache_dir
-from kvlens.texts import Texts, as_texts, read_texts
-from kvlens.wikipedia import articles, calibration_texts
+from kvlens.store.errors import InputError
+from kvlens.store.files import cache_dir
+from kvlens.texts import wikipedia as module
+from kvlens.texts.readers import read_texts
+from kvlens.texts.texts import Texts, as_texts
+from kvlens.texts.wikipedia import articles, calibration_texts
 
 SHA256_1000 = "f54f4e7f53778401d8e393ce9cf7a5b8a3332074a8f2ba328962f2254bc0722a"
 NASTY = [
@@ -51,7 +53,9 @@ def write_csv(path, rows, delimiter=",", opener=open):
 
 
 def write_jsonl(path, items, ascii_only=False):
-    lines = [json.dumps({"id": i, "text": item}, ensure_ascii=ascii_only) for i, item in enumerate(items)]
+    lines = [
+        json.dumps({"id": i, "text": item}, ensure_ascii=ascii_only) for i, item in enumerate(items)
+    ]
     path.write_bytes("\n".join(lines).encode())
 
 
@@ -112,7 +116,11 @@ def folder(tmp_path_factory):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip), min_size=1, max_size=8))
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip), min_size=1, max_size=8
+    )
+)
 @example(NASTY)
 @example(["\ufeffbyte order mark", "\0", "=1+1", "'", '"', '""', "\\", ",", "NA", "null", "\t x"])
 def test_what_other_programs_write_is_read_back(folder, items):
@@ -144,7 +152,11 @@ def test_txt_is_one_text_per_line_without_blank_lines(tmp_path):
 def test_byte_order_mark_before_a_header_or_an_object(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf\ntext,n\none,1\n\ntwo,2\n")
     (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "one"}\n\n{"text": "two"}\n')
-    assert read_texts(tmp_path / "a.csv").items == read_texts(tmp_path / "a.jsonl").items == ("one", "two")
+    assert (
+        read_texts(tmp_path / "a.csv").items
+        == read_texts(tmp_path / "a.jsonl").items
+        == ("one", "two")
+    )
 
 
 def test_column_and_long_fields(tmp_path):
@@ -166,7 +178,11 @@ def test_parquet_of_many_batches(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
 def test_limit_reads_no_further(tmp_path, name):
-    lines = {"a.txt": ["a", "b"], "a.jsonl": ['{"text": "a"}', '{"text": "b"}'], "a.csv": ["text", "a", "b"]}[name]
+    lines = {
+        "a.txt": ["a", "b"],
+        "a.jsonl": ['{"text": "a"}', '{"text": "b"}'],
+        "a.csv": ["text", "a", "b"],
+    }[name]
     # Far behind, so that no read-ahead of the file object meets it.
     (tmp_path / name).write_bytes("\n".join(lines).encode() + b"\n" * 100_000 + b"\xff\xfe")
     assert read_texts(tmp_path / name, limit=2).items == ("a", "b")
@@ -175,13 +191,23 @@ def test_limit_reads_no_further(tmp_path, name):
 
 
 def test_skip_bad_counts_what_it_leaves_out(tmp_path):
-    lines = ['{"text": "a"}', "{", '{"text": null}', '{"txt": "b"}', "[1]", '{"text": " "}', '{"text": "c"}']
+    lines = [
+        '{"text": "a"}',
+        "{",
+        '{"text": null}',
+        '{"txt": "b"}',
+        "[1]",
+        '{"text": " "}',
+        '{"text": "c"}',
+    ]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     texts = read_texts(tmp_path / "a.jsonl", skip_bad=True)
     assert texts.items == ("a", "c")
     assert texts.source == "a.jsonl, column text (5 bad rows skipped)"
     assert read_texts(tmp_path / "a.jsonl", skip_bad=True, limit=2).items == ("a", "c")
-    write_csv(tmp_path / "a.csv", [("id", "text"), (1, "a"), (2,), (3, "b", "c"), (4, ""), (5, "d")])
+    write_csv(
+        tmp_path / "a.csv", [("id", "text"), (1, "a"), (2,), (3, "b", "c"), (4, ""), (5, "d")]
+    )
     assert read_texts(tmp_path / "a.csv", skip_bad=True).items == ("a", "d")
     write_parquet(tmp_path / "a.parquet", ["a", None, "d"])
     assert read_texts(tmp_path / "a.parquet", skip_bad=True).items == ("a", "d")
@@ -196,7 +222,12 @@ def test_skip_bad_counts_what_it_leaves_out(tmp_path):
         ("a.txt", b"", None, r"a\.txt has no texts"),
         ("a.txt", b"\n \n\r\n", None, r"has no texts"),
         ("a.txt", b"x", "text", r"one text per line and no column 'text'"),
-        ("a.txt", b"fine\nna\xefve\n", None, r"a\.txt: line 2 is not UTF-8 .* save the file as UTF-8"),
+        (
+            "a.txt",
+            b"fine\nna\xefve\n",
+            None,
+            r"a\.txt: line 2 is not UTF-8 .* save the file as UTF-8",
+        ),
         ("a.txt", "text".encode("utf-16"), None, r"line 1 is not UTF-8"),
         ("a.docx", b"x", None, r"none of \.txt, \.jsonl, \.csv, \.tsv, \.parquet"),
         ("noextension", b"x", None, r"none of \.txt"),
@@ -214,8 +245,18 @@ def test_skip_bad_counts_what_it_leaves_out(tmp_path):
         ("a.jsonl", b'{"text": %s}' % (b"9" * 5000), None, r"line 1 is not valid JSON \(Exceeds"),
         ("a.jsonl", b"[" * 100_000, None, r"line 1 is not valid JSON"),
         ("a.jsonl", b'\n["a"]', None, r"line 2 is not a JSON object"),
-        ("a.jsonl", b'{"body": "a", "n": 1}', None, r"line 1 has no field 'text'; it has: 'body', 'n'"),
-        ("a.jsonl", b'{"text": "a"}\n{"text": null}', None, r"line 2 is None \(NoneType\), not a string"),
+        (
+            "a.jsonl",
+            b'{"body": "a", "n": 1}',
+            None,
+            r"line 1 has no field 'text'; it has: 'body', 'n'",
+        ),
+        (
+            "a.jsonl",
+            b'{"text": "a"}\n{"text": null}',
+            None,
+            r"line 2 is None \(NoneType\), not a string",
+        ),
         ("a.jsonl", b'{"n": 3}', "n", r"line 1 is 3 \(int\), not a string"),
         ("a.jsonl", b'{"text": ["a"]}', None, r"line 1 is \['a'\] \(list\), not a string"),
         ("a.jsonl", b'{"text": ""}', None, r"line 1 is empty"),
@@ -227,11 +268,21 @@ def test_skip_bad_counts_what_it_leaves_out(tmp_path):
         ("a.csv", b'id,text\n1,"two\nlines"\n2\n', None, r"line 4 has 1 fields, the header 2"),
         ("a.csv", b"id,text\n1,a\n2,b,c\n", None, r"line 3 has 3 fields, the header 2"),
         ("a.csv", b"id,text\n1,a\n2,\n", None, r"line 3 is empty"),
-        ("a.csv", b'id,text\n1,"open\n2,b\n', None, r"line 3 is not valid CSV \(unexpected end of data\)"),
+        (
+            "a.csv",
+            b'id,text\n1,"open\n2,b\n',
+            None,
+            r"line 3 is not valid CSV \(unexpected end of data\)",
+        ),
         ("a.csv", b"id,text\n1,caf\xe9\n", None, r"line 2 is not UTF-8"),
         ("a.tsv", b"id\tbody\n1\ta\n", "title", r"no column 'title'; it has: 'id', 'body'"),
         ("a.parquet", b"", None, r"a\.parquet: not a readable Parquet file"),
-        ("a.parquet", b"PAR1" + b"x" * 99 + b"PAR1", None, r"cannot read|not a readable Parquet file"),
+        (
+            "a.parquet",
+            b"PAR1" + b"x" * 99 + b"PAR1",
+            None,
+            r"cannot read|not a readable Parquet file",
+        ),
     ],
 )
 def test_bad_files_are_refused_in_one_line(tmp_path, name, content, column, says):
@@ -273,12 +324,16 @@ def test_no_such_file_a_directory_and_a_bad_limit(tmp_path):
         (b"one\n\ntw\xc3\xb6\n", None, [["one", "twö"], "standard input"]),
         (b'{"t": "one"}\n{"t": "two"}\n', "t", [["one", "two"], "standard input, column t"]),
         (b"", None, "standard input has no texts"),
-        (b'{"a": 1}\n', "t", "standard input: line 1 has no field 't'; it has: 'a'; correct it, or skip"),
+        (
+            b'{"a": 1}\n',
+            "t",
+            "standard input: line 1 has no field 't'; it has: 'a'; correct it, or skip",
+        ),
     ],
 )
 def test_standard_input(sent, column, expected):
     code = (
-        "import json; from kvlens.texts import *\n"
+        "import json; from kvlens.texts.readers import *; from kvlens.store.errors import InputError\n"
         f"try: texts = read_texts('-', {column!r}); print(json.dumps([texts.items, texts.source]))\n"
         "except InputError as error: print(json.dumps(str(error)))"
     )
@@ -338,7 +393,9 @@ def test_wikitext_becomes_sentences_and_gaps():
 
 
 def test_passages_never_cross_a_gap_or_a_paragraph():
-    words: list[str | None] = [f"W{i} " + " ".join(f"w{i}" for _ in range(8)) + f" e{i}." for i in range(60)]
+    words: list[str | None] = [
+        f"W{i} " + " ".join(f"w{i}" for _ in range(8)) + f" e{i}." for i in range(60)
+    ]
     paragraphs: list[list[str | None]] = [[*words[:15], None, *words[15:40]], words[40:]]
     targets = [200.0, 10.0, 50.0, 23.0, 100.0, 10.0]
     cuts = module._cut(paragraphs, targets)
@@ -393,9 +450,9 @@ def test_any_first_n_is_mixed(passages):
 @pytest.mark.real
 def test_calibration_texts_are_clean_prose(passages):
     for text in passages:
-        assert not re.search(r"\[\[|\]\]|\{|\}|<|>|''|\||&\w+;|https?:|\n|\t|  |\ufffc|\x00| [,.;]|\( ?\)", text), (
-            text
-        )
+        assert not re.search(
+            r"\[\[|\]\]|\{|\}|<|>|''|\||&\w+;|https?:|\n|\t|  |\ufffc|\x00| [,.;]|\( ?\)", text
+        ), text
         assert re.match(r"[\"“'‘(\[]?[A-Z]", text), text
         assert re.search(r"[.!?][\"”'’)\]]*$", text), text
         assert text.count("(") == text.count(")"), text
@@ -406,7 +463,8 @@ def test_passages_stand_in_their_articles_and_those_in_the_dump(passages):
     texts = dict(articles())
     with bz2.open(cache_dir() / "texts" / "enwiki-shortened.xml.bz2") as file:
         dump = {
-            p.findtext("{*}title"): p.findtext(".//{*}text", "") for p in ElementTree.parse(file).iterfind("{*}page")
+            p.findtext("{*}title"): p.findtext(".//{*}text", "")
+            for p in ElementTree.parse(file).iterfind("{*}page")
         }
     assert len(texts) == 106
     for name, text in zip(passages.ids, passages.items, strict=True):
@@ -420,7 +478,9 @@ def test_passages_stand_in_their_articles_and_those_in_the_dump(passages):
 @pytest.mark.real
 def test_calibration_texts_out_of_range():
     for n in (0, -1, 1048):
-        with pytest.raises(InputError, match=rf"{n} calibration texts asked for; there are 1 to 1047") as error:
+        with pytest.raises(
+            InputError, match=rf"{n} calibration texts asked for; there are 1 to 1047"
+        ) as error:
             calibration_texts(n)
         one_line(error)
 
@@ -428,7 +488,9 @@ def test_calibration_texts_out_of_range():
 @pytest.mark.real
 def test_calibration_texts_depend_on_no_cache_hash_seed_or_locale(tmp_path, passages):
     (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / "enwiki-shortened.xml.bz2").symlink_to(cache_dir() / "texts" / "enwiki-shortened.xml.bz2")
+    (tmp_path / "texts" / "enwiki-shortened.xml.bz2").symlink_to(
+        cache_dir() / "texts" / "enwiki-shortened.xml.bz2"
+    )
     environment = {
         **os.environ,
         "KVLENS_CACHE": str(tmp_path),
@@ -436,6 +498,8 @@ def test_calibration_texts_depend_on_no_cache_hash_seed_or_locale(tmp_path, pass
         "LC_ALL": "C",
         "PYTHONUTF8": "0",
     }
-    code = "from kvlens.wikipedia import calibration_texts as c; print(c(1000).sha256); print(c(1000).sha256)"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    code = "from kvlens.texts.wikipedia import calibration_texts as c; print(c(1000).sha256); print(c(1000).sha256)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == [passages.sha256] * 2

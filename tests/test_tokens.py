@@ -5,12 +5,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvlens import PROMPTS, InputError
-from kvlens.prompts import from_template, get_prompt
-from kvlens.tokens import batches, pad, tokenize
+from kvlens.texts.prompts import from_template, get_prompt
+from kvlens.texts.tokens import batches, pad, tokenize
 
 TOKENIZER = byte_tokenizer()
 PROMPT = PROMPTS["kv-document"]
-NASTY = ["{text}", "{}", '"quoted"', PROMPT.suffix * 2, "<eos><pad>", "", " ", "日本語\n\ttabs", "%s {0!r}"]
+NASTY = [
+    "{text}",
+    "{}",
+    '"quoted"',
+    PROMPT.suffix * 2,
+    "<eos><pad>",
+    "",
+    " ",
+    "日本語\n\ttabs",
+    "%s {0!r}",
+]
 
 
 @pytest.mark.parametrize("text", NASTY)
@@ -57,7 +67,11 @@ def test_empty_text_without_prompt_gets_one_token():
     assert one.span[0] == one.span[1]
 
 
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 200), st.sampled_from(["left", "right"]))
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=40),
+    st.integers(1, 200),
+    st.sampled_from(["left", "right"]),
+)
 @settings(deadline=None)
 def test_batches_hold_every_text_once_within_the_budget(lengths, budget, side):
     tokenized = tokenize(TOKENIZER, ["x" * n for n in lengths], PROMPTS["raw"], 1000)
@@ -65,7 +79,13 @@ def test_batches_hold_every_text_once_within_the_budget(lengths, budget, side):
     for batch in batches(tokenized, 0, budget, side=side):
         assert batch.ids.numel() <= budget or len(batch.rows) == 1
         for row, ids, mask, last, positions, inside in zip(
-            batch.rows, batch.ids, batch.mask, batch.last, batch.positions, batch.text_mask, strict=True
+            batch.rows,
+            batch.ids,
+            batch.mask,
+            batch.last,
+            batch.positions,
+            batch.text_mask,
+            strict=True,
         ):
             seen.append(int(row))
             assert tuple(ids[mask.bool()].tolist()) == tokenized[row].ids

@@ -4,10 +4,11 @@ from conftest import CONFIGS, TEXTS, tiny
 
 import kvlens
 from kvlens import InputError
-from kvlens.parity import check
-from kvlens.prompts import get_prompt
-from kvlens.tokens import tokenize
-from kvlens.trace import Trace, record
+from kvlens.checks.parity import check
+from kvlens.texts.prompts import get_prompt
+from kvlens.texts.tokens import tokenize
+from kvlens.tracing.recording import record
+from kvlens.tracing.trace import Trace
 
 
 def eager_truth(lm, text, prompt="kv-document-inner"):
@@ -17,7 +18,9 @@ def eager_truth(lm, text, prompt="kv-document-inner"):
     lm.hf.set_attn_implementation("eager")
     try:
         with torch.no_grad():
-            out = lm.base(torch.tensor([one.ids]), output_hidden_states=True, output_attentions=True)
+            out = lm.base(
+                torch.tensor([one.ids]), output_hidden_states=True, output_attentions=True
+            )
     finally:
         lm.hf.set_attn_implementation(own)
     return out
@@ -44,11 +47,17 @@ def test_check_can_fail():
 def test_points_equal_transformers_hidden_states(lm):
     traces = {points: record(lm, TEXTS, points=points) for points in ("last", "mean", "all")}
     for i, text in enumerate(TEXTS):
-        states = torch.stack(eager_truth(lm, text).hidden_states[1:-1])[:, 0]  # the last one is after the norm
+        states = torch.stack(eager_truth(lm, text).hidden_states[1:-1])[
+            :, 0
+        ]  # the last one is after the norm
         n = traces["last"].n_tokens[i]
         assert states.shape[1] == n
-        torch.testing.assert_close(traces["last"].hidden[i, :-1], states[:, -1], rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(traces["mean"].hidden[i, :-1], states.mean(1), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            traces["last"].hidden[i, :-1], states[:, -1], rtol=1e-4, atol=1e-4
+        )
+        torch.testing.assert_close(
+            traces["mean"].hidden[i, :-1], states.mean(1), rtol=1e-4, atol=1e-4
+        )
         mine = traces["all"].hidden[traces["all"].text_index == i]
         torch.testing.assert_close(mine[:, :-1], states.transpose(0, 1), rtol=1e-4, atol=1e-4)
 
@@ -66,18 +75,24 @@ def test_batch_of_one_equals_batch_of_many(lm, side):
     for i, text in enumerate(TEXTS):
         one = record(lm, [text])
         for kind in ("hidden", "k", "k_pre", "v"):
-            torch.testing.assert_close(many.tensors[kind][i], one.tensors[kind][0], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(
+                many.tensors[kind][i], one.tensors[kind][0], rtol=1e-4, atol=1e-5
+            )
 
 
 def test_only_what_is_asked_for_is_kept_and_computed():
     lm = tiny("llama")
     full = record(lm, TEXTS)
     seen = []
-    with lm.bridge.hooks(fwd_hooks=[(f"blocks.{i}.hook_resid_post", lambda x, hook: seen.append(1)) for i in (2, 3)]):
+    with lm.bridge.hooks(
+        fwd_hooks=[(f"blocks.{i}.hook_resid_post", lambda x, hook: seen.append(1)) for i in (2, 3)]
+    ):
         probe = len(seen)
         part = record(lm, TEXTS, keep=("k",), layers=[1], batch_tokens=10**6)
     assert set(part.tensors) == {"k"}
-    assert torch.equal(part.k[:, 0], full.k[:, 1]) or torch.allclose(part.k[:, 0], full.k[:, 1], atol=1e-6)
+    assert torch.equal(part.k[:, 0], full.k[:, 1]) or torch.allclose(
+        part.k[:, 0], full.k[:, 1], atol=1e-6
+    )
     assert len(seen) == probe  # the two blocks above did not run
 
 

@@ -21,17 +21,24 @@ import torch
 from pydantic import ConfigDict, TypeAdapter
 from torch.nn.functional import cosine_similarity, one_hot
 
-from kvlens.files import InputError, atomic_path, versions
-from kvlens.models import LanguageModel, ModelInfo
-from kvlens.prompts import DEFAULT_DOCUMENT, Prompt, get_prompt
-from kvlens.records import facts_html
-from kvlens.reroute import check_request, reroute
-from kvlens.texts import Texts, TextsInfo, as_texts
-from kvlens.tokens import TokenBatch, TokenizedText, batches, pad, tokenize
-from kvlens.trace import finite_or_refuse
+from kvlens.models.info import ModelInfo
+from kvlens.models.language_model import LanguageModel
+from kvlens.rerouting.prefix import check_request, reroute
+from kvlens.store.errors import InputError
+from kvlens.store.facts import facts_html, picture_of
+from kvlens.store.files import atomic_path
+from kvlens.store.provenance import versions
+from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, get_prompt
+from kvlens.texts.texts import Texts, TextsInfo, as_texts
+from kvlens.texts.tokens import TokenBatch, TokenizedText, batches, pad, tokenize
+from kvlens.tracing.recording import finite_or_refuse
 
 NEIGHBOURS = 8  # so many tokens before a query are its local neighbourhood
-KINDS, REGIONS, SPANS = ("local", "propagated"), ("sink", "neighbours", "prompt"), ("prompted", "text")
+KINDS, REGIONS, SPANS = (
+    ("local", "propagated"),
+    ("sink", "neighbours", "prompt"),
+    ("prompted", "text"),
+)
 Tap = Callable[..., Any]
 
 
@@ -55,9 +62,15 @@ class _Result:
         """Write one safetensors file with a JSON header. Raises InputError when it cannot be written."""
         from safetensors.numpy import save_file
 
-        text = json.dumps([*self.form, TypeAdapter(type(self)).dump_python(self, exclude={"arrays"})])
+        text = json.dumps(
+            [*self.form, TypeAdapter(type(self)).dump_python(self, exclude={"arrays"})]
+        )
         with atomic_path(path) as temporary:
-            save_file({k: np.ascontiguousarray(v) for k, v in self.arrays.items()}, temporary, {"kvlens": text})
+            save_file(
+                {k: np.ascontiguousarray(v) for k, v in self.arrays.items()},
+                temporary,
+                {"kvlens": text},
+            )
         return Path(path)
 
     @classmethod
@@ -70,10 +83,14 @@ class _Result:
                 *form, header = json.loads((file.metadata() or {}).get("kvlens", "[0]"))
                 arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
             if tuple(form) != cls.form:
-                raise ValueError(f"it is no {' of version '.join(map(str, cls.form))}; run `kvlens attend` again")
+                raise ValueError(
+                    f"it is no {' of version '.join(map(str, cls.form))}; run `kvlens attend` again"
+                )
             return TypeAdapter(cls).validate_python({**header, "arrays": arrays})
         except (OSError, SafetensorError, ValueError, TypeError, AttributeError) as error:
-            raise InputError(f"{path} cannot be read as {cls.what}: {' '.join(str(error).split())}") from error
+            raise InputError(
+                f"{path} cannot be read as {cls.what}: {' '.join(str(error).split())}"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -117,22 +134,24 @@ class AttentionShift(_Result):
         for kind in KINDS:
             (a, b), (c, d), _ = self.ends(kind)
             told = [f"{a[i]:.3f} ({c[i]:.3f}) -> {b[i]:.3f} ({d[i]:.3f})" for i in range(len(a))]
-            lines += [f"  layer {layer:>2}  {kind:10}  {text}" for layer, text in zip(self.layers, told, strict=True)]
+            lines += [
+                f"  layer {layer:>2}  {kind:10}  {text}"
+                for layer, text in zip(self.layers, told, strict=True)
+            ]
         return "\n".join(lines)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        from kvlens.attention_plots import plot_ends
-        from kvlens.plots import picture_html
-
         told = {kind: self.ends(kind)[0] for kind in KINDS}
         facts = {
-            f"layer {layer}": "; ".join(f"{kind} {a[i]:.3f} to {b[i]:.3f}" for kind, (a, b) in told.items())
+            f"layer {layer}": "; ".join(
+                f"{kind} {a[i]:.3f} to {b[i]:.3f}" for kind, (a, b) in told.items()
+            )
             for i, layer in enumerate(self.layers)
         }
         title = f"attention shift: {self.model.name}, {self.texts.n} texts; beta, first to last tenth ({self.span})"
-        return facts_html(title, facts, (), picture_html(plot_ends(self), title))
+        return facts_html(title, facts, (), picture_of(self, title))
 
 
 @dataclass(frozen=True)
@@ -169,13 +188,18 @@ def attention_shift(
     texts = as_texts(texts)
     given, tokenized = _request(lm, texts.items, layers, bias, position, prompt, max_length)
     if bins < 1 or span not in SPANS:
-        raise InputError(f"bins {bins}, span {span!r}: give at least 1 bin, and a span of {' or '.join(SPANS)}")
+        raise InputError(
+            f"bins {bins}, span {span!r}: give at least 1 bin, and a span of {' or '.join(SPANS)}"
+        )
     sums, shape = _Sums(lm, bins), (len(texts), 2, len(layers), lm.info.n_heads)
     ends = {f"ends.{kind}": np.empty(shape, np.float32) for kind in KINDS}
     plain: dict[str, torch.Tensor] = {}  # of one layer in the first pass: its weight by region
 
     def on_pattern(kind: str, layer: int, beta: torch.Tensor, weights: torch.Tensor) -> None:
-        entropy, found = torch.special.entr(weights).sum(-1), _mass(weights[..., -batch.ids.shape[1] :], batch)
+        entropy, found = (
+            torch.special.entr(weights).sum(-1),
+            _mass(weights[..., -batch.ids.shape[1] :], batch),
+        )
         if kind == "local":
             sums.add(layer, "before", {**found, "entropy": entropy, "context": entropy.exp()})
             plain.update({f"{name} {layer}": mass for name, mass in found.items()})
@@ -198,7 +222,9 @@ def attention_shift(
         "n_tokens": tuple(len(t.ids) for t in tokenized),
         "n_truncated": sum(t.truncated for t in tokenized),
     }
-    return AttentionShift(**given, arrays=sums.arrays() | ends, texts=texts.info(), bins=bins, span=span, **counts)
+    return AttentionShift(
+        **given, arrays=sums.arrays() | ends, texts=texts.info(), bins=bins, span=span, **counts
+    )
 
 
 def attention_patterns(
@@ -211,16 +237,24 @@ def attention_patterns(
     max_length: int | None = None,
 ) -> AttentionPatterns:
     """One text in full. Raises InputError as `attention_shift`."""
-    given, (found,) = _request(lm, as_texts([text]).items, layers, bias, position, prompt, max_length)
+    given, (found,) = _request(
+        lm, as_texts([text]).items, layers, bias, position, prompt, max_length
+    )
     kept: dict[str, list[torch.Tensor]] = {name: [] for name in ("before", "after", "beta")}
 
     def on_pattern(kind: str, layer: int, beta: torch.Tensor, weights: torch.Tensor) -> None:
         finite_or_refuse(weights, f"attention of layer {layer}", lm.info)
-        for name, values in zip(("before", "beta") if kind == "local" else ("after",), (weights, beta), strict=False):
+        for name, values in zip(
+            ("before", "beta") if kind == "local" else ("after",), (weights, beta), strict=False
+        ):
             kept[name].append(values[0].cpu())
 
     _two_passes(
-        lm, pad([found], [0], lm.tokenizer.pad_token_id, device=lm.device), given, on_pattern, lambda *_: None
+        lm,
+        pad([found], [0], lm.tokenizer.pad_token_id, device=lm.device),
+        given,
+        on_pattern,
+        lambda *_: None,
     )
     arrays = {name: torch.stack(values).numpy() for name, values in kept.items()}
     tokens = readable_tokens(lm.tokenizer, found.ids)
@@ -244,19 +278,37 @@ def token_label(token: str, most: int = 12) -> str:
 
 
 def _request(
-    lm: LanguageModel, texts: Any, layers: Any, bias: Any, position: str, prompt: str | Prompt, max_length: int | None
+    lm: LanguageModel,
+    texts: Any,
+    layers: Any,
+    bias: Any,
+    position: str,
+    prompt: str | Prompt,
+    max_length: int | None,
 ) -> tuple[dict[str, Any], list[TokenizedText]]:
     """The checked fields of `_Result`, but for arrays; and the tokenized texts."""
     biases = dict(zip(layers, check_request(lm, layers, bias, position), strict=True))
     if not biases:
         raise InputError("no layers to re-route: give at least one")
-    ordered, prompt = tuple(sorted(biases)), get_prompt(prompt) if isinstance(prompt, str) else prompt
+    ordered, prompt = (
+        tuple(sorted(biases)),
+        get_prompt(prompt) if isinstance(prompt, str) else prompt,
+    )
     limit = min(max_length or lm.info.max_positions, lm.info.max_positions)
-    found = {"layers": ordered, "bias": tuple(biases[i] for i in ordered), "position": position, "prompt": prompt}
-    return {**found, "model": lm.info, "versions": versions()}, tokenize(lm.tokenizer, texts, prompt, limit)
+    found = {
+        "layers": ordered,
+        "bias": tuple(biases[i] for i in ordered),
+        "position": position,
+        "prompt": prompt,
+    }
+    return {**found, "model": lm.info, "versions": versions()}, tokenize(
+        lm.tokenizer, texts, prompt, limit
+    )
 
 
-def _two_passes(lm: LanguageModel, batch: TokenBatch, given: dict[str, Any], on_pattern: Tap, on_hidden: Tap) -> None:
+def _two_passes(
+    lm: LanguageModel, batch: TokenBatch, given: dict[str, Any], on_pattern: Tap, on_hidden: Tap
+) -> None:
     """Run a batch plain and re-routed. on_pattern: kind, layer, beta [batch, H, T], weights [batch, H, T, T] (local)
     or [batch, H, T, 1 + T]; on_hidden: layer, "", what `_moves` returns."""
     plain: dict[int, torch.Tensor] = {}
@@ -276,13 +328,20 @@ def _two_passes(lm: LanguageModel, batch: TokenBatch, given: dict[str, Any], on_
             on_hidden(layer, "", _moves(plain.pop(layer), states.float(), batch.last))
 
     layers = given["layers"]
-    options = {"position_ids": batch.positions, "return_type": None, "use_cache": False, "logits_to_keep": 1}
+    options = {
+        "position_ids": batch.positions,
+        "return_type": None,
+        "use_cache": False,
+        "logits_to_keep": 1,
+    }
     taps: list[tuple[str, Tap, int]] = [("attn.hook_attn_scores", on_scores, i) for i in layers]
     taps += [("hook_resid_post", on_resid, i) for i in {*layers, lm.info.n_layers - 1}]
     with torch.inference_mode(), reroute(lm, layers, given["bias"], given["position"]) as routing:
         routing.last = batch.last
         for kind in KINDS:
-            hooks = [(f"blocks.{i}.{point}", partial(tap, kind=kind, layer=i)) for point, tap, i in taps]
+            hooks = [
+                (f"blocks.{i}.{point}", partial(tap, kind=kind, layer=i)) for point, tap, i in taps
+            ]
             with bridge.hooks(fwd_hooks=hooks):
                 bridge(batch.ids, attention_mask=batch.mask, **options)
 
@@ -292,7 +351,9 @@ class _Sums:
 
     def __init__(self, lm: LanguageModel, bins: int):
         self.lm, self.bins = lm, bins
-        self.sums: dict[tuple[str, int], torch.Tensor] = {}  # count, sum and sum of squares, [3, H, bins]
+        self.sums: dict[
+            tuple[str, int], torch.Tensor
+        ] = {}  # count, sum and sum of squares, [3, H, bins]
 
     def place(self, batch: TokenBatch, where: torch.Tensor) -> None:
         """Find the bins and the ends of the tokens that count; where: bool [batch, T]."""
@@ -320,10 +381,16 @@ class _Sums:
     def arrays(self) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
         for name in dict.fromkeys(name for name, _ in self.sums):
-            n, total, squares = torch.stack([self.sums[key] for key in sorted(self.sums) if key[0] == name], dim=1)
+            n, total, squares = torch.stack(
+                [self.sums[key] for key in sorted(self.sums) if key[0] == name], dim=1
+            )
             mean = total / n
             std = (squares / n - mean.square()).clamp(min=0).sqrt()
-            found |= {f"{name}.mean": mean.numpy(), f"{name}.std": std.numpy(), f"{name}.n": n[0, 0].long().numpy()}
+            found |= {
+                f"{name}.mean": mean.numpy(),
+                f"{name}.std": std.numpy(),
+                f"{name}.n": n[0, 0].long().numpy(),
+            }
         return found
 
 
@@ -333,7 +400,10 @@ def _mass(weights: torch.Tensor, batch: TokenBatch) -> dict[str, torch.Tensor]:
     back = at[:, None] - at
     near = ((back > 0) & (back <= NEIGHBOURS)).float()
     prompt = (batch.mask.bool() & ~batch.text_mask).float()
-    sums = (torch.einsum("bhij,ij->bhi", weights, near), torch.einsum("bhij,bj->bhi", weights, prompt))
+    sums = (
+        torch.einsum("bhij,ij->bhi", weights, near),
+        torch.einsum("bhij,bj->bhi", weights, prompt),
+    )
     return dict(zip(REGIONS, (weights[..., 0], *sums), strict=True))
 
 
@@ -341,7 +411,11 @@ def _moves(h: torch.Tensor, changed: torch.Tensor, last: torch.Tensor) -> dict[s
     """moved.* and final.* of hidden states [batch, T, d_model], each [batch, 1, T]."""
     rows, step = torch.arange(len(h), device=h.device), changed - h
     f, f_changed = h[rows, last][:, None], changed[rows, last][:, None]
-    pairs = {"moved.cosine": (h, changed), "final.before": (h, f), "final.after": (changed, f_changed)}
+    pairs = {
+        "moved.cosine": (h, changed),
+        "final.before": (h, f),
+        "final.after": (changed, f_changed),
+    }
     pairs["final.towards"] = (step, f - h)
     found = {name: cosine_similarity(*pair, dim=-1)[:, None] for name, pair in pairs.items()}
     return {"moved.relative": (step.norm(dim=-1) / h.norm(dim=-1))[:, None], **found}

@@ -13,16 +13,21 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from kvlens.files import InputError, versions
-from kvlens.geometry import as_points, centred, entropy
-from kvlens.models import ModelInfo
-from kvlens.prompts import Prompt
-from kvlens.records import FileRecord, Record
-from kvlens.texts import TextsInfo
-from kvlens.trace import Trace
+from kvlens.analysis.geometry import as_points, centred, entropy
+from kvlens.models.info import ModelInfo
+from kvlens.store.artifact import FileRecord, Record
+from kvlens.store.errors import InputError
+from kvlens.store.provenance import versions
+from kvlens.texts.prompts import Prompt
+from kvlens.texts.texts import TextsInfo
+from kvlens.tracing.trace import Trace
 
 SHARES = (0.90, 0.95, 0.99)
-LEAST, FOLDS, DRAWS = 20, 5, 5  # fewest texts that say anything; folds of the probe; permutations behind a control
+LEAST, FOLDS, DRAWS = (
+    20,
+    5,
+    5,
+)  # fewest texts that say anything; folds of the probe; permutations behind a control
 ALPHAS = np.geomspace(1e-6, 1e3, 10)  # for states of total variance 1
 # Spread below this share of the length is rounding: SmolLM2-135M has 0 in k_pre and v of layer 0, else over 0.025.
 CONSTANT = 1e-5
@@ -91,10 +96,14 @@ class KVLens(FileRecord):
 
     def similarities_of(self, kind: str, measure: str = "cka") -> tuple[Similarity, ...]:
         """One kind's similarities by one measure, layers ascending."""
-        return tuple(one for one in self.similarities if one.kind == kind and one.measure == measure)
+        return tuple(
+            one for one in self.similarities if one.kind == kind and one.measure == measure
+        )
 
 
-def kv_lens(trace: Trace, embeddings: Any = None, seed: int = 0, probe: Sequence[str] = ("v",)) -> KVLens:
+def kv_lens(
+    trace: Trace, embeddings: Any = None, seed: int = 0, probe: Sequence[str] = ("v",)
+) -> KVLens:
     """Look into every recorded layer of `trace`, of at least 20 texts; float64 inside.
 
     embeddings: ``[n, d]``, row i of text i, which the states are compared with; without them there are spectra only.
@@ -109,9 +118,13 @@ def kv_lens(trace: Trace, embeddings: Any = None, seed: int = 0, probe: Sequence
     if embeddings is not None:
         E = as_points(embeddings, LEAST)
         if (counts := {len(trace.tensors[kind]) for kind in kinds}) != {len(E)}:
-            raise InputError(f"{len(E)} embeddings, {max(counts)} states: embed the texts of a points='last' trace")
+            raise InputError(
+                f"{len(E)} embeddings, {max(counts)} states: embed the texts of a points='last' trace"
+            )
         if unknown := set(probe) - set(kinds):
-            raise InputError(f"cannot probe {', '.join(sorted(unknown))}: this trace holds {', '.join(kinds)}")
+            raise InputError(
+                f"cannot probe {', '.join(sorted(unknown))}: this trace holds {', '.join(kinds)}"
+            )
         # A text in training and test folds at once would be recalled, not predicted.
         rows = np.sort(np.unique(E, axis=0, return_index=True)[1])
         target = centred(as_points(E[rows], LEAST, "distinct embeddings"))
@@ -125,13 +138,20 @@ def kv_lens(trace: Trace, embeddings: Any = None, seed: int = 0, probe: Sequence
                 skipped.append(f"{kind} of layer {layer}")
                 continue
             if kind != "hidden":
-                heads = [(None, states), *enumerate(np.split(states, trace.model.n_kv_heads, axis=1))]
-                spectra += [_spectrum(kind, layer, head, X) for head, X in heads if not _constant(X)]
+                heads = [
+                    (None, states),
+                    *enumerate(np.split(states, trace.model.n_kv_heads, axis=1)),
+                ]
+                spectra += [
+                    _spectrum(kind, layer, head, X) for head, X in heads if not _constant(X)
+                ]
             if target is not None:
                 X = centred(states[rows])
                 for name, measure in measures.items():
                     if name == "cka" or kind in probe:
-                        similarities.append(_similarity(kind, layer, name, measure, X, target, orders))
+                        similarities.append(
+                            _similarity(kind, layer, name, measure, X, target, orders)
+                        )
     recorded = ("torch", "transformers", "transformer-lens")
     return KVLens(
         model=trace.model,
@@ -145,7 +165,8 @@ def kv_lens(trace: Trace, embeddings: Any = None, seed: int = 0, probe: Sequence
         dropped=0 if E is None or target is None else len(E) - len(target),
         draws=DRAWS,
         seed=seed,
-        versions=trace.versions | {name: v for name, v in versions().items() if name not in recorded},
+        versions=trace.versions
+        | {name: v for name, v in versions().items() if name not in recorded},
     )
 
 
@@ -170,7 +191,9 @@ def linear_cka(X: Any, Y: Any) -> float:
 
     def hsic(X: np.ndarray, Y: np.ndarray) -> float:
         a, b = (X**2).sum(axis=1), (Y**2).sum(axis=1)
-        return ((X.T @ Y) ** 2).sum() - n / (n - 2) * (a @ b) + a.sum() * b.sum() / ((n - 1) * (n - 2))
+        return (
+            ((X.T @ Y) ** 2).sum() - n / (n - 2) * (a @ b) + a.sum() * b.sum() / ((n - 1) * (n - 2))
+        )
 
     X, Y = _pair(X, Y, 4)
     n = len(X)
@@ -195,9 +218,15 @@ def ridge_r2(X: Any, Y: Any, seed: int = 0) -> float:
     return float(1 - ((Y - predicted) ** 2).sum() / (Y**2).sum())
 
 
-def _similarity(kind: str, layer: int, name: Any, measure: Any, X: Any, Y: Any, orders: Any) -> Similarity:
+def _similarity(
+    kind: str, layer: int, name: Any, measure: Any, X: Any, Y: Any, orders: Any
+) -> Similarity:
     chance = [measure(X, Y[order]) for order in orders]
-    found = {"value": measure(X, Y), "control": float(np.mean(chance)), "control_sd": float(np.std(chance, ddof=1))}
+    found = {
+        "value": measure(X, Y),
+        "control": float(np.mean(chance)),
+        "control_sd": float(np.std(chance, ddof=1)),
+    }
     return Similarity(kind=kind, layer=layer, measure=name, n=len(X), **found)
 
 

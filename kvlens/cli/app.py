@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kvlens import __version__
-from kvlens.files import InputError
+from kvlens.store.errors import InputError
 
 DEFAULT_N = 600
 # Hours of work of `evaluate` and `sweep`, each told with all that decides it: a new profile leaves them alone.
@@ -32,16 +32,25 @@ def _positive(text: str) -> int:
 
 SUBJECTS: dict[str, dict[str, Any]] = {
     "model": {"metavar": "MODEL", "help": "named model, hub id, directory or .gguf file"},
-    "models": {"metavar": "MODEL", "nargs": "+", "help": "named model, hub id, directory or .gguf file"},
+    "models": {
+        "metavar": "MODEL",
+        "nargs": "+",
+        "help": "named model, hub id, directory or .gguf file",
+    },
     "folder": {"metavar": "RUN_DIR", "type": Path, "help": "folder that `kvlens profile` wrote"},
 }
 USUAL: dict[str, dict[str, Any]] = {
     "texts": {"help": ".txt, .jsonl, .csv, .tsv, .parquet, or - (default: Wikipedia passages)"},
     "column": {"help": "field or column that holds the text"},
     "prompt": {"default": "kv-document-inner", "help": "a named prompt, or a template with {text}"},
-    "max-length": {"type": _positive, "help": "token limit with the prompt (default: the model's context)"},
+    "max-length": {
+        "type": _positive,
+        "help": "token limit with the prompt (default: the model's context)",
+    },
     "strict": {"action": "store_true", "help": "refuse texts over the limit, do not truncate"},
-    "layers": {"help": "layer-set file of `kvlens profile`, or layers such as 7-10, for kv_embedding"},
+    "layers": {
+        "help": "layer-set file of `kvlens profile`, or layers such as 7-10, for kv_embedding"
+    },
     "force": {"action": "store_true", "help": "use a layer set of another model"},
     "overwrite": {"action": "store_true", "help": "replace an existing output folder"},
 }
@@ -83,7 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"kvlens: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("kvlens: interrupted; nothing half-written was left (embed goes on with --resume)", file=sys.stderr)
+        print(
+            "kvlens: interrupted; nothing half-written was left (embed goes on with --resume)",
+            file=sys.stderr,
+        )
         return 130
 
 
@@ -96,26 +108,42 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
     def command(
-        name: str, run: Callable[[argparse.Namespace], Answer], text: str, subject: str | None = "model"
+        name: str,
+        run: Callable[[argparse.Namespace], Answer],
+        text: str,
+        subject: str | None = "model",
     ) -> argparse.ArgumentParser:
-        sub: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, formatter_class=_Help)
+        sub: argparse.ArgumentParser = commands.add_parser(
+            name, help=text, description=text, formatter_class=_Help
+        )
         sub.set_defaults(run=run)
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        sub.add_argument("--json", action="store_true", help="print the result alone, as JSON, on standard output")
+        sub.add_argument(
+            "--json",
+            action="store_true",
+            help="print the result alone, as JSON, on standard output",
+        )
         if subject is None:
             return sub
         sub.add_argument(subject, **SUBJECTS[subject])
         sub.add_argument("--device", help="cpu, cuda, ... (default: cuda when there is one)")
         sub.add_argument("--dtype", help="float32, float16, bfloat16 (default: float32 on the CPU)")
         sub.add_argument("--revision", help="branch, tag or commit of a hub model")
-        sub.add_argument("--trust-remote-code", action="store_true", help="run the model repository's own code")
+        sub.add_argument(
+            "--trust-remote-code", action="store_true", help="run the model repository's own code"
+        )
         return sub
 
     def usual(sub: argparse.ArgumentParser, *names: str, batch_tokens: int | None = None) -> None:
         for name in names:
             sub.add_argument(f"--{name}", **USUAL[name])
         if batch_tokens:
-            sub.add_argument("--batch-tokens", type=_positive, default=batch_tokens, help="padded tokens in a batch")
+            sub.add_argument(
+                "--batch-tokens",
+                type=_positive,
+                default=batch_tokens,
+                help="padded tokens in a batch",
+            )
 
     def text_options(sub: argparse.ArgumentParser, n: int) -> None:
         sub.add_argument("--n", type=_positive, default=n, help="how many texts")
@@ -124,130 +152,266 @@ def _parser() -> argparse.ArgumentParser:
     told = "intrinsic dimension per layer: plot, numbers and the exported layer set"
     sub = command("profile", _profile, told, "models")
     text_options(sub, DEFAULT_N)
-    sub.add_argument("--points", default="last", choices=("last", "mean", "all"), help="which hidden states")
     sub.add_argument(
-        "--states", default="hidden", choices=("hidden", "k", "k_pre", "v", "kv"), help="what to measure"
+        "--points", default="last", choices=("last", "mean", "all"), help="which hidden states"
     )
-    sub.add_argument("--estimators", default="twonn,mle", help="comma-separated; the first one selects the layers")
-    sub.add_argument("--rule", default="paper", help="paper, lowest-k, window-around-minimum or explicit")
+    sub.add_argument(
+        "--states",
+        default="hidden",
+        choices=("hidden", "k", "k_pre", "v", "kv"),
+        help="what to measure",
+    )
+    sub.add_argument(
+        "--estimators",
+        default="twonn,mle",
+        help="comma-separated; the first one selects the layers",
+    )
+    sub.add_argument(
+        "--rule", default="paper", help="paper, lowest-k, window-around-minimum or explicit"
+    )
     sub.add_argument("--window", type=float, default=0.10, help="window, as a share of the layers")
-    sub.add_argument("--skip-early", type=float, default=0.20, help="share of early layers that paper passes over")
-    sub.add_argument("--layers", type=_layers, help="layers for --rule explicit, such as 7-10 or 7,9")
-    sub.add_argument("--save-trace", action="store_true", help="keep the recorded K, V and hidden states too")
+    sub.add_argument(
+        "--skip-early",
+        type=float,
+        default=0.20,
+        help="share of early layers that paper passes over",
+    )
+    sub.add_argument(
+        "--layers", type=_layers, help="layers for --rule explicit, such as 7-10 or 7,9"
+    )
+    sub.add_argument(
+        "--save-trace", action="store_true", help="keep the recorded K, V and hidden states too"
+    )
     sub.add_argument("-o", "--output", type=Path, help="folder to write (default: runs/MODEL)")
     sub.add_argument(
-        "--overwrite", action="store_true", help="replace an existing output folder, but for sweeps and results/"
+        "--overwrite",
+        action="store_true",
+        help="replace an existing output folder, but for sweeps and results/",
     )
 
     command("models", _models, "the named small models, and which are already here", None)
 
     sub = command("check", _check, "prove the recording right on a model, against raw transformers")
-    sub.add_argument("--tolerance", type=float, help="largest relative difference (default: 2e-4 in float32)")
+    sub.add_argument(
+        "--tolerance", type=float, help="largest relative difference (default: 2e-4 in float32)"
+    )
 
     sub = command("embed", _embed, "vectors for a file of texts, with the exported layer set")
-    sub.add_argument("-i", "--input", required=True, help=".txt, .jsonl, .csv, .tsv, .parquet (also .gz), or -")
     sub.add_argument(
-        "-o", "--output", type=Path, required=True, help=".npy (ids in OUTPUT.json), .safetensors, .parquet"
+        "-i", "--input", required=True, help=".txt, .jsonl, .csv, .tsv, .parquet (also .gz), or -"
+    )
+    sub.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        help=".npy (ids in OUTPUT.json), .safetensors, .parquet",
     )
     sub.add_argument("--method", default="kv_embedding", help="an embedding method")
     sub.add_argument(
-        "--id-column", help="field or column that holds the ids (default: id or _id, else the row number)"
+        "--id-column",
+        help="field or column that holds the ids (default: id or _id, else the row number)",
     )
-    sub.add_argument("--kind", default="document", choices=("document", "query"), help="which prompt")
+    sub.add_argument(
+        "--kind", default="document", choices=("document", "query"), help="which prompt"
+    )
     sub.add_argument("--normalize", action="store_true", help="unit length")
     sub.add_argument("--truncate-dim", type=_positive, help="keep so many leading dimensions")
     sub.add_argument("--post", help="center, zscore or whiten, fitted before; or its file")
-    sub.add_argument("--fit-post", choices=("center", "zscore", "whiten"), help="fit it now, on Wikipedia passages")
-    sub.add_argument("--chunk", type=_positive, default=256, help="texts finished at a time, for --resume")
-    sub.add_argument("--skip-bad", action="store_true", help="leave out and count rows without a usable text")
+    sub.add_argument(
+        "--fit-post",
+        choices=("center", "zscore", "whiten"),
+        help="fit it now, on Wikipedia passages",
+    )
+    sub.add_argument(
+        "--chunk", type=_positive, default=256, help="texts finished at a time, for --resume"
+    )
+    sub.add_argument(
+        "--skip-bad", action="store_true", help="leave out and count rows without a usable text"
+    )
     sub.add_argument("--resume", action="store_true", help="continue a stopped run")
     sub.add_argument(
-        "--overwrite", action="store_true", help="replace existing vectors, or start a stopped run again"
+        "--overwrite",
+        action="store_true",
+        help="replace existing vectors, or start a stopped run again",
     )
-    sub.add_argument("--force", action="store_true", help="use a layer set or post-processing of another model")
+    sub.add_argument(
+        "--force", action="store_true", help="use a layer set or post-processing of another model"
+    )
     usual(sub, "column", "max-length", "strict", "layers", batch_tokens=4096)
 
     sub = command("attend", _attend, "how re-routing changes attention, on one text or over many")
-    sub.add_argument("--layers", required=True, help="layer-set file of `kvlens profile`, or layers such as 7-10")
+    sub.add_argument(
+        "--layers", required=True, help="layer-set file of `kvlens profile`, or layers such as 7-10"
+    )
     sub.add_argument("--text", help="one text, in full")
-    sub.add_argument("--texts", help=".txt, .jsonl, .csv, .tsv, .parquet, -, or wikipedia for its passages")
+    sub.add_argument(
+        "--texts", help=".txt, .jsonl, .csv, .tsv, .parquet, -, or wikipedia for its passages"
+    )
     sub.add_argument("--n", type=_positive, default=DEFAULT_N, help="how many of --texts")
-    sub.add_argument("--prompt", help="a named prompt, or a template with {text} (default: the layer set's)")
+    sub.add_argument(
+        "--prompt", help="a named prompt, or a template with {text} (default: the layer set's)"
+    )
     sub.add_argument("--bins", type=_positive, default=10, help="bins of relative position")
-    sub.add_argument("--span", default="prompted", choices=("prompted", "text"), help="tokens that positions count")
-    sub.add_argument("-o", "--output", type=Path, help="folder to write (default: runs/MODEL-attend)")
+    sub.add_argument(
+        "--span",
+        default="prompted",
+        choices=("prompted", "text"),
+        help="tokens that positions count",
+    )
+    sub.add_argument(
+        "-o", "--output", type=Path, help="folder to write (default: runs/MODEL-attend)"
+    )
     usual(sub, "column", "max-length", "force", "overwrite", batch_tokens=1024)
 
     sub = command(
-        "lens", _lens, "what the final token's K and V hold: ID, rank, share of the embedding; geometry by method"
+        "lens",
+        _lens,
+        "what the final token's K and V hold: ID, rank, share of the embedding; geometry by method",
     )
-    sub.add_argument("--layers", required=True, help="layer-set file of `kvlens profile`, or layers such as 7-10")
+    sub.add_argument(
+        "--layers", required=True, help="layer-set file of `kvlens profile`, or layers such as 7-10"
+    )
     sub.add_argument("--n", type=_positive, default=300, help="how many texts for the KV lens")
-    sub.add_argument("--n-geometry", type=_positive, default=200, help="how many of them for each method's geometry")
-    sub.add_argument("--methods", help="methods whose geometry is compared, comma-separated (default: six)")
-    sub.add_argument("--pairs", help=".jsonl with sentence1, sentence2, score: those above 4 count as one meaning")
+    sub.add_argument(
+        "--n-geometry",
+        type=_positive,
+        default=200,
+        help="how many of them for each method's geometry",
+    )
+    sub.add_argument(
+        "--methods", help="methods whose geometry is compared, comma-separated (default: six)"
+    )
+    sub.add_argument(
+        "--pairs",
+        help=".jsonl with sentence1, sentence2, score: those above 4 count as one meaning",
+    )
     sub.add_argument("-o", "--output", type=Path, help="folder to write (default: runs/MODEL-lens)")
     usual(sub, "column", "max-length", "force", "overwrite", "texts", batch_tokens=2048)
 
     told = "one HTML page of a run: profile, layers, attention, geometry, evaluation"
     sub = command("report", _report, told, "folder")
-    sub.add_argument("-o", "--output", type=Path, help="file to write (default: RUN_DIR/report.html)")
-    sub.add_argument("--texts", help="measure attention (again) on these: .txt, .jsonl, .csv, .tsv, .parquet, or -")
+    sub.add_argument(
+        "-o", "--output", type=Path, help="file to write (default: RUN_DIR/report.html)"
+    )
+    sub.add_argument(
+        "--texts",
+        help="measure attention (again) on these: .txt, .jsonl, .csv, .tsv, .parquet, or -",
+    )
     sub.add_argument("--n", type=_positive, default=60, help="how many texts the averages are over")
     sub.add_argument("--no-model", action="store_true", help="show what is there, measure nothing")
     usual(sub, "column")
 
-    sub = command("score", _score, "a quick look at methods and prompts: Spearman x 100 on a file of sentence pairs")
+    sub = command(
+        "score",
+        _score,
+        "a quick look at methods and prompts: Spearman x 100 on a file of sentence pairs",
+    )
     sub.add_argument("--pairs", required=True, help=".jsonl with sentence1, sentence2, score")
     sub.add_argument("--n", type=_positive, help="how many pairs, evenly spread (default: all)")
     sub.add_argument("--methods", default="kv_embedding", help="comma-separated, or all")
-    sub.add_argument("--prompts", help="document prompts to compare, comma-separated (default: each method's own)")
-    sub.add_argument("--bias", type=float, help="bias of kv_embedding (default: the layer set's, else 1)")
-    sub.add_argument("--pooling", help="last, mean, hybrid or text_mean (default: each method's own)")
+    sub.add_argument(
+        "--prompts",
+        help="document prompts to compare, comma-separated (default: each method's own)",
+    )
+    sub.add_argument(
+        "--bias", type=float, help="bias of kv_embedding (default: the layer set's, else 1)"
+    )
+    sub.add_argument(
+        "--pooling", help="last, mean, hybrid or text_mean (default: each method's own)"
+    )
     usual(sub, "layers")
 
-    sub = command("sweep", _sweep, "quality when re-routing a window at every depth, and which layers the rules miss")
+    sub = command(
+        "sweep",
+        _sweep,
+        "quality when re-routing a window at every depth, and which layers the rules miss",
+    )
     sub.add_argument(
-        "--pairs", type=Path, required=True, help="validation pairs: .jsonl, sentence1, sentence2, score"
+        "--pairs",
+        type=Path,
+        required=True,
+        help="validation pairs: .jsonl, sentence1, sentence2, score",
     )
     sub.add_argument("--n", type=_positive, default=300, help="how many pairs, evenly spread")
-    sub.add_argument("--widths", type=_layers, help="window widths such as 1,4 (default: that of the rules)")
+    sub.add_argument(
+        "--widths", type=_layers, help="window widths such as 1,4 (default: that of the rules)"
+    )
     sub.add_argument("--biases", type=_floats, default="1", help="biases such as 0,1,3")
-    sub.add_argument("--layers", action="append", default=[], help="one more layer set: a file, or such as 23,27-29")
-    sub.add_argument("--prompt", default="kv-document-inner", help="a named prompt, or a template with {text}")
+    sub.add_argument(
+        "--layers",
+        action="append",
+        default=[],
+        help="one more layer set: a file, or such as 23,27-29",
+    )
+    sub.add_argument(
+        "--prompt", default="kv-document-inner", help="a named prompt, or a template with {text}"
+    )
     sub.add_argument("--pooling", default="hybrid", help="last, mean, hybrid or text_mean")
-    sub.add_argument("--position", default="keep", help="keep, origin or none: coding of the re-routed key")
-    sub.add_argument("--profiles", help="profile.json files, comma-separated: judge every rule on each (study.json)")
-    sub.add_argument("-o", "--output", type=Path, help="file to write (default: runs/MODEL/sweep.json)")
+    sub.add_argument(
+        "--position", default="keep", help="keep, origin or none: coding of the re-routed key"
+    )
+    sub.add_argument(
+        "--profiles",
+        help="profile.json files, comma-separated: judge every rule on each (study.json)",
+    )
+    sub.add_argument(
+        "-o", "--output", type=Path, help="file to write (default: runs/MODEL/sweep.json)"
+    )
     sub.add_argument("--resume", action="store_true", help="add to an existing sweep what it lacks")
     sub.add_argument("--overwrite", action="store_true", help="replace existing files")
     usual(sub, batch_tokens=2048)
 
-    sub = command("evaluate", _evaluate, "methods on mteb's tasks, with intervals and significance; resumes")
-    sub.add_argument(
-        "--tasks", default="STSBenchmark", help="mteb's tasks or benchmarks, folders of --data-dir, or LongWikipedia"
+    sub = command(
+        "evaluate", _evaluate, "methods on mteb's tasks, with intervals and significance; resumes"
     )
     sub.add_argument(
-        "--methods", default="all", help="comma-separated, or all; with settings: kv_embedding:layers=none:bias=3"
+        "--tasks",
+        default="STSBenchmark",
+        help="mteb's tasks or benchmarks, folders of --data-dir, or LongWikipedia",
     )
-    sub.add_argument("--post", default="none", help="none, center, zscore, whiten: comma-separated, a row each")
+    sub.add_argument(
+        "--methods",
+        default="all",
+        help="comma-separated, or all; with settings: kv_embedding:layers=none:bias=3",
+    )
+    sub.add_argument(
+        "--post", default="none", help="none, center, zscore, whiten: comma-separated, a row each"
+    )
     sub.add_argument("--data-dir", help="a folder with a folder per task, read in place of the hub")
     sub.add_argument("--split", help="evaluate this split, not the task's own")
-    sub.add_argument("--limit", type=_positive, help="a quick look at so many items of a task; NOT comparable")
-    sub.add_argument("--task-instructions", action="store_true", help="put mteb's instruction before the prompt")
-    sub.add_argument("--lengths", default="256,512,1024,2048,4096", help="tokens of a document of LongWikipedia")
-    sub.add_argument("--corpus", help="long texts in place of Wikipedia, an opening paragraph and a blank line first")
-    sub.add_argument("-o", "--output", type=Path, help="folder to write, or to continue (default: runs/MODEL)")
+    sub.add_argument(
+        "--limit", type=_positive, help="a quick look at so many items of a task; NOT comparable"
+    )
+    sub.add_argument(
+        "--task-instructions", action="store_true", help="put mteb's instruction before the prompt"
+    )
+    sub.add_argument(
+        "--lengths", default="256,512,1024,2048,4096", help="tokens of a document of LongWikipedia"
+    )
+    sub.add_argument(
+        "--corpus",
+        help="long texts in place of Wikipedia, an opening paragraph and a blank line first",
+    )
+    sub.add_argument(
+        "-o", "--output", type=Path, help="folder to write, or to continue (default: runs/MODEL)"
+    )
     usual(sub, "column", "max-length", "force", "layers", batch_tokens=4096)
 
     sub = command("bench", _bench, "speed, as ratios measured side by side in one run")
     text_options(sub, 64)
     sub.add_argument("--threads", type=_positive, help="CPU threads (default: torch's own choice)")
-    sub.add_argument("--record", action="store_true", help="recording against the raw base-model forward")
-    sub.add_argument("--memory", action="store_true", help="peak memory of a profile above the idle loaded model")
+    sub.add_argument(
+        "--record", action="store_true", help="recording against the raw base-model forward"
+    )
+    sub.add_argument(
+        "--memory", action="store_true", help="peak memory of a profile above the idle loaded model"
+    )
     sub.add_argument("--methods", help="embedding methods to time, comma-separated, or all")
     usual(sub, "layers")
-    sub.add_argument("--repeats", type=_positive, default=5, help="rounds; medians and extremes are shown")
+    sub.add_argument(
+        "--repeats", type=_positive, default=5, help="rounds; medians and extremes are shown"
+    )
     return parser
 
 
@@ -258,14 +422,18 @@ def _layers(text: str) -> tuple[int, ...]:
             raise ValueError
         return tuple(i for part in parts for i in range(int(part[0]), int(part[-1]) + 1))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of layers such as 7-10 or 7,9") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of layers such as 7-10 or 7,9"
+        ) from None
 
 
 def _floats(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 0,1,3") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of numbers such as 0,1,3"
+        ) from None
 
 
 def _layer_set_or_layers(text: str | None) -> Any:
@@ -293,7 +461,9 @@ def _progress(what: str, unit: str = "texts") -> Iterator[Callable[[int, int], N
 
     words = rich.TextColumn("{task.description}", markup=False)  # a prompt may hold [/INST]
     columns = (words, rich.BarColumn(), rich.MofNCompleteColumn(), Rate())
-    with rich.Progress(*columns, rich.TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+    with rich.Progress(
+        *columns, rich.TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -303,7 +473,8 @@ def _run_name(model: str) -> str:
 
 
 def _load(args: argparse.Namespace, name: str, bridge: bool = True) -> Any:
-    from kvlens.models import NAMED, is_cached, load
+    from kvlens.models.catalog import NAMED, is_cached
+    from kvlens.models.loading import load
 
     note = ""
     if name in NAMED and not is_cached(name):
@@ -316,13 +487,15 @@ def _load(args: argparse.Namespace, name: str, bridge: bool = True) -> Any:
 
 
 def _texts(args: argparse.Namespace, minimum: int = 1) -> Any:
-    from kvlens.texts import read_texts
-    from kvlens.wikipedia import calibration_texts
+    from kvlens.texts.readers import read_texts
+    from kvlens.texts.wikipedia import calibration_texts
 
     own = args.texts in (None, "wikipedia")
     texts = calibration_texts(args.n) if own else read_texts(args.texts, args.column, args.n)
     if (distinct := len(set(texts.items))) < minimum:
-        raise InputError(f"{texts.source} has {distinct} distinct texts, at least {minimum} are needed: give more")
+        raise InputError(
+            f"{texts.source} has {distinct} distinct texts, at least {minimum} are needed: give more"
+        )
     return texts
 
 
@@ -355,10 +528,12 @@ def _output_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
 
 
 def _profile(args: argparse.Namespace) -> Answer:
-    from kvlens.dimension import MIN_POINTS, estimate
-    from kvlens.layers import select
-    from kvlens.plots import save_profile_plots
-    from kvlens.trace import KEEP, record
+    from kvlens.dimension.estimation import estimate
+    from kvlens.dimension.neighbours import MIN_POINTS
+    from kvlens.layers.selection import select
+    from kvlens.plots.profile import save_profile_plots
+    from kvlens.tracing.recording import record
+    from kvlens.tracing.trace import KEEP
 
     start = time.monotonic()
     names = [name.rstrip("/") for name in args.models]
@@ -410,9 +585,13 @@ def _profile(args: argparse.Namespace) -> Answer:
     lines: list[Any] = []
     for profile, layer_set, result in zip(profiles, layer_sets, results, strict=True):
         if result["truncated"]:
-            lines.append(f"{result['truncated']} of {result['n']} texts were truncated to the token limit")
+            lines.append(
+                f"{result['truncated']} of {result['n']} texts were truncated to the token limit"
+            )
         lines += [*(f"warning: {warning}" for warning in profile.warnings), layer_set]
-    lines.append(f"plot: {folder / 'layer_id.png'} (also .pdf, .html); layer set: layers.json; numbers: profile.json")
+    lines.append(
+        f"plot: {folder / 'layer_id.png'} (also .pdf, .html); layer set: layers.json; numbers: profile.json"
+    )
     lines.append(f"done in {seconds:.0f} s")
     data = {"folder": str(folder), "seconds": round(seconds, 1), "models": results}
     return Answer(data, "\n".join(map(str, lines)))
@@ -434,10 +613,16 @@ def _summary(profile: Any, layer_set: Any, trace: Any, estimator: str) -> dict[s
 
 
 def _models(args: argparse.Namespace) -> Answer:
-    from kvlens.models import NAMED, is_cached
+    from kvlens.models.catalog import NAMED, is_cached
 
     rows = [
-        {"name": name, "here": is_cached(name), "megabytes": m.megabytes, "licence": m.licence, "note": m.note}
+        {
+            "name": name,
+            "here": is_cached(name),
+            "megabytes": m.megabytes,
+            "licence": m.licence,
+            "note": m.note,
+        }
         for name, m in NAMED.items()
     ]
     lines = []
@@ -449,20 +634,25 @@ def _models(args: argparse.Namespace) -> Answer:
 
 
 def _check(args: argparse.Namespace) -> Answer:
-    from kvlens.parity import check
+    from kvlens.checks.parity import check
 
     result = check(_load(args, args.model), tolerance=args.tolerance)
-    lines = [f"{kind:7} largest relative difference {value:.1e}" for kind, value in result.differences.items()]
+    lines = [
+        f"{kind:7} largest relative difference {value:.1e}"
+        for kind, value in result.differences.items()
+    ]
     verdict = "passed" if result.passed else "FAILED"
-    lines.append(f"{verdict}: {result.n_texts} texts, both padding sides, tolerance {result.tolerance:g}")
+    lines.append(
+        f"{verdict}: {result.n_texts} texts, both padding sides, tolerance {result.tolerance:g}"
+    )
     data = {"passed": result.passed, "tolerance": result.tolerance, **result.differences}
     return Answer(data, "\n".join(lines), 0 if result.passed else 1)
 
 
 def _embed(args: argparse.Namespace) -> Answer:
-    from kvlens.embed import check_target, embed_file
-    from kvlens.encoder import Encoder
-    from kvlens.wikipedia import calibration_texts
+    from kvlens.embedding.encoder import Encoder
+    from kvlens.embedding.vectors import check_target, embed_file
+    from kvlens.texts.wikipedia import calibration_texts
 
     check_target(args.output, args.input, args.resume, args.overwrite)
     lm, layers = _load(args, args.model, bridge=False), _layer_set_or_layers(args.layers)
@@ -493,7 +683,7 @@ def _embed(args: argparse.Namespace) -> Answer:
 
 
 def _attend(args: argparse.Namespace) -> Answer:
-    from kvlens.attention_plots import attend
+    from kvlens.plots.attention import attend
 
     if (args.text is None) == (args.texts is None):
         raise InputError("give either --text or --texts")
@@ -504,23 +694,33 @@ def _attend(args: argparse.Namespace) -> Answer:
         lm, layers = _load(args, args.model), _layer_set_or_layers(args.layers)
         with _progress("reading attention") as bar:
             if texts is not None:
-                options |= {"bins": args.bins, "span": args.span, "batch_tokens": args.batch_tokens, "progress": bar}
-            result: Any = attend(lm, layers, folder, args.text, texts, args.prompt, args.force, **options)
+                options |= {
+                    "bins": args.bins,
+                    "span": args.span,
+                    "batch_tokens": args.batch_tokens,
+                    "progress": bar,
+                }
+            result: Any = attend(
+                lm, layers, folder, args.text, texts, args.prompt, args.force, **options
+            )
         files = sorted(path.name for path in folder.iterdir())
     told = result if texts is not None else f"{len(result.tokens)} tokens, with the prompt"
     return _written(args.output, files, str(told))
 
 
 def _lens(args: argparse.Namespace) -> Answer:
-    from kvlens.cache import EmbeddingCache
-    from kvlens.dimension import MIN_POINTS, estimate
-    from kvlens.encoder import Encoder
-    from kvlens.geometry import METHODS, measure
-    from kvlens.lens import kv_lens
-    from kvlens.lens_plots import save_lens_plots
-    from kvlens.plots import plot_profile, save_figures
-    from kvlens.score import read_pairs
-    from kvlens.trace import KEEP, record
+    from kvlens.analysis.lens import kv_lens
+    from kvlens.analysis.method_geometry import METHODS, measure
+    from kvlens.dimension.estimation import estimate
+    from kvlens.dimension.neighbours import MIN_POINTS
+    from kvlens.embedding.cache import EmbeddingCache
+    from kvlens.embedding.encoder import Encoder
+    from kvlens.plots.profile import plot_profile
+    from kvlens.plots.states import save_lens_plots
+    from kvlens.plots.style import save_figures
+    from kvlens.texts.pairs import read_pairs
+    from kvlens.tracing.recording import record
+    from kvlens.tracing.trace import KEEP
 
     args.output = args.output or Path("runs") / f"{_run_name(args.model)}-lens"
     with _output_folder(args.output, args.overwrite) as folder:
@@ -539,8 +739,15 @@ def _lens(args: argparse.Namespace) -> Answer:
             lens = kv_lens(trace, cache.encode(encoder, texts.items, progress=bar))
         with _progress("embedding by method") as bar:
             some = replace(texts, items=texts.items[: args.n_geometry], ids=None)
-            options = {"cache": cache, "force": args.force, "progress": bar, "command": args.command_line}
-            geometry = measure(lm, layers, methods, texts=some, pairs=pairs, pairs_source=source, **options)
+            options = {
+                "cache": cache,
+                "force": args.force,
+                "progress": bar,
+                "command": args.command_line,
+            }
+            geometry = measure(
+                lm, layers, methods, texts=some, pairs=pairs, pairs_source=source, **options
+            )
         profiles = [estimate(trace, states, ("twonn",)) for states in KEEP]
         for profile in profiles:
             profile.save(folder / f"id_{profile.states}.json")
@@ -558,12 +765,15 @@ def _lens(args: argparse.Namespace) -> Answer:
 
 
 def _written(folder: Path, files: list[str], told: str) -> Answer:
-    return Answer({"folder": str(folder), "files": files}, f"{told}\nwritten to {folder}: {', '.join(files)}")
+    return Answer(
+        {"folder": str(folder), "files": files}, f"{told}\nwritten to {folder}: {', '.join(files)}"
+    )
 
 
 def _report(args: argparse.Namespace) -> Answer:
-    from kvlens.layers import LayerSet
-    from kvlens.report import Run, report
+    from kvlens.layers.layer_set import LayerSet
+    from kvlens.reporting.page import report
+    from kvlens.reporting.run_folder import Run
 
     if args.no_model and args.texts:
         raise InputError("--texts are measured with the model: give them without --no-model")
@@ -571,12 +781,16 @@ def _report(args: argparse.Namespace) -> Answer:
 
     def model() -> Any:
         info = LayerSet.load(args.folder / "layers.json").model
-        args.revision = args.revision or (None if info.revision.startswith("sha256:") else info.revision)
+        args.revision = args.revision or (
+            None if info.revision.startswith("sha256:") else info.revision
+        )
         return _load(args, info.name)
 
     lm = None if args.no_model else model
     path = report(args.folder, args.output, lm, texts, args.n, _progress, args.command_line)
-    missing = [{"what": what, "command": command} for what, command in Run.read(args.folder).missing]
+    missing = [
+        {"what": what, "command": command} for what, command in Run.read(args.folder).missing
+    ]
     size = path.stat().st_size
     lines = [f"not in it: {one['what']} ({one['command']})" for one in missing]
     lines.append(f"written: {path} ({size / 1e6:.1f} MB, opens offline)")
@@ -584,10 +798,11 @@ def _report(args: argparse.Namespace) -> Answer:
 
 
 def _score(args: argparse.Namespace) -> Answer:
-    from kvlens.encoder import Encoder
-    from kvlens.methods import methods
-    from kvlens.prompts import get_prompt
-    from kvlens.score import read_pairs, score
+    from kvlens.embedding.encoder import Encoder
+    from kvlens.evaluation.pair_score import score
+    from kvlens.methods.base import methods
+    from kvlens.texts.pairs import read_pairs
+    from kvlens.texts.prompts import get_prompt
 
     pairs, layers = read_pairs(args.pairs, args.n), _layer_set_or_layers(args.layers)
     lm, results = _load(args, args.model, bridge=False), []
@@ -600,24 +815,32 @@ def _score(args: argparse.Namespace) -> Answer:
             encoder = Encoder(lm, name, layers if own else None, **given, **shown)
             with _progress(f"{name} {prompt or ''}") as bar:
                 found = score(encoder, pairs, bar)
-            results.append({"method": name, "prompt": encoder.method.document.name, **asdict(found)})
+            results.append(
+                {"method": name, "prompt": encoder.method.document.name, **asdict(found)}
+            )
             if not args.json:
                 interval = f"{found.low:.1f} to {found.high:.1f}"
-                print(f"{name:18} {results[-1]['prompt']:22} {found.spearman:5.1f}  ({interval}, n = {found.n})")
+                print(
+                    f"{name:18} {results[-1]['prompt']:22} {found.spearman:5.1f}  ({interval}, n = {found.n})"
+                )
     return Answer(results, "")
 
 
 def _sweep(args: argparse.Namespace) -> Answer:
-    from kvlens.dimension import IDProfile
-    from kvlens.layers import LayerSet
-    from kvlens.score import read_pairs
-    from kvlens.study import choices, study
-    from kvlens.sweep import Sweep, sweep, windows
+    from kvlens.dimension.profile import IDProfile
+    from kvlens.layers.layer_set import LayerSet
+    from kvlens.studies.layer_sweep import Sweep, sweep, windows
+    from kvlens.studies.regret import choices, study
+    from kvlens.texts.pairs import read_pairs
 
     file = args.output or Path("runs") / _run_name(args.model) / "sweep.json"
     judged = file.with_name("study.json")
-    if taken := [path for path in (file, judged) if path.exists() and not (args.overwrite or args.resume)]:
-        raise InputError(f"{taken[0]} exists: give another -o, --resume to add to it, or --overwrite to replace it")
+    if taken := [
+        path for path in (file, judged) if path.exists() and not (args.overwrite or args.resume)
+    ]:
+        raise InputError(
+            f"{taken[0]} exists: give another -o, --resume to add to it, or --overwrite to replace it"
+        )
     known = Sweep.load(file) if args.resume and file.exists() else None
     pairs = read_pairs(args.pairs, args.n)
     profiles = [IDProfile.load(path) for path in args.profiles.split(",")] if args.profiles else []
@@ -627,7 +850,9 @@ def _sweep(args: argparse.Namespace) -> Answer:
         ("explicit", one) for one in given if not isinstance(one, str)
     ]
     lm = _load(args, args.model, bridge=False)
-    for what, model in [("profile", p.model) for p in profiles] + [("layer set", f.model) for f in files]:
+    for what, model in [("profile", p.model) for p in profiles] + [
+        ("layer set", f.model) for f in files
+    ]:
         if not model.same_weights(lm.info):
             raise InputError(f"a {what} was made for {model.name}, not for {lm.info.name}")
     widths = args.widths or (1 + lm.info.n_layers // 10,)
@@ -660,11 +885,11 @@ def _sweep(args: argparse.Namespace) -> Answer:
 
 
 def _evaluate(args: argparse.Namespace) -> Answer:
-    from kvlens.evaluate import evaluate
-    from kvlens.long_context import LONG, long_articles
-    from kvlens.post import KINDS
-    from kvlens.tasks import find_tasks
-    from kvlens.texts import read_texts
+    from kvlens.embedding.post import KINDS
+    from kvlens.evaluation.long_texts import LONG, long_articles
+    from kvlens.evaluation.run import evaluate
+    from kvlens.evaluation.tasks import find_tasks
+    from kvlens.texts.readers import read_texts
 
     posts = [None if kind == "none" else kind for kind in args.post.split(",")]
     if unknown := {kind for kind in posts if kind} - set(KINDS):
@@ -680,7 +905,9 @@ def _evaluate(args: argparse.Namespace) -> Answer:
     corpus = read_texts(args.corpus, args.column) if args.corpus else None
     lm = _load(args, args.model.rstrip("/"), bridge=False)
     if LONG in names:
-        tasks += long_articles(lm.tokenizer, [int(length) for length in args.lengths.split(",")], corpus)
+        tasks += long_articles(
+            lm.tokenizer, [int(length) for length in args.lengths.split(",")], corpus
+        )
     table = evaluate(
         lm,
         tasks,
@@ -699,8 +926,14 @@ def _evaluate(args: argparse.Namespace) -> Answer:
     return Answer(table.model_dump(mode="json"), table.markdown())
 
 
+def _draw_profile(profile: Any, layer_set: Any, folder: Path) -> None:
+    from kvlens.plots.profile import save_profile_plots
+
+    save_profile_plots([profile], [layer_set], folder)
+
+
 def _bench(args: argparse.Namespace) -> Answer:
-    from kvlens import bench
+    from kvlens.checks import bench
 
     if not (args.record or args.memory or args.methods):
         raise InputError("nothing to measure: give --record, --memory or --methods")
@@ -711,18 +944,14 @@ def _bench(args: argparse.Namespace) -> Answer:
     results = []
     lm, texts = _load(args, args.model), _texts(args)
     if args.memory:
-        results.append(bench.memory(lm, texts, args.prompt, args.batch_tokens))
+        results.append(bench.memory(lm, texts, args.prompt, args.batch_tokens, _draw_profile))
     if args.record:
         results.append(bench.recording(lm, texts, args.prompt, args.batch_tokens, args.repeats))
     if args.methods:
-        from kvlens.methods import methods
+        from kvlens.methods.base import methods
 
         names = list(methods()) if args.methods == "all" else args.methods.split(",")
         layers = _layer_set_or_layers(args.layers)
         results += bench.encoding(lm, texts, names, layers, args.batch_tokens, args.repeats)
     lines = ["; ".join(f"{key} {value}" for key, value in result.items()) for result in results]
     return Answer(results, "\n".join(lines))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

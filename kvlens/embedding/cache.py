@@ -10,8 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from kvlens.encoder import Encoder
-from kvlens.files import InputError, atomic_path, cache_dir, versions
+from kvlens.embedding.encoder import Encoder
+from kvlens.store.errors import InputError
+from kvlens.store.files import atomic_path, cache_dir
+from kvlens.store.provenance import versions
 
 CHUNK = 1024
 
@@ -73,9 +75,13 @@ def _read(place: Path) -> dict[bytes, np.ndarray]:
     for file in sorted(place.glob("*.safetensors")):
         try:
             arrays = load_file(file)
-            found |= zip((row.tobytes() for row in arrays["digests"]), arrays["vectors"], strict=True)
+            found |= zip(
+                (row.tobytes() for row in arrays["digests"]), arrays["vectors"], strict=True
+            )
         except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise InputError(f"{file} cannot be read ({error}): delete it, and its vectors are made again") from error
+            raise InputError(
+                f"{file} cannot be read ({error}): delete it, and its vectors are made again"
+            ) from error
     return found
 
 
@@ -83,5 +89,7 @@ def _write(place: Path, digests: Sequence[bytes], vectors: np.ndarray) -> None:
     from safetensors.numpy import save_file
 
     rows = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32)
-    with atomic_path(place / f"{hashlib.sha256(rows.tobytes()).hexdigest()[:16]}.safetensors") as temporary:
+    with atomic_path(
+        place / f"{hashlib.sha256(rows.tobytes()).hexdigest()[:16]}.safetensors"
+    ) as temporary:
         save_file({"digests": rows, "vectors": np.ascontiguousarray(vectors)}, temporary)

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from kvlens.files import InputError
-from kvlens.layers import LayerSet
-from kvlens.methods import Method, get_method
-from kvlens.models import LanguageModel
-from kvlens.post import KINDS, Post, fit
-from kvlens.prompts import PROMPTS, Prompt, from_template
-from kvlens.texts import Texts, as_texts
-from kvlens.tokens import TokenizedText, batches
+from kvlens.embedding.post import KINDS, Post, fit
+from kvlens.layers.layer_set import LayerSet
+from kvlens.methods.base import Method, get_method
+from kvlens.models.language_model import LanguageModel
+from kvlens.store.errors import InputError
+from kvlens.texts.prompts import PROMPTS, Prompt, from_template
+from kvlens.texts.texts import Texts, as_texts
+from kvlens.texts.tokens import TokenizedText, batches
 
 
 class Encoder:
@@ -53,7 +53,9 @@ class Encoder:
         self.folder = Path(layers).parent if isinstance(layers, str | Path) else None
         chosen = LayerSet.load(layers) if isinstance(layers, str | Path) else layers
         if not isinstance(method, str) and chosen is not None:
-            raise InputError("layers go with the name of a method; this Method has its own settings")
+            raise InputError(
+                "layers go with the name of a method; this Method has its own settings"
+            )
         if isinstance(method, str):
             if chosen is not None and method == "kv_embedding":
                 settings = {**_from_layers(lm, chosen, force), **settings}
@@ -122,7 +124,10 @@ class Encoder:
         return self.encode(inputs, **{"prompt_name": "document", **options})
 
     def raw(
-        self, texts: Sequence[str], kind: str = "document", progress: Callable[[int, int], None] | None = None
+        self,
+        texts: Sequence[str],
+        kind: str = "document",
+        progress: Callable[[int, int], None] | None = None,
     ) -> np.ndarray:
         """Vectors of distinct texts before post-processing, float32 ``[n, d]``, with the prompt of `kind`."""
         with _bar(False, len(texts), progress) as tick:
@@ -140,7 +145,11 @@ class Encoder:
         return int(np.atleast_2d(self.encode("a")).shape[1])
 
     def fit_post(
-        self, kind: str, texts: Sequence[str] | Texts, dimension: int | None = None, shrinkage: float | None = None
+        self,
+        kind: str,
+        texts: Sequence[str] | Texts,
+        dimension: int | None = None,
+        shrinkage: float | None = None,
     ) -> Post:
         """Fit a post-processing on `texts` (calibration texts, never evaluated ones) and use it from now on.
 
@@ -164,14 +173,20 @@ class Encoder:
         return self.method.tokenize(self.lm, texts, prompt, self.max_length, self.strict)
 
     def _embed(
-        self, texts: Sequence[str], prompt: Prompt, batch_size: int | None, tick: Callable[[int, int], None]
+        self,
+        texts: Sequence[str],
+        prompt: Prompt,
+        batch_size: int | None,
+        tick: Callable[[int, int], None],
     ) -> torch.Tensor:
         tokenized = self.tokenize(texts, prompt)
         self.truncated, done = sum(text.truncated for text in tokenized), 0
         rows, parts = [], []
         with torch.inference_mode():
             pad_id = self.lm.tokenizer.pad_token_id
-            for batch in batches(tokenized, pad_id, self.batch_tokens, batch_size, device=self.lm.device):
+            for batch in batches(
+                tokenized, pad_id, self.batch_tokens, batch_size, device=self.lm.device
+            ):
                 parts.append(self.method.embed(self.lm, batch).float())
                 rows.append(batch.rows)
                 done += len(batch.rows)
@@ -180,17 +195,25 @@ class Encoder:
             return self._embed([""], prompt, None, lambda done, total: None)[:0]
         vectors = torch.cat(parts)[torch.cat(rows).argsort()]
         if not bool(torch.isfinite(vectors).all()):
-            raise InputError(f"NaN or infinity in the embeddings in {self.lm.info.dtype}: try --dtype float32")
+            raise InputError(
+                f"NaN or infinity in the embeddings in {self.lm.info.dtype}: try --dtype float32"
+            )
         return vectors.clone()  # a normal tensor: inference tensors cannot be used in training
 
     def _prompt(self, name: str | None, prompt: str | Prompt | None) -> Prompt:
         if isinstance(prompt, Prompt):
             return prompt
         if prompt is not None:
-            return from_template(prompt) if "{text}" in prompt else Prompt(name="prefix", prefix=prompt)
+            return (
+                from_template(prompt)
+                if "{text}" in prompt
+                else Prompt(name="prefix", prefix=prompt)
+            )
         known = {**PROMPTS, "query": self.method.query, "document": self.method.document}
         if (name := name or "document") not in known:
-            raise InputError(f"unknown prompt_name {name!r}: give query, document, or {', '.join(PROMPTS)}")
+            raise InputError(
+                f"unknown prompt_name {name!r}: give query, document, or {', '.join(PROMPTS)}"
+            )
         return known[name]
 
     def _post_file(self, kind: str) -> Path:
@@ -199,7 +222,9 @@ class Encoder:
     def _find_post(self, post: str | Path | Post, force: bool) -> Post:
         if isinstance(post, str) and not post.endswith(".safetensors"):
             if post not in KINDS:
-                raise InputError(f"unknown post-processing {post!r}: give one of {', '.join(KINDS)}, or its file")
+                raise InputError(
+                    f"unknown post-processing {post!r}: give one of {', '.join(KINDS)}, or its file"
+                )
             file = self._post_file(post)
             if not file.exists():
                 raise InputError(
@@ -215,12 +240,16 @@ class Encoder:
         return found
 
 
-def _from_layers(lm: LanguageModel, layers: LayerSet | Sequence[int], force: bool) -> dict[str, Any]:
+def _from_layers(
+    lm: LanguageModel, layers: LayerSet | Sequence[int], force: bool
+) -> dict[str, Any]:
     if not isinstance(layers, LayerSet):
         try:
             return {"layers": tuple(operator.index(layer) for layer in layers)}
         except TypeError:
-            raise InputError(f"layers are a layer set, its file or block indices, not {layers!r}") from None
+            raise InputError(
+                f"layers are a layer set, its file or block indices, not {layers!r}"
+            ) from None
     if not layers.model.same_weights(lm.info) and not force:
         raise InputError(
             f"this layer set was made for {layers.model.name} ({layers.model.revision[:19]}), not for {lm.info.name} "
@@ -232,7 +261,9 @@ def _from_layers(lm: LanguageModel, layers: LayerSet | Sequence[int], force: boo
 
 
 def _unit(vectors: Any) -> torch.Tensor:
-    vectors = torch.as_tensor(np.asarray(vectors) if not isinstance(vectors, torch.Tensor) else vectors)
+    vectors = torch.as_tensor(
+        np.asarray(vectors) if not isinstance(vectors, torch.Tensor) else vectors
+    )
     return torch.nn.functional.normalize(torch.atleast_2d(vectors).float(), dim=-1)
 
 
@@ -249,47 +280,3 @@ def _bar(
     shown = total > 256 and sys.stderr.isatty() if show is None else show
     with tqdm(total=total, unit="text", disable=not shown) as bar:
         yield lambda done, total: bar.update(done - bar.n) and None
-
-
-def as_sentence_transformer(encoder: Encoder) -> Any:
-    """A real `sentence_transformers.SentenceTransformer` around `encoder`, for tools that build on that library.
-
-    ``encode_query`` and ``encode_document`` use the method's prompts; another prompt is a prefix or a template.
-    Needs the package sentence-transformers (extra ``kvlens[st]``).
-    """
-    try:
-        from sentence_transformers import SentenceTransformer
-        from sentence_transformers.base.modules import InputModule
-    except ImportError as error:
-        raise InputError("this needs sentence-transformers: pip install 'kvlens[st]'") from error
-    from kvlens.tokens import TokenBatch, pad
-
-    names = {"query": "kvlens:query", "document": "kvlens:document"}
-
-    class KVLensModule(InputModule):
-        tokenizer = encoder.lm.tokenizer
-        max_seq_length = encoder.max_length
-
-        def preprocess(self, inputs: Any, prompt: str | None = None, **options: Any) -> dict[str, Any]:
-            named = {marker: name for name, marker in names.items()}
-            chosen = encoder._prompt(named.get(prompt or ""), None if prompt in named else prompt)
-            tokenized = encoder.tokenize(as_texts(inputs).items, chosen)
-            batch = pad(tokenized, range(len(inputs)), encoder.lm.tokenizer.pad_token_id)
-            return {"input_ids": batch.ids, "attention_mask": batch.mask, "text_mask": batch.text_mask}
-
-        def forward(self, features: dict[str, Any], **options: Any) -> dict[str, Any]:
-            ids, mask = features["input_ids"], features["attention_mask"]
-            rows, positions = torch.arange(len(ids)), (mask.cumsum(1) - 1).clamp(min=0)
-            batch = TokenBatch(rows, ids, mask, positions, mask.sum(1) - 1, features["text_mask"])
-            vectors = encoder.method.embed(encoder.lm, batch).float()
-            features["sentence_embedding"] = encoder.finish(vectors, None, False)
-            return features
-
-        def get_embedding_dimension(self) -> int:
-            return encoder.get_embedding_dimension()
-
-        def save(self, *args: Any, **options: Any) -> None:
-            raise InputError("a kvlens encoder is not saved this way: keep its layer set and load it again")
-
-    device = str(encoder.lm.device)
-    return SentenceTransformer(modules=[KVLensModule()], prompts=names, default_prompt_name="document", device=device)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kvlens.files import InputError, atomic_path
+from kvlens.store.errors import InputError
+from kvlens.store.files import atomic_path
 
 KINDS = ("center", "zscore", "whiten")
 FORMAT, VERSION = "kvlens.post", 1
@@ -33,7 +34,9 @@ class Post:
     def __call__(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Map ``[n, d]`` to float32 ``[n, dimension]``. Raises InputError for embeddings of another d."""
         if embeddings.shape[-1] != len(self.mean):
-            raise InputError(f"this post-processing maps {len(self.mean)} dimensions, not {embeddings.shape[-1]}")
+            raise InputError(
+                f"this post-processing maps {len(self.mean)} dimensions, not {embeddings.shape[-1]}"
+            )
         mean, matrix = (torch.from_numpy(a).to(embeddings.device) for a in (self.mean, self.matrix))
         return (embeddings.float() - mean) @ matrix
 
@@ -57,9 +60,14 @@ class Post:
                 arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         except (OSError, SafetensorError, ValueError) as error:
             raise InputError(f"{path} cannot be read as a post-processing file: {error}") from error
-        known = isinstance(header, dict) and (header.pop("format", None), header.pop("version", None))
+        known = isinstance(header, dict) and (
+            header.pop("format", None),
+            header.pop("version", None),
+        )
         if known != (FORMAT, VERSION) or {*header, *arrays} != {f.name for f in fields(cls)}:
-            raise InputError(f"{path} is no kvlens post-processing file of version {VERSION}: fit it again")
+            raise InputError(
+                f"{path} is no kvlens post-processing file of version {VERSION}: fit it again"
+            )
         return cls(**header, **arrays)
 
 
@@ -102,7 +110,9 @@ def fit(
     if kind == "whiten":
         from sklearn.covariance import ledoit_wolf_shrinkage
 
-        alpha = float(ledoit_wolf_shrinkage(x, assume_centered=True) if shrinkage is None else shrinkage)
+        alpha = float(
+            ledoit_wolf_shrinkage(x, assume_centered=True) if shrinkage is None else shrinkage
+        )
         covariance = x.T @ x / n
         covariance = (1 - alpha) * covariance + alpha * np.trace(covariance) / d * np.eye(d)
         variances, axes = np.linalg.eigh(covariance)
@@ -112,4 +122,11 @@ def fit(
                 f"{n} embeddings do not vary along {len(order)} axes: lower the dimension, or shrink more"
             )
         matrix = axes[:, order] / np.sqrt(variances[order])
-    return Post(kind, embedder, n, alpha, mean.astype(np.float32), np.ascontiguousarray(matrix, dtype=np.float32))
+    return Post(
+        kind,
+        embedder,
+        n,
+        alpha,
+        mean.astype(np.float32),
+        np.ascontiguousarray(matrix, dtype=np.float32),
+    )

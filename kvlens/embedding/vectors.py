@@ -17,12 +17,15 @@ from pydantic import BaseModel, ConfigDict
 from safetensors import safe_open
 from safetensors.numpy import load, save, save_file
 
-from kvlens.files import InputError, atomic_path, versions, write_text
-from kvlens.models import ModelInfo
-from kvlens.texts import TextsInfo, read_texts
+from kvlens.models.info import ModelInfo
+from kvlens.store.errors import InputError
+from kvlens.store.files import atomic_path, write_text
+from kvlens.store.provenance import versions
+from kvlens.texts.readers import read_texts
+from kvlens.texts.texts import TextsInfo
 
 if TYPE_CHECKING:
-    from kvlens.encoder import Encoder
+    from kvlens.embedding.encoder import Encoder
 
 Kind = Literal["query", "document"]
 ENDINGS = (".npy", ".safetensors", ".parquet")
@@ -106,10 +109,14 @@ def embed_file(
     start = time.monotonic()
     target = check_target(target, source, resume, overwrite)
     if kind not in ("query", "document") or chunk < 1:
-        raise InputError(f"kind is query or document and chunk at least 1, not {kind!r} and {chunk}")
+        raise InputError(
+            f"kind is query or document and chunk at least 1, not {kind!r} and {chunk}"
+        )
     texts = read_texts(source, column, skip_bad=skip_bad, ids=id_column or True, empty=True)
     if target.suffix.lower() == ".safetensors" and len(json.dumps(texts.ids)) > 90_000_000:
-        raise InputError(f"the header of {target} cannot hold {texts.n} ids: give -o a name ending in .parquet")
+        raise InputError(
+            f"the header of {target} cannot hold {texts.n} ids: give -o a name ending in .parquet"
+        )
     # Equal texts get equal vectors, whatever the order of the rows; the longest first wastes no padding.
     distinct = sorted(set(texts.items), key=lambda text: (-len(text), text))
     info = VectorsInfo(
@@ -130,7 +137,11 @@ def embed_file(
         skipped=texts.skipped,
     )
     part = _open_part(target, info, resume)
-    options: dict[str, Any] = {"prompt_name": kind, "normalize_embeddings": normalize, "truncate_dim": truncate_dim}
+    options: dict[str, Any] = {
+        "prompt_name": kind,
+        "normalize_embeddings": normalize,
+        "truncate_dim": truncate_dim,
+    }
     report, chunks = progress or (lambda done, total: None), []
     try:
         for first in range(0, len(distinct), chunk):
@@ -138,13 +149,18 @@ def embed_file(
             if not file.exists():
                 tick = partial(_tick, report, first, len(distinct))
                 vectors = encoder.encode(some, show_progress_bar=False, progress=tick, **options)
-                arrays = {"vectors": np.ascontiguousarray(vectors), "truncated": np.array([encoder.truncated])}
+                arrays = {
+                    "vectors": np.ascontiguousarray(vectors),
+                    "truncated": np.array([encoder.truncated]),
+                }
                 with atomic_path(file) as temporary:
                     temporary.write_bytes(save(arrays))
             chunks.append(load(file.read_bytes()))
             report(first + len(some), len(distinct))
         row = {text: i for i, text in enumerate(distinct)}
-        table = np.concatenate([arrays["vectors"] for arrays in chunks])[[row[text] for text in texts.items]]
+        table = np.concatenate([arrays["vectors"] for arrays in chunks])[
+            [row[text] for text in texts.items]
+        ]
         truncated = sum(int(arrays["truncated"][0]) for arrays in chunks)
         info = info.model_copy(update={"dimension": table.shape[1], "truncated": truncated})
         _write(target, table, texts.ids or (), info)
@@ -153,14 +169,18 @@ def embed_file(
             shutil.rmtree(part, ignore_errors=True)
         raise
     shutil.rmtree(part, ignore_errors=True)
-    return EmbedResult(info.rows, info.truncated, info.skipped, info.dimension, time.monotonic() - start)
+    return EmbedResult(
+        info.rows, info.truncated, info.skipped, info.dimension, time.monotonic() - start
+    )
 
 
 def _tick(report: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:
     report(before + done, total)
 
 
-def check_target(target: str | Path, source: str | Path = "-", resume: bool = False, overwrite: bool = False) -> Path:
+def check_target(
+    target: str | Path, source: str | Path = "-", resume: bool = False, overwrite: bool = False
+) -> Path:
     """`target` as a Path when vectors can be written to it; so cheap that it can come before loading a model.
 
     Raises InputError for an unknown extension, an existing target, or a stopped run's chunks.
@@ -169,7 +189,9 @@ def check_target(target: str | Path, source: str | Path = "-", resume: bool = Fa
     part = _beside(target, ".part")
     if target.suffix.lower() not in ENDINGS:
         raise InputError(f"{target} is none of {', '.join(ENDINGS)}: give -o one of these endings")
-    for path in (target, _beside(target, ".json")) if target.suffix.lower() == ".npy" else (target,):
+    for path in (
+        (target, _beside(target, ".json")) if target.suffix.lower() == ".npy" else (target,)
+    ):
         if path.exists() and Path(source).exists() and path.samefile(source):
             raise InputError(f"{path} holds the texts themselves: give another -o")
         if path.exists() and (path.is_dir() or not overwrite):
@@ -177,7 +199,9 @@ def check_target(target: str | Path, source: str | Path = "-", resume: bool = Fa
     if part.is_file() or ([*part.glob("[!.]*")] and not (part / "run.json").is_file()):
         raise InputError(f"{part} is in the way and was not left by a stopped run: move it away")
     if _finished(part) and not (resume or overwrite):
-        raise InputError(f"{part} has a stopped run: --resume continues it, --overwrite starts again")
+        raise InputError(
+            f"{part} has a stopped run: --resume continues it, --overwrite starts again"
+        )
     return target
 
 
@@ -208,7 +232,13 @@ def _post_facts(encoder: Encoder) -> dict[str, Any] | None:
     if (post := encoder.post) is None:
         return None
     digest = hashlib.sha256(post.mean.tobytes() + post.matrix.tobytes()).hexdigest()
-    return {"kind": post.kind, "n": post.n, "shrinkage": post.shrinkage, "embedder": post.embedder, "sha256": digest}
+    return {
+        "kind": post.kind,
+        "n": post.n,
+        "shrinkage": post.shrinkage,
+        "embedder": post.embedder,
+        "sha256": digest,
+    }
 
 
 def _write(target: Path, vectors: np.ndarray, ids: Sequence[str], info: VectorsInfo) -> None:
@@ -220,9 +250,13 @@ def _write(target: Path, vectors: np.ndarray, ids: Sequence[str], info: VectorsI
             import pyarrow as pa
             import pyarrow.parquet as pq
 
-            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+            column = pa.FixedSizeListArray.from_arrays(
+                pa.array(vectors.reshape(-1)), vectors.shape[1]
+            )
             table = pa.table({"id": pa.array(ids, pa.string()), "vector": column})
-            pq.write_table(table.replace_schema_metadata({"kvlens": info.model_dump_json()}), temporary)
+            pq.write_table(
+                table.replace_schema_metadata({"kvlens": info.model_dump_json()}), temporary
+            )
         else:
             with temporary.open("wb") as file:
                 np.save(file, vectors)
@@ -238,13 +272,21 @@ def load_vectors(path: str | Path) -> Vectors:
             import pyarrow.parquet as pq
 
             table = pq.read_table(path)
-            header = {"info": json.loads(table.schema.metadata[b"kvlens"]), "ids": table["id"].to_pylist()}
-            vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
+            header = {
+                "info": json.loads(table.schema.metadata[b"kvlens"]),
+                "ids": table["id"].to_pylist(),
+            }
+            vectors = (
+                table["vector"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
+            )
         elif path.suffix.lower() == ".safetensors":
             with safe_open(path, framework="np") as file:
                 header, vectors = json.loads(file.metadata()["kvlens"]), file.get_tensor("vectors")
         else:
-            vectors, header = np.load(path), json.loads(_beside(path, ".json").read_text(encoding="utf-8"))
+            vectors, header = (
+                np.load(path),
+                json.loads(_beside(path, ".json").read_text(encoding="utf-8")),
+            )
         return Vectors(vectors, tuple(header["ids"]), VectorsInfo.model_validate(header["info"]))
     except Exception as error:  # the readers' errors share no base
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]

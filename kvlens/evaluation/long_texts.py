@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kvlens.files import InputError
-from kvlens.prompts import PROMPTS
-from kvlens.tasks import retrieval_task
-from kvlens.texts import Texts
-from kvlens.tokens import fitting
-from kvlens.wikipedia import ATTRIBUTION, articles, calibration_texts
+from kvlens.evaluation.beir import retrieval_task
+from kvlens.store.errors import InputError
+from kvlens.texts.prompts import PROMPTS
+from kvlens.texts.texts import Texts
+from kvlens.texts.tokens import fitting
+from kvlens.texts.wikipedia import ATTRIBUTION, articles, calibration_texts
 
 LONG, LENGTHS = "LongWikipedia", (256, 512, 1024, 2048, 4096)
 # The first 600 passages fit the post-processing and choose the layers; the next 400 serve as nothing but distractors.
@@ -18,7 +18,9 @@ SEEN, PASSAGES = 600, 1000
 OPENING, REST = 10, 200  # words; what is shorter is a list, a stub or a disambiguation page
 
 
-def long_articles(tokenizer: Any, lengths: Sequence[int] = LENGTHS, corpus: Texts | None = None) -> list[Any]:
+def long_articles(
+    tokenizer: Any, lengths: Sequence[int] = LENGTHS, corpus: Texts | None = None
+) -> list[Any]:
     """One retrieval task a length, `LongWikipedia@256` and so on: find an article's rest by its opening paragraph.
 
     A document is all but the first paragraph, cut after so many tokens of `tokenizer` (the same text for every
@@ -44,13 +46,20 @@ def long_articles(tokenizer: Any, lengths: Sequence[int] = LENGTHS, corpus: Text
     extra = list(zip(passages.ids or (), passages.items, strict=True))[SEEN:]
     queries = {title: opening for title, opening, _ in long}
     candidates = {
-        title: [*queries, *(key for key, _ in extra if key.rpartition(" #")[0] != title)] for title in queries
+        title: [*queries, *(key for key, _ in extra if key.rpartition(" #")[0] != title)]
+        for title in queries
     }
     tasks = []
     for length in lengths:
-        cut = {title: ("", fitting(tokenizer, rest, PROMPTS["raw"], length)) for title, _, rest in long}
+        cut = {
+            title: ("", fitting(tokenizer, rest, PROMPTS["raw"], length)) for title, _, rest in long
+        }
         documents = cut | {key: ("", passage) for key, passage in extra}
-        source = f"{len(long)} texts cut after {length} tokens, {len(extra)} passages; {ATTRIBUTION}"
+        source = (
+            f"{len(long)} texts cut after {length} tokens, {len(extra)} passages; {ATTRIBUTION}"
+        )
         own = {title: {title: 1} for title in queries}
-        tasks.append(retrieval_task(f"{name}@{length}", queries, documents, own, candidates, source))
+        tasks.append(
+            retrieval_task(f"{name}@{length}", queries, documents, own, candidates, source)
+        )
     return tasks

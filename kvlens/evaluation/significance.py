@@ -10,7 +10,9 @@ DRAWS = 2000
 PAIR_DRAWS = 1000
 
 
-def bootstrap(items: Sequence[np.ndarray], metric: str, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+def bootstrap(
+    items: Sequence[np.ndarray], metric: str, draws: int = DRAWS, seed: int = 0
+) -> np.ndarray:
     """Main scores of resampled items ``[draws]``: within each split and subset, whose mean it is.
 
     items: ``[k, n]`` each. Seeded by the place alone, so that methods on the same items are drawn alike (paired).
@@ -36,7 +38,9 @@ def statistic(x: np.ndarray, counts: np.ndarray, metric: str) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         if metric == "cosine_spearman":
             a, b = (_ranks(row, counts) - (n + 1) / 2 for row in x)
-            return (counts * a * b).sum(1) / np.sqrt((counts * a * a).sum(1) * (counts * b * b).sum(1))
+            return (counts * a * b).sum(1) / np.sqrt(
+                (counts * a * a).sum(1) * (counts * b * b).sum(1)
+            )
         if metric.endswith("_ap"):
             return np.max([_average_precision(x[0], row, counts) for row in x[1:]], axis=0)
     return (counts * x[0]).sum(1) / n[:, 0]
@@ -52,14 +56,18 @@ def draws(n: int, seed: int = 0) -> np.ndarray:
 def spearman(cosines: np.ndarray, human: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Spearman x 100, float64 [sets, draws], of each set's cosines [sets, n] and the human scores [n], every pair
     taken as often as `counts` [draws, n] says."""
-    return 100 * np.stack([statistic(np.stack([one, human]), counts, "cosine_spearman") for one in cosines])
+    return 100 * np.stack(
+        [statistic(np.stack([one, human]), counts, "cosine_spearman") for one in cosines]
+    )
 
 
 def _by_value(x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sums of weights per distinct value of x, ascending, and the value's number of each item."""
     _, group = np.unique(x, return_inverse=True)
     order = np.argsort(group, kind="stable")
-    return np.add.reduceat(weights[:, order], np.flatnonzero(np.diff(group[order], prepend=-1)), axis=1), group
+    return np.add.reduceat(
+        weights[:, order], np.flatnonzero(np.diff(group[order], prepend=-1)), axis=1
+    ), group
 
 
 def _ranks(x: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -83,5 +91,7 @@ def p_value(differences: np.ndarray) -> float:
 def holm(p: Sequence[float]) -> list[float]:
     """p-values adjusted for how many there are (Holm 1979)."""
     order = np.argsort(p, kind="stable")
-    raised = np.maximum.accumulate([min(1.0, (len(p) - rank) * p[i]) for rank, i in enumerate(order)])
+    raised = np.maximum.accumulate(
+        [min(1.0, (len(p) - rank) * p[i]) for rank, i in enumerate(order)]
+    )
     return [float(raised[list(order).index(i)]) for i in range(len(p))]

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
-from kvlens.methods import Method, layers_between, run_base
-from kvlens.models import LanguageModel
-from kvlens.pooling import last
-from kvlens.prompts import PROMPTS, Prompt
-from kvlens.tokens import TokenBatch
+from kvlens.methods.base import Method, layers_between
+from kvlens.methods.pooling import last
+from kvlens.models.forward import run_base
+from kvlens.models.language_model import LanguageModel
+from kvlens.texts.prompts import PROMPTS, Prompt
+from kvlens.texts.tokens import TokenBatch
 
 
 @dataclass(frozen=True)

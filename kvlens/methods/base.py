@@ -10,11 +10,13 @@ from typing import Any, ClassVar
 
 import torch
 
-from kvlens.files import InputError
-from kvlens.models import LanguageModel
-from kvlens.pooling import POOLINGS
-from kvlens.prompts import PROMPTS, Prompt
-from kvlens.tokens import TokenBatch, TokenizedText, tokenize
+import kvlens.methods
+from kvlens.methods.pooling import POOLINGS
+from kvlens.models.forward import run_base
+from kvlens.models.language_model import LanguageModel
+from kvlens.store.errors import InputError
+from kvlens.texts.prompts import PROMPTS, Prompt
+from kvlens.texts.tokens import TokenBatch, TokenizedText, tokenize
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,12 @@ class Method:
         return self
 
     def tokenize(
-        self, lm: LanguageModel, texts: Sequence[str], prompt: Prompt, max_length: int, strict: bool = False
+        self,
+        lm: LanguageModel,
+        texts: Sequence[str],
+        prompt: Prompt,
+        max_length: int,
+        strict: bool = False,
     ) -> list[TokenizedText]:
         """Texts -> ids; what does not fit into `max_length` tokens is cut off the text, never off the prompt."""
         return tokenize(lm.tokenizer, texts, prompt, max_length, strict)
@@ -59,14 +66,6 @@ class Method:
 def final_hidden(lm: LanguageModel, batch: TokenBatch) -> torch.Tensor:
     """Hidden states after the final norm ``[batch, seq_len, d_model]``, without the LM head."""
     return run_base(lm, batch).last_hidden_state
-
-
-def run_base(lm: LanguageModel, batch: TokenBatch, **options: Any) -> Any:
-    """The raw base model on a batch."""
-    # Under right padding no real token sees padding, so the causal kernel needs no mask.
-    mask = None if bool(batch.mask[:, 0].all()) else batch.mask
-    options = {"use_cache": False, **options}
-    return lm.base(batch.ids, attention_mask=mask, position_ids=batch.positions, **options)
 
 
 def relative(lm: LanguageModel, depth: float) -> int:
@@ -88,8 +87,8 @@ def layers_between(lm: LanguageModel, depth: tuple[float, float]) -> range:
 
 def methods() -> dict[str, type[Method]]:
     """Every method by name: each class below `Method` that sets a name of its own."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
+    for module in pkgutil.iter_modules(kvlens.methods.__path__):
+        importlib.import_module(f"kvlens.methods.{module.name}")
     classes, found = [Method], []
     while classes:
         below = classes.pop().__subclasses__()
@@ -107,4 +106,6 @@ def get_method(name: str, **settings: Any) -> Method:
         return known[name](**settings)
     except TypeError as error:
         allowed = ", ".join(field.name for field in fields(known[name]))
-        raise InputError(f"{name}: {str(error).split('() ')[-1]}; its settings are {allowed}") from error
+        raise InputError(
+            f"{name}: {str(error).split('() ')[-1]}; its settings are {allowed}"
+        ) from error

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kvlens.files import InputError
-from kvlens.methods import Method
-from kvlens.models import LanguageModel
-from kvlens.prompts import Prompt, from_template
-from kvlens.tokens import TokenizedText, fitting, tokenize
+from kvlens.methods.base import Method
+from kvlens.models.language_model import LanguageModel
+from kvlens.store.errors import InputError
+from kvlens.texts.prompts import Prompt, from_template
+from kvlens.texts.tokens import TokenizedText, fitting, tokenize
 
 # The zero-shot form: the model is asked to repeat the text. The released fine-tuned models use another.
-_PROMPT = from_template("Rewrite the sentence: {first}, rewritten sentence: {text}", "echo", "arXiv:2402.15449")
+_PROMPT = from_template(
+    "Rewrite the sentence: {first}, rewritten sentence: {text}", "echo", "arXiv:2402.15449"
+)
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,19 @@ class Echo(Method):
     pooling: str = "text_mean"
 
     def tokenize(
-        self, lm: LanguageModel, texts: Sequence[str], prompt: Prompt, max_length: int, strict: bool = False
+        self,
+        lm: LanguageModel,
+        texts: Sequence[str],
+        prompt: Prompt,
+        max_length: int,
+        strict: bool = False,
     ) -> list[TokenizedText]:
         result = []
         before, mark, between = prompt.prefix.partition("{first}")
         if not mark:
-            raise InputError(f"echo's prompt needs {{first}} before {{text}}, {prompt.name!r} has none")
+            raise InputError(
+                f"echo's prompt needs {{first}} before {{text}}, {prompt.name!r} has none"
+            )
         whole = Prompt(name=prompt.name, prefix=before + between, suffix=prompt.suffix)
         for text in texts:
             # Both copies are cut alike: each may have half of the room that the prompt leaves.

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from kvlens.files import InputError
-from kvlens.methods import Method, final_hidden
-from kvlens.models import LanguageModel
-from kvlens.pooling import POOLINGS
-from kvlens.prompts import DEFAULT_DOCUMENT, DEFAULT_QUERY, Prompt
-from kvlens.reroute import check_request, reroute
-from kvlens.tokens import TokenBatch
+from kvlens.methods.base import Method, final_hidden
+from kvlens.methods.pooling import POOLINGS
+from kvlens.models.language_model import LanguageModel
+from kvlens.rerouting.prefix import check_request, reroute
+from kvlens.store.errors import InputError
+from kvlens.texts.prompts import DEFAULT_DOCUMENT, DEFAULT_QUERY, Prompt
+from kvlens.texts.tokens import TokenBatch
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class KVEmbedding(Method):
 
     def for_model(self, lm: LanguageModel) -> KVEmbedding:
         if self.layers is None:
-            raise InputError("kv_embedding needs layers: a layer set from `kvlens profile`, or block indices")
+            raise InputError(
+                "kv_embedding needs layers: a layer set from `kvlens profile`, or block indices"
+            )
         method = replace(self, layers=tuple(self.layers))
         check_request(lm, method.layers or (), method.bias, method.position)
         return method

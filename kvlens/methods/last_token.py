@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from kvlens.methods import Method
+from kvlens.methods.base import Method
 
 
 @dataclass(frozen=True)

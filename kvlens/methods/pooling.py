@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch.nn.functional import normalize
 
-from kvlens.tokens import TokenBatch
+from kvlens.texts.tokens import TokenBatch
 
 
 def last(hidden: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
@@ -17,7 +17,9 @@ def last(hidden: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
 
 def _mean(hidden: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
     # Rows of padding hold garbage, so they are replaced, not multiplied by zero.
-    kept = torch.where(where[..., None], hidden, torch.zeros((), dtype=hidden.dtype, device=hidden.device))
+    kept = torch.where(
+        where[..., None], hidden, torch.zeros((), dtype=hidden.dtype, device=hidden.device)
+    )
     return kept.float().sum(1) / where.sum(1, keepdim=True)
 
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from kvlens.methods import Method
-from kvlens.prompts import PROMPTS, Prompt
+from kvlens.methods.base import Method
+from kvlens.texts.prompts import PROMPTS, Prompt
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,17 @@ from typing import Any
 
 import torch
 
-from kvlens.files import InputError
-from kvlens.methods import Method, relative, run_base
-from kvlens.models import LanguageModel
-from kvlens.pooling import last
-from kvlens.prompts import Prompt, from_template
-from kvlens.tokens import TokenBatch, TokenizedText, tokenize
+from kvlens.methods.base import Method, relative
+from kvlens.methods.pooling import last
+from kvlens.models.forward import run_base
+from kvlens.models.language_model import LanguageModel
+from kvlens.store.errors import InputError
+from kvlens.texts.prompts import Prompt, from_template
+from kvlens.texts.tokens import TokenBatch, TokenizedText, tokenize
 
-_PROMPT = from_template('This sentence : "{text}" means in one word:"', "token-prepending", "arXiv:2412.11556")
+_PROMPT = from_template(
+    'This sentence : "{text}" means in one word:"', "token-prepending", "arXiv:2412.11556"
+)
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,26 @@ class TokenPrepending(Method):
         leave = max(start + 1, relative(lm, 7 / 32)) if self.exit is None else self.exit
         output = max(1, relative(lm, 27 / 32)) if self.output is None else self.output
         if not (1 <= start < leave <= n and 1 <= output <= n):
-            raise InputError(f"token_prepending needs 1 <= start < exit <= {n} and 1 <= output <= {n}")
+            raise InputError(
+                f"token_prepending needs 1 <= start < exit <= {n} and 1 <= output <= {n}"
+            )
         return replace(self, start=start, exit=leave, output=output)
 
     def tokenize(
-        self, lm: LanguageModel, texts: Sequence[str], prompt: Prompt, max_length: int, strict: bool = False
+        self,
+        lm: LanguageModel,
+        texts: Sequence[str],
+        prompt: Prompt,
+        max_length: int,
+        strict: bool = False,
     ) -> list[TokenizedText]:
         ended = [text if text.endswith((".", "?", '"', "'")) else text + "." for text in texts]
-        before = tokenize(lm.tokenizer, [""], Prompt(name="", prefix=prompt.prefix.rstrip('"').rstrip()), max_length)
+        before = tokenize(
+            lm.tokenizer,
+            [""],
+            Prompt(name="", prefix=prompt.prefix.rstrip('"').rstrip()),
+            max_length,
+        )
         result = []
         for one in tokenize(lm.tokenizer, ended, prompt, max_length - 1, strict):
             same = [a == b for a, b in zip(before[0].ids, one.ids, strict=False)]
@@ -60,7 +75,10 @@ class TokenPrepending(Method):
 
     def embed(self, lm: LanguageModel, batch: TokenBatch) -> torch.Tensor:
         marked = batch.ids == -1
-        rows, places = torch.arange(len(batch.ids), device=batch.ids.device), marked.long().argmax(1)
+        rows, places = (
+            torch.arange(len(batch.ids), device=batch.ids.device),
+            marked.long().argmax(1),
+        )
         embedding = lm.base.get_input_embeddings()
         average = embedding.weight.mean(0) * getattr(embedding, "embed_scale", 1.0)
         state: list[torch.Tensor] = []
@@ -80,7 +98,9 @@ class TokenPrepending(Method):
         if self.start is None or self.exit is None or self.output is None:
             return self.for_model(lm).embed(lm, batch)
         handles = [embedding.register_forward_hook(fill)]
-        handles += [lm.blocks[i].register_forward_pre_hook(prepend) for i in range(self.start, self.exit)]
+        handles += [
+            lm.blocks[i].register_forward_pre_hook(prepend) for i in range(self.start, self.exit)
+        ]
         handles.append(lm.blocks[self.output - 1].register_forward_hook(keep))
         try:
             run_base(lm, replace(batch, ids=batch.ids.clamp(min=0)))

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from kvlens.methods import Method, layers_between, run_base
-from kvlens.models import LanguageModel
-from kvlens.pooling import POOLINGS
-from kvlens.tokens import TokenBatch
+from kvlens.methods.base import Method, layers_between
+from kvlens.methods.pooling import POOLINGS
+from kvlens.models.forward import run_base
+from kvlens.models.language_model import LanguageModel
+from kvlens.texts.tokens import TokenBatch
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class _ValueSum(DynamicCache):
         self, key_states: Any, value_states: Any, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Any, Any]:
         if layer_idx in self.chosen:
-            self.value = self.value.to(value_states.device) + value_states.transpose(1, 2).flatten(2)
+            self.value = self.value.to(value_states.device) + value_states.transpose(1, 2).flatten(
+                2
+            )
             self.count += 1
         return key_states, value_states

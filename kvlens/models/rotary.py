@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from kvlens.models import LanguageModel
+    from kvlens.models.language_model import LanguageModel
 
 
 def is_rotary(lm: LanguageModel) -> bool:
     """Whether the model's config describes rotary position embeddings."""
     config = lm.hf.config.get_text_config()
-    return any(getattr(config, name, None) for name in ("rope_parameters", "rope_theta", "rotary_dim"))
+    return any(
+        getattr(config, name, None) for name in ("rope_parameters", "rope_theta", "rotary_dim")
+    )
 
 
-def tables(lm: LanguageModel, positions: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+def tables(
+    lm: LanguageModel, positions: torch.Tensor, layer: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The cosines and sines ``[batch, rotary_dim]`` of one layer at `positions` ``[batch]``."""
     module = lm.base.rotary_emb
     kinds = getattr(lm.hf.config.get_text_config(), "layer_types", None) or []
@@ -39,7 +43,9 @@ def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.
     return torch.cat([turned, rest], dim=-1)
 
 
-def unrotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def unrotate(
+    states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Undo `rotate`: the states before it, and those rotated to position 0 instead.
 
     The two differ only where the model scales its tables (YaRN, long RoPE), since rotating by 0 changes nothing.
@@ -47,5 +53,7 @@ def unrotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tupl
     squared = (cos * cos + sin * sin)[:, :1]
     before = rotate(states, cos / squared, -sin / squared)
     scale = squared.sqrt()[:, None].expand_as(before[..., : cos.shape[-1]])
-    at_zero = torch.cat([before[..., : cos.shape[-1]] * scale, before[..., cos.shape[-1] :]], dim=-1)
+    at_zero = torch.cat(
+        [before[..., : cos.shape[-1]] * scale, before[..., cos.shape[-1] :]], dim=-1
+    )
     return before, at_zero

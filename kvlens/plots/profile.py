@@ -2,62 +2,40 @@
 
 from __future__ import annotations
 
-import functools
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvlens.dimension import IDEstimate, IDProfile
-from kvlens.files import InputError, atomic_path
-from kvlens.layers import LayerSet
-from kvlens.records import phrase, runs
+from kvlens.dimension.profile import IDEstimate, IDProfile
+from kvlens.layers.layer_set import LayerSet
+from kvlens.plots.style import (
+    BAND,
+    COLOURS,
+    DASHES,
+    MARKERS,
+    SHADE,
+    STYLE,
+    WORDS,
+    save_figures,
+)
+from kvlens.store.errors import InputError
+from kvlens.store.files import atomic_path
+from kvlens.store.layer_ranges import phrase, runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from plotly.graph_objects import Figure as PlotlyFigure
 
-    from kvlens.attention import AttentionPatterns, AttentionShift
-
     Profiles = IDProfile | Sequence[IDProfile]
     LayerSets = LayerSet | Sequence[LayerSet | None] | None
 
-Draw = TypeVar("Draw", bound=Callable[..., Any])
-# Okabe and Ito's colours, told apart with every common colour vision; without yellow, too pale on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-SHADE = "#F3C94B"
-# matplotlib's name and plotly's; markers and dashes tell curves apart in a grey print.
-MARKERS = (("o", "circle"), ("s", "square"), ("^", "triangle-up"), ("D", "diamond"), ("v", "triangle-down"))
-DASHES = (("-", "solid"), ("--", "dash"), ("-.", "dashdot"), (":", "dot"))
-BAND = 1.96
 X_LABELS = {False: "layer (0-based block index)", True: "relative depth (0 first block, 1 last)"}
 Y_LABEL = "intrinsic dimension"
-WORDS = {
-    "twonn": "TwoNN",
-    "mle": "MLE",
-    "hidden": "hidden states after each block",
-    "k": "keys",
-    "k_pre": "keys before RoPE",
-    "v": "values",
-    "kv": "keys and values",
-    "last": "final token",
-    "mean": "mean over tokens",
-    "all": "all tokens",
-}
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.labelsize": 9,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.fontsize": 8,
-    "pdf.fonttype": 42,
-    "text.parse_math": False,  # a model's name may hold dollar signs
-}
 
 
 @dataclass(frozen=True)
@@ -93,12 +71,20 @@ class _Picture:
 
 def _picture(profiles: Profiles, layer_sets: LayerSets, relative: bool | None) -> _Picture:
     shown = [profiles] if isinstance(profiles, IDProfile) else list(profiles)
-    sets = [layer_sets] if isinstance(layer_sets, LayerSet) else list(layer_sets or [None] * len(shown))
+    sets = (
+        [layer_sets]
+        if isinstance(layer_sets, LayerSet)
+        else list(layer_sets or [None] * len(shown))
+    )
     if not shown or len(sets) != len(shown):
-        raise InputError(f"{len(shown)} profiles and {len(sets)} layer sets: give a profile, and one set for each")
+        raise InputError(
+            f"{len(shown)} profiles and {len(sets)} layer sets: give a profile, and one set for each"
+        )
     for profile, chosen in zip(shown, sets, strict=True):
         if chosen is not None and chosen.model != profile.model:
-            raise InputError(f"a layer set of {chosen.model.name} does not fit {profile.model.name}")
+            raise InputError(
+                f"a layer set of {chosen.model.name} does not fit {profile.model.name}"
+            )
     several = len(shown) > 1
     relative = several if relative is None else relative
     lines, spans = [], []
@@ -125,7 +111,9 @@ def _picture(profiles: Profiles, layer_sets: LayerSets, relative: bool | None) -
     named = named if any(line.chosen for line in lines) else ""
     n_layers = max(profile.model.n_layers for profile in shown)
     x_range = (-0.02, 1.02) if relative else (-0.6, n_layers - 0.4)
-    return _Picture(lines, several, relative, n_layers, x_range, top, spans, named, _caption(shown, sets))
+    return _Picture(
+        lines, several, relative, n_layers, x_range, top, spans, named, _caption(shown, sets)
+    )
 
 
 def _step(n_layers: int, most: float) -> int:
@@ -156,17 +144,27 @@ def _label(profile: IDProfile, shown: list[IDProfile]) -> str:
 
 def _caption(shown: list[IDProfile], sets: Sequence[LayerSet | None]) -> str:
     one, first = len(shown) == 1, next(iter(shown[0].estimates))
-    head = f"{_short(shown[0].model.name)}, {shown[0].model.n_layers} layers" if one else WORDS.get(first, first)
+    head = (
+        f"{_short(shown[0].model.name)}, {shown[0].model.n_layers} layers"
+        if one
+        else WORDS.get(first, first)
+    )
     columns = [list(dict.fromkeys(facts)) for facts in zip(*map(_facts, shown), strict=True)]
     text = f"{head}: {'; '.join(' / '.join(facts) for facts in columns)}."
     text += f" Band: ±{BAND} standard errors (sampling only, not bias)."
-    drawn = [row for profile in shown for row in list(profile.estimates.values())[: None if one else 1]]
-    if kinds := dict.fromkeys(_short(w.partition(":")[0]) for row in drawn for e in row for w in e.warnings):
+    drawn = [
+        row for profile in shown for row in list(profile.estimates.values())[: None if one else 1]
+    ]
+    if kinds := dict.fromkeys(
+        _short(w.partition(":")[0]) for row in drawn for e in row for w in e.warnings
+    ):
         text += f" Hollow: in doubt ({', '.join(kinds)})."
     if one and shown[0].skipped:
         text += f" No estimate at {phrase([*shown[0].skipped])}."
     if one and sets[0] and sets[0].layers:
-        text += f" Shaded: chosen by rule {sets[0].rule}; shape of the profile: {sets[0].shape.name}."
+        text += (
+            f" Shaded: chosen by rule {sets[0].rule}; shape of the profile: {sets[0].shape.name}."
+        )
     return text.replace("n = ", "n\u00a0=\u00a0")  # kept on one line
 
 
@@ -218,11 +216,22 @@ def _draw(picture: _Picture, ax: Axes, inches: float) -> int:
         ax.fill_between(x, y - line.half_band, y + line.half_band, color=colour, alpha=0.18, lw=0)
         handles += ax.plot(x, y, color=colour, ls=line.dash[0], marker=marker, ms=size, lw=1.3)
         hollow = [bool(e.warnings) for e in line.estimates]
-        ax.plot(x[hollow], y[hollow], ls="", marker=marker, ms=size + 0.8, mfc="white", mec=colour, zorder=3)
+        ax.plot(
+            x[hollow],
+            y[hollow],
+            ls="",
+            marker=marker,
+            ms=size + 0.8,
+            mfc="white",
+            mec=colour,
+            zorder=3,
+        )
         if picture.several:
             big = np.array([e.layer in line.chosen for e in line.estimates])
             fill = np.where(hollow, "white", colour)[big]
-            ax.scatter(x[big], y[big], s=(size + 2) ** 2, c=fill, marker=marker, lw=1, ec="black", zorder=4)
+            ax.scatter(
+                x[big], y[big], s=(size + 2) ** 2, c=fill, marker=marker, lw=1, ec="black", zorder=4
+            )
     for left, right in picture.spans:
         ax.axvspan(left, right, color=SHADE, alpha=0.45, lw=0, zorder=0)
     labels = [line.label for line in picture.lines]
@@ -299,7 +308,9 @@ def profile_html(
             hovertemplate="%{text}<extra></extra>",
         )
     for left, right in picture.spans:
-        figure.add_vrect(x0=left, x1=right, fillcolor=SHADE, opacity=0.45, line_width=0, layer="below")
+        figure.add_vrect(
+            x0=left, x1=right, fillcolor=SHADE, opacity=0.45, line_width=0, layer="below"
+        )
     if picture.chosen:
         marker: dict[str, Any] = {"symbol": "square", "size": 14, "color": SHADE, "opacity": 0.6}
         if picture.several:
@@ -307,7 +318,9 @@ def profile_html(
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=picture.chosen)
     caption = [escape(text) for text in textwrap.wrap(picture.caption, 120)]
     below = {"xref": "paper", "yref": "paper", "x": 0, "y": 0, "yshift": -58, "yanchor": "top"}
-    figure.add_annotation(text="<br>".join(caption), align="left", showarrow=False, font_size=12, **below)
+    figure.add_annotation(
+        text="<br>".join(caption), align="left", showarrow=False, font_size=12, **below
+    )
     figure.update_layout(
         template="simple_white",
         height=520,
@@ -332,7 +345,11 @@ def _hover(line: _Line, e: IDEstimate) -> str:
 
 
 def save_profile_plots(
-    profiles: Profiles, layer_sets: LayerSets, folder: str | Path, stem: str = "layer_id", width: float = 5.0
+    profiles: Profiles,
+    layer_sets: LayerSets,
+    folder: str | Path,
+    stem: str = "layer_id",
+    width: float = 5.0,
 ) -> list[Path]:
     """Write `plot_profile` as PNG (200 dots an inch) and PDF (fonts embedded), `profile_html` as HTML.
 
@@ -345,108 +362,3 @@ def save_profile_plots(
     with atomic_path(Path(folder) / f"{stem}.html") as temporary:
         page.write_html(temporary, config, div_id=stem, default_height="90vh")
     return [*paths, Path(folder) / f"{stem}.html"]
-
-
-def new_axes(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> list[Axes]:
-    """The axes, row by row, of a new figure in inches; options: of ``Figure.subplots``. Draw within `STYLE`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return list(figure.subplots(rows, columns, squeeze=False, **options).flat)
-
-
-def styled(draw: Draw) -> Draw:
-    """`draw`, run within `STYLE`; matplotlib's own settings stay as they are."""
-
-    @functools.wraps(draw)
-    def run(*args: Any, **options: Any) -> Any:
-        from matplotlib import rc_context
-
-        with rc_context(STYLE):
-            return draw(*args, **options)
-
-    return cast(Draw, run)
-
-
-def save_figures(figures: dict[str, Any], folder: str | Path) -> list[Path]:
-    """Write each figure by its name, as PNG (200 dots an inch) and PDF (fonts embedded): the same figure gives the
-    same bytes. Each file is written atomically. Returns the paths; raises InputError when it cannot be written."""
-    from matplotlib import rc_context
-
-    paths = [Path(folder) / f"{stem}.{kind}" for stem in figures for kind in ("png", "pdf")]
-    for path in paths:
-        undated = {"CreationDate": None, "ModDate": None} if path.suffix == ".pdf" else {}
-        with atomic_path(path) as temporary, rc_context(STYLE):
-            figures[path.name.removesuffix(path.suffix)].savefig(temporary, dpi=200, metadata=undated)
-    return paths
-
-
-def beta_html(shift: AttentionShift, kind: str = "local") -> PlotlyFigure:
-    """`kvlens.attention_plots.plot_beta` (mean over heads), interactive: hovering tells layer, position, beta, its
-    number of tokens, and the head that gives the prefix most."""
-    from plotly import graph_objects as go
-
-    heads = shift.arrays[f"beta.{kind}.mean"]
-    beta, most, n = heads.mean(1), heads.argmax(1), shift.arrays[f"beta.{kind}.n"]
-    ends = np.linspace(0, 100, shift.bins + 1)
-    told = np.empty(beta.shape, object)
-    for i, j in np.ndindex(beta.shape):
-        where = f"layer {shift.layers[i]}, {ends[j]:.0f}-{ends[j + 1]:.0f} % of the {shift.span} tokens"
-        told[i, j] = f"{where}<br>β {beta[i, j]:.3f} (n = {n[j]:,} tokens)<br>most in head {most[i, j]}"
-        told[i, j] += f": {heads[i, most[i, j], j]:.3f}"
-    bar = {"title": "β", "outlinewidth": 0}
-    rows = [str(layer) for layer in shift.layers]
-    image = go.Heatmap(
-        z=beta, x=(ends[1:] + ends[:-1]) / 2, y=rows, text=told, colorscale="Cividis", zmin=0, colorbar=bar
-    )
-    figure = go.Figure(image.update(hovertemplate="%{text}<extra></extra>"))
-    figure.update_yaxes(title="re-routed layer", autorange="reversed", type="category")
-    figure.update_xaxes(title=f"relative position, % of the {shift.span} tokens", range=(0, 100))
-    title = f"{escape(shift.model.name)}: the prefix's weight β ({kind}), {shift.texts.n} texts"
-    return figure.update_layout(template="simple_white", title=title, modebar_remove=["sendChartToCloud"])
-
-
-def patterns_html(patterns: AttentionPatterns, layer: int, head: int | None = None) -> PlotlyFigure:
-    """Attention of one layer before and after (propagated) on one text, interactive: hovering tells query, key
-    and weight. The prefix is the first key after; head None: mean over heads. InputError for what is not there."""
-    from plotly.subplots import make_subplots
-
-    if layer not in patterns.layers or not (head is None or 0 <= head < patterns.model.n_heads):
-        raise InputError(f"no pattern of layer {layer}, head {head}; layers {list(patterns.layers)}")
-    figure, names = (
-        make_subplots(1, 2, subplot_titles=("before", "after")),
-        [escape(t, False) for t in patterns.tokens],
-    )
-    for column, kind in enumerate(("before", "after")):
-        weights = patterns.arrays[kind][patterns.layers.index(layer)]
-        weights = weights.mean(0) if head is None else weights[head]
-        keys, order = ["prefix"] * column + names, {"tickvals": list(range(len(names) + column))}
-        seen = np.tri(len(names), len(keys), column, dtype=bool)
-        told = [[f"{a} → {b}<br>{w:.3f}" for b, w in zip(keys, row, strict=True)]
-                for a, row in zip(names, weights.tolist(), strict=True)]  # fmt: skip
-        looks: dict[str, Any] = {"colorscale": "Cividis", "zmin": 0, "zmax": 1, "showscale": False}
-        shown = np.where(seen, np.sqrt(weights), np.nan)  # square-root colours: else the sink alone would show
-        figure.add_heatmap(z=shown, text=told, hovertemplate="%{text}<extra></extra>", row=1, col=column + 1, **looks)
-        figure.update_xaxes(ticktext=keys, tickangle=-90, title="key", row=1, col=column + 1, **order)
-        figure.update_yaxes(
-            ticktext=names, tickvals=list(range(len(names))), autorange="reversed", row=1, col=column + 1
-        )
-    which = "mean over heads" if head is None else f"head {head}"
-    title = f"{escape(patterns.model.name)}, layer {layer}, {which} (square-root colours)"
-    return figure.update_layout(template="simple_white", title=title, height=520, modebar_remove=["sendChartToCloud"])
-
-
-def picture_html(ax: Axes, alt: str) -> str:
-    """The figure of `ax` as an ``<img>`` that holds its own SVG: no file, no script; same input, same bytes."""
-    from base64 import b64encode
-    from io import BytesIO
-
-    from matplotlib import rc_context
-
-    figure: Any = ax.get_figure(root=True)
-    buffer = BytesIO()
-    with rc_context({**STYLE, "svg.hashsalt": "kvlens"}):
-        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
-    return f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{b64encode(buffer.getvalue()).decode()}">'

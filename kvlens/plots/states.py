@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvlens.geometry import PLAIN, Geometry
-from kvlens.lens import SHARES, KVLens
-from kvlens.plots import COLOURS, DASHES, MARKERS, new_axes, save_figures, styled
+from kvlens.analysis.lens import SHARES, KVLens
+from kvlens.analysis.method_geometry import PLAIN, Geometry
+from kvlens.plots.style import COLOURS, DASHES, MARKERS, new_axes, save_figures, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,11 @@ LAYER = "layer (0-based block index)"
 
 def _look(i: int) -> dict[str, Any]:
     """Colour, marker and dash of line i: told apart without colour too."""
-    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)][0], "ls": DASHES[i % 4][0]}
+    return {
+        "color": COLOURS[i % len(COLOURS)],
+        "marker": MARKERS[i % len(MARKERS)][0],
+        "ls": DASHES[i % 4][0],
+    }
 
 
 def _finish(ax: Axes, **labels: Any) -> None:
@@ -35,7 +39,9 @@ def _below(own: Sequence[Axes], given: Any, words: str) -> None:
     """Words below a figure of our own; with the caller's axes, they are the caller's."""
     if given is None:
         figure: Any = own[0].figure
-        words = "\n".join(textwrap.wrap(words, int(72 * figure.get_figwidth() / 4.2), break_on_hyphens=False))
+        words = "\n".join(
+            textwrap.wrap(words, int(72 * figure.get_figwidth() / 4.2), break_on_hyphens=False)
+        )
         figure.supxlabel(words, x=0.01, ha="left", fontsize=7.5, color="0.25")
 
 
@@ -69,7 +75,9 @@ def plot_ranks(lens: KVLens, axes: Sequence[Axes] | None = None, width: float = 
 
 
 @styled
-def plot_spectra(lens: KVLens, axes: Sequence[Axes] | None = None, width: float = 6.9) -> list[Axes]:
+def plot_spectra(
+    lens: KVLens, axes: Sequence[Axes] | None = None, width: float = 6.9
+) -> list[Axes]:
     """Singular spectra: share of the variance in the first 1, 2, ... directions, until 99 %; a curve per layer.
 
     axes: one for each of K before RoPE, K after it and V, as far as recorded; as in `plot_ranks`.
@@ -82,14 +90,21 @@ def plot_spectra(lens: KVLens, axes: Sequence[Axes] | None = None, width: float 
     shades: Any = ScalarMappable(Normalize(0, lens.model.n_layers - 1), "cividis")
     for ax, kind in zip(own, kinds, strict=True):
         for one in lens.spectra_of(kind):
-            ax.plot(range(1, len(one.energy) + 1), one.energy, color=shades.to_rgba(one.layer), lw=0.9)
+            ax.plot(
+                range(1, len(one.energy) + 1), one.energy, color=shades.to_rgba(one.layer), lw=0.9
+            )
         ax.axhline(SHARES[0], color="0.5", lw=0.8, ls=(0, (1, 2)))
         ax.set_title(NAMES[kind], fontsize=9)
         _finish(ax, xscale="log", ylim=(0, 1.02), xlabel="directions (log scale)")
-        ax.set_xticks(ticks := [x for x in (1, 3, 10, 30, 100, 300) if x <= ax.get_xlim()[1]], list(map(str, ticks)))
+        ax.set_xticks(
+            ticks := [x for x in (1, 3, 10, 30, 100, 300) if x <= ax.get_xlim()[1]],
+            list(map(str, ticks)),
+        )
         ax.set_xticks([], minor=True)
     own[0].set_ylabel("share of the variance")
-    bar: Any = own[0].figure.colorbar(shades, ax=own, pad=0.01, ticks=range(0, lens.model.n_layers, 5))
+    bar: Any = own[0].figure.colorbar(
+        shades, ax=own, pad=0.01, ticks=range(0, lens.model.n_layers, 5)
+    )
     bar.set_label("layer")
     bar.outline.set_visible(False)
     _below(own, axes, f"{_about(lens)}; centred states, all KV heads side by side; dotted: 90 %.")
@@ -97,7 +112,9 @@ def plot_spectra(lens: KVLens, axes: Sequence[Axes] | None = None, width: float 
 
 
 @styled
-def plot_similarities(lens: KVLens, axes: Sequence[Axes] | None = None, width: float = 6.9) -> list[Axes]:
+def plot_similarities(
+    lens: KVLens, axes: Sequence[Axes] | None = None, width: float = 6.9
+) -> list[Axes]:
     """CKA and the ridge probe's R2 of each layer's states with the embeddings, beside those by permuted embeddings
     (grey: mean ± 2 standard deviations over the draws). axes: two; as in `plot_ranks`."""
     own = list(axes or new_axes(width, 0.36 * width + 0.7, columns=2))
@@ -108,8 +125,12 @@ def plot_similarities(lens: KVLens, axes: Sequence[Axes] | None = None, width: f
         for i, kind in enumerate(NAMES):
             if found := lens.similarities_of(kind, measure):
                 layers = [one.layer for one in found]
-                chance, spread = (np.array([getattr(o, f) for o in found]) for f in ("control", "control_sd"))
-                ax.fill_between(layers, chance - 2 * spread, chance + 2 * spread, color="0.75", lw=0, alpha=0.6)
+                chance, spread = (
+                    np.array([getattr(o, f) for o in found]) for f in ("control", "control_sd")
+                )
+                ax.fill_between(
+                    layers, chance - 2 * spread, chance + 2 * spread, color="0.75", lw=0, alpha=0.6
+                )
                 ax.plot(layers, chance, color="0.5", lw=0.8)
                 values = [one.value for one in found]
                 ax.plot(layers, values, label=NAMES[kind], ms=3, lw=1.2, **_look(i))
@@ -117,12 +138,18 @@ def plot_similarities(lens: KVLens, axes: Sequence[Axes] | None = None, width: f
         _finish(ax, xlabel=LAYER, ylabel=name, ylim=(min(lowest, 0) - 0.03, 1.05), xlim=span)
     own[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderpad=0)
     control = f"grey: embeddings permuted, mean ± 2 standard deviations over {lens.draws} draws"
-    _below(own, axes, f"{_about(lens)}; similarity of each layer's states to the final embedding; {control}.")
+    _below(
+        own,
+        axes,
+        f"{_about(lens)}; similarity of each layer's states to the final embedding; {control}.",
+    )
     return own
 
 
 @styled
-def plot_geometry(geometry: Geometry, axes: Sequence[Axes] | None = None, width: float = 6.9) -> list[Axes]:
+def plot_geometry(
+    geometry: Geometry, axes: Sequence[Axes] | None = None, width: float = 6.9
+) -> list[Axes]:
     """By method: mean cosine and eigenvalue entropy (isotropy), and uniformity against alignment where there are
     positive pairs (else uniformity alone). axes: three; as in `plot_ranks`."""
     rows, paired = geometry.methods, all(row.alignment is not None for row in geometry.methods)
@@ -148,7 +175,9 @@ def plot_geometry(geometry: Geometry, axes: Sequence[Axes] | None = None, width:
             ax.set(xlabel="alignment\n(lower: pairs nearer)", ylabel=name)
             continue
         ax.set(xlabel=name, ylim=(len(rows) - 0.5, -0.5))
-        ax.set_yticks(y, [row.label.replace(" (", "\n(") for row in rows] if k == 0 else [""] * len(rows))
+        ax.set_yticks(
+            y, [row.label.replace(" (", "\n(") for row in rows] if k == 0 else [""] * len(rows)
+        )
         if k < 2:
             ax.set(xlim=(0, 1), xticks=(0, 0.5, 1))
     pairs = f"; {geometry.n_pairs:,} positive pairs" if paired else ""
@@ -169,14 +198,19 @@ def plot_sentences(
     low = np.floor(10 * np.min([*geometry.cosines.values()])) / 10
     rows = -(-len(geometry.cosines) // 6)
     columns = -(-len(geometry.cosines) // rows)
-    own = list(axes or new_axes(width, rows * (0.9 * width / columns + 0.6) + 0.3, rows=rows, columns=columns))
+    own = list(
+        axes
+        or new_axes(width, rows * (0.9 * width / columns + 0.6) + 0.3, rows=rows, columns=columns)
+    )
     for ax in own[len(geometry.cosines) :]:
         ax.set_axis_off()
     for ax, (label, values) in zip(own, geometry.cosines.items(), strict=False):
         cosines = np.array(values)
         image = ax.imshow(cosines, "cividis", vmin=low, vmax=1, extent=(0, n, n, 0))
         gap = cosines[same & ~np.eye(n, dtype=bool)].mean() - cosines[~same].mean()
-        ax.set_title(f"{label.replace(' (', chr(10) + '(')}\ngap {round(gap, 2) + 0.0:.2f}", fontsize=7)
+        ax.set_title(
+            f"{label.replace(' (', chr(10) + '(')}\ngap {round(gap, 2) + 0.0:.2f}", fontsize=7
+        )
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
         for group in np.unique(groups):
@@ -191,7 +225,9 @@ def plot_sentences(
     return own
 
 
-def save_lens_plots(lens: KVLens | None, geometry: Geometry | None, folder: str | Path) -> list[Path]:
+def save_lens_plots(
+    lens: KVLens | None, geometry: Geometry | None, folder: str | Path
+) -> list[Path]:
     """Write every picture as PNG and PDF, as `kvlens.plots.save_figures` does."""
     pictures: dict[str, list[Axes]] = {}
     if lens is not None:

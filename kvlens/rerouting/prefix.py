@@ -19,14 +19,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from kvlens.files import InputError
-from kvlens.models import LanguageModel
-from kvlens.rotary import is_rotary, tables, unrotate
+from kvlens.models.language_model import LanguageModel
+from kvlens.models.rotary import is_rotary, tables, unrotate
+from kvlens.store.errors import InputError
 
 POSITIONS = ("keep", "origin", "none")
-CACHE_NAMES = ("past_key_values", "layer_past")  # what attention modules call their KV cache argument
+CACHE_NAMES = (
+    "past_key_values",
+    "layer_past",
+)  # what attention modules call their KV cache argument
 # Proven against brute force in the tests; others may keep keys or masks in ways that this code does not know.
-SUPPORTED = ("llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3_text", "phi3", "gpt2", "gpt_neox")
+SUPPORTED = (
+    "llama",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "gemma2",
+    "gemma3_text",
+    "phi3",
+    "gpt2",
+    "gpt_neox",
+)
 
 
 @dataclass
@@ -41,9 +54,13 @@ class Rerouting:
 
     def before_model(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Find each row's final real token from the mask that the model is given."""
-        given = inspect.signature(type(module).forward).bind_partial(module, *args, **kwargs).arguments
+        given = (
+            inspect.signature(type(module).forward).bind_partial(module, *args, **kwargs).arguments
+        )
         given.update(given.pop("kwargs", {}))
-        tokens = next(given[name] for name in ("input_ids", "inputs_embeds") if given.get(name) is not None)
+        tokens = next(
+            given[name] for name in ("input_ids", "inputs_embeds") if given.get(name) is not None
+        )
         mask, (batch, width) = given.get("attention_mask"), tokens.shape[:2]
         if self.last is not None:
             last = self.last
@@ -65,7 +82,9 @@ class Rerouting:
     def before_attention(self, layer: int) -> Any:
         """A hook for one attention module."""
 
-        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        def hook(
+            module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[Any, dict[str, Any]]:
             states = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
             name = next((name for name in CACHE_NAMES if name in kwargs), CACHE_NAMES[0])
             mask = _with_prefix_column(kwargs.get("attention_mask"), self.bias[layer], states)
@@ -96,16 +115,22 @@ class _Prefix:
     cache: Any
     seq_len: int
 
-    def update(self, keys: torch.Tensor, values: torch.Tensor, *where: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, *where: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         if self.cache is not None:
             keys, values = self.cache.update(keys, values, *where)
         if keys.shape[2] != self.seq_len:
-            raise InputError("re-routing works on whole texts in one forward pass, not on a filled KV cache")
+            raise InputError(
+                "re-routing works on whole texts in one forward pass, not on a filled KV cache"
+            )
         prefix = self.shared.prefix_key(keys, self.layer), self.shared.prefix_value(values)
         return torch.cat([prefix[0], keys], dim=2), torch.cat([prefix[1], values], dim=2)
 
 
-def _with_prefix_column(mask: torch.Tensor | None, bias: float, states: torch.Tensor) -> torch.Tensor:
+def _with_prefix_column(
+    mask: torch.Tensor | None, bias: float, states: torch.Tensor
+) -> torch.Tensor:
     """An additive mask ``[batch or 1, 1, seq_len, 1 + seq_len]``; column 0 holds the bias."""
     width, dtype = states.shape[1], states.dtype
     lowest = torch.finfo(dtype).min
@@ -120,7 +145,10 @@ def _with_prefix_column(mask: torch.Tensor | None, bias: float, states: torch.Te
 
 @contextlib.contextmanager
 def reroute(
-    lm: LanguageModel, layers: Sequence[int], bias: float | Sequence[float] = 1.0, position: str = "keep"
+    lm: LanguageModel,
+    layers: Sequence[int],
+    bias: float | Sequence[float] = 1.0,
+    position: str = "keep",
 ) -> Iterator[Rerouting]:
     """Re-route the final token's key and value in `layers`, for every forward pass inside the context.
 
@@ -139,8 +167,12 @@ def reroute(
     try:
         for base in lm.trees():
             if any(isinstance(hook, _Mark) for hook in base._forward_pre_hooks.values()):
-                raise InputError("this model is re-routed already: leave the first `reroute` context before")
-            handles.append(base.register_forward_pre_hook(_Mark(shared.before_model), with_kwargs=True))
+                raise InputError(
+                    "this model is re-routed already: leave the first `reroute` context before"
+                )
+            handles.append(
+                base.register_forward_pre_hook(_Mark(shared.before_model), with_kwargs=True)
+            )
         for layer in chosen:
             for attention in lm.attention_modules(layer):
                 hook = _Mark(shared.before_attention(layer))
@@ -162,7 +194,9 @@ class _Mark:
 
     def __deepcopy__(self, memo: Any) -> Any:
         # `lm.bridge` copies the modules on first use; copied hooks would never be removed.
-        raise InputError("this model is re-routed now: use `lm.bridge` once before the `reroute` context")
+        raise InputError(
+            "this model is re-routed now: use `lm.bridge` once before the `reroute` context"
+        )
 
 
 def check_request(
@@ -170,7 +204,9 @@ def check_request(
 ) -> list[float]:
     """One bias per layer. Raises InputError for what `reroute` cannot do."""
     if lm.base.config.model_type not in SUPPORTED:
-        raise InputError(f"re-routing is not proven on {lm.info.architecture}; it works on {', '.join(SUPPORTED)}")
+        raise InputError(
+            f"re-routing is not proven on {lm.info.architecture}; it works on {', '.join(SUPPORTED)}"
+        )
     if position not in POSITIONS:
         raise InputError(f"unknown position coding {position!r}: give {', '.join(POSITIONS)}")
     if outside := [layer for layer in layers if not 0 <= layer < lm.info.n_layers]:
@@ -180,11 +216,15 @@ def check_request(
     if len(set(layers)) < len(layers):
         raise InputError(f"the layers {list(layers)} repeat one")
     try:
-        biases = np.broadcast_to(np.asarray(bias, dtype=float), np.shape(bias) or len(layers)).tolist()
+        biases = np.broadcast_to(
+            np.asarray(bias, dtype=float), np.shape(bias) or len(layers)
+        ).tolist()
     except (TypeError, ValueError) as error:
         raise InputError(f"the bias must be one number, or one per layer, not {bias!r}") from error
     if len(biases) != len(layers):
-        raise InputError(f"{len(biases)} biases for {len(layers)} layers: give one number, or one per layer")
+        raise InputError(
+            f"{len(biases)} biases for {len(layers)} layers: give one number, or one per layer"
+        )
     if any(not b < float("inf") for b in biases):
         raise InputError(f"the bias must be a number or minus infinity, not {bias}")
     return biases

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from kvlens.files import InputError, write_text
+from kvlens.store.errors import InputError
+from kvlens.store.files import write_text
 
 
 class Record(BaseModel):
@@ -54,7 +53,9 @@ class FileRecord(Record):
         if not isinstance(content, dict) or content.get("format") != form:
             raise InputError(f'{path} is not {cls.what}: it lacks "format": "{form}"')
         if (found := content.get("version")) != version:
-            raise InputError(f"{path} has {name} version {found}, this kvlens reads {version}: {cls.again}")
+            raise InputError(
+                f"{path} has {name} version {found}, this kvlens reads {version}: {cls.again}"
+            )
         try:
             return cls.model_validate_json(text, strict=True)
         except ValidationError as error:
@@ -65,34 +66,6 @@ def first_problem(error: ValidationError) -> str:
     """The first thing that is wrong, with its field, in one line."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
-    return " ".join(f"{field}: {first['msg']}".removeprefix(": ").removeprefix("Value error, ").split())
-
-
-def runs(layers: Sequence[int]) -> list[tuple[int, int]]:
-    """The unbroken runs, (first, last) each: (7, 8, 9, 12) -> [(7, 9), (12, 12)]."""
-    ordered = sorted(layers)
-    firsts = [layer for layer in ordered if layer - 1 not in ordered]
-    return list(zip(firsts, [layer for layer in ordered if layer + 1 not in ordered], strict=True))
-
-
-def phrase(layers: Sequence[int]) -> str:
-    """Layers in words: (7, 8, 9, 12) -> "layers 7-9, 12"."""
-    words = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs(layers))
-    return f"layer{'s' * (len(layers) > 1)} {words}" if layers else "no layers"
-
-
-def facts_text(title: str, facts: Mapping[str, Any], warnings: Sequence[str] = ()) -> str:
-    """How a result shows itself on a terminal."""
-    rows = [(name, value) for name, value in facts.items()] + [("warning", text) for text in warnings]
-    return "\n".join([title, *(f"  {name:8} {value}" for name, value in rows)])
-
-
-def facts_html(title: str, facts: Mapping[str, Any], warnings: Sequence[str] = (), picture: str = "") -> str:
-    """How a result shows itself in Jupyter: title, table, warnings, all escaped; picture: HTML, taken as it is."""
-    rows = [(name, value) for name, value in facts.items()] + [("⚠", text) for text in warnings]
-    look = "text-align: left; vertical-align: top"
-    cells = "".join(
-        f'<tr><th style="{look}; white-space: nowrap">{escape(a)}</th><td style="{look}">{escape(str(b))}</td></tr>'
-        for a, b in rows
+    return " ".join(
+        f"{field}: {first['msg']}".removeprefix(": ").removeprefix("Value error, ").split()
     )
-    return f"<div><b>{escape(title)}</b><table>{cells}</table>{picture}</div>"

@@ -7,26 +7,26 @@ with human scores, on validation pairs; 4. all sets are compared on the same boo
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from kvlens.files import InputError, versions
-from kvlens.methods import run_base
-from kvlens.models import LanguageModel, ModelInfo
-from kvlens.pooling import POOLINGS
-from kvlens.prompts import DEFAULT_DOCUMENT, Prompt, get_prompt
-from kvlens.records import FileRecord, Record, phrase
-from kvlens.reroute import check_request, reroute
-from kvlens.score import Pairs
-from kvlens.significance import draws, spearman
-from kvlens.tokens import TokenBatch, batches, tokenize
-
-LayerBias = tuple[tuple[int, ...], float]
+from kvlens.evaluation.significance import draws, spearman
+from kvlens.methods.pooling import POOLINGS
+from kvlens.models.info import ModelInfo
+from kvlens.models.language_model import LanguageModel
+from kvlens.rerouting.partial_pass import LayerBias, final_states
+from kvlens.rerouting.prefix import check_request
+from kvlens.store.artifact import FileRecord, Record
+from kvlens.store.errors import InputError
+from kvlens.store.layer_ranges import phrase
+from kvlens.store.provenance import versions
+from kvlens.texts.pairs import Pairs
+from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, get_prompt
+from kvlens.texts.tokens import batches, tokenize
 
 
 class Window(Record):
@@ -92,54 +92,6 @@ def windows(n_layers: int, widths: Sequence[int]) -> list[tuple[int, ...]]:
     return [tuple(range(i, i + width)) for width in widths for i in range(n_layers - width + 1)]
 
 
-@contextlib.contextmanager
-def _skipping(lm: LanguageModel, first: int, states: torch.Tensor) -> Iterator[None]:
-    """Blocks below `first` are not run: what enters block `first` is `states` [batch, seq_len, d_model].
-
-    The blocks stay where they are, since models index masks and rotary tables by their number.
-    """
-    skipped = list(lm.blocks[:first])
-    own = [vars(block).get("forward") for block in skipped]
-    try:
-        for block in skipped:
-            block.forward = lambda *args, **kwargs: states
-        yield
-    finally:
-        for block, forward in zip(skipped, own, strict=True):
-            del block.forward
-            if forward is not None:
-                block.forward = forward
-
-
-def final_states(
-    lm: LanguageModel, batch: TokenBatch, sets: Sequence[LayerBias], position: str = "keep"
-) -> Iterator[torch.Tensor]:
-    """Hidden states after the final norm [batch, seq_len, d_model]: plain, then for each (layers, bias) of `sets`.
-
-    Equal to a whole re-routed pass each, at the cost of the blocks from the set's lowest layer on.
-    Raises InputError as `reroute` does.
-    """
-    inputs: dict[int, torch.Tensor] = {}
-    handles = [
-        lm.blocks[i].register_forward_pre_hook(lambda block, args, i=i: inputs.update({i: args[0]}))
-        for i in {min(layers) for layers, _ in sets if layers}
-    ]
-    try:
-        plain = run_base(lm, batch).last_hidden_state
-    finally:
-        for handle in handles:
-            handle.remove()
-    yield plain
-    for layers, bias in sets:
-        if not layers:
-            yield plain
-            continue
-        with _skipping(lm, min(layers), inputs[min(layers)]), reroute(lm, layers, bias, position) as routing:
-            routing.last = batch.last
-            states = run_base(lm, batch).last_hidden_state
-        yield states
-
-
 def embed_sets(
     lm: LanguageModel,
     texts: Sequence[str],
@@ -159,7 +111,9 @@ def embed_sets(
         check_request(lm, layers, bias, position)
     if unknown := [name for name in poolings if name not in POOLINGS]:
         raise InputError(f"unknown pooling {unknown[0]!r}: give one of {', '.join(POOLINGS)}")
-    tokenized = tokenize(lm.tokenizer, texts, prompt, min(max_length or lm.info.max_positions, lm.info.max_positions))
+    tokenized = tokenize(
+        lm.tokenizer, texts, prompt, min(max_length or lm.info.max_positions, lm.info.max_positions)
+    )
     vectors, done = torch.empty((len(poolings), 1 + len(sets), len(texts), lm.info.d_model)), 0
     with torch.inference_mode():
         for batch in batches(tokenized, lm.tokenizer.pad_token_id, batch_tokens, device=lm.device):
@@ -170,7 +124,9 @@ def embed_sets(
             if progress:
                 progress(done, len(texts))
     if not bool(torch.isfinite(vectors).all()):
-        raise InputError(f"NaN or infinity in the embeddings in {lm.info.dtype}: try --dtype float32")
+        raise InputError(
+            f"NaN or infinity in the embeddings in {lm.info.dtype}: try --dtype float32"
+        )
     return vectors
 
 
@@ -196,23 +152,36 @@ def sweep(
     returned. Raises InputError as `reroute`, for an unknown pooling, no layer set, and when `known` does not fit.
     """
     prompt = get_prompt(prompt) if isinstance(prompt, str) else prompt
-    chosen = list(dict.fromkeys((tuple(sorted(layers)), float(bias)) for bias in biases for layers in layer_sets))
+    chosen = list(
+        dict.fromkeys(
+            (tuple(sorted(layers)), float(bias)) for bias in biases for layers in layer_sets
+        )
+    )
     if not chosen:
         raise InputError("no layer sets to re-route: give at least one, and a bias")
     done = {(w.layers, w.bias): w for w in (*known.windows, *known.sets)} if known else {}
     if known:
         own = (lm.info.same_weights(known.model), tuple(pairs.scores.tolist()) == known.human)
-        if not all((*own, (prompt, pooling, position) == (known.prompt, known.pooling, known.position))):
-            raise InputError("the sweep to go on with is of another model, other pairs, prompt, pooling or position")
+        if not all(
+            (*own, (prompt, pooling, position) == (known.prompt, known.pooling, known.position))
+        ):
+            raise InputError(
+                "the sweep to go on with is of another model, other pairs, prompt, pooling or position"
+            )
         if not done.keys() <= set(chosen):
             command = f"{known.command} && {command}"
         chosen = [one for one in chosen if one not in done]
         if not chosen:
             return known.model_copy(update={"command": command})
     texts = list(dict.fromkeys([*pairs.first, *pairs.second]))
-    (vectors,) = embed_sets(lm, texts, chosen, (pooling,), prompt, position, max_length, batch_tokens, progress)
+    (vectors,) = embed_sets(
+        lm, texts, chosen, (pooling,), prompt, position, max_length, batch_tokens, progress
+    )
     row = {text: i for i, text in enumerate(texts)}
-    a, b = (normalize(vectors[:, [row[text] for text in side]], dim=-1) for side in (pairs.first, pairs.second))
+    a, b = (
+        normalize(vectors[:, [row[text] for text in side]], dim=-1)
+        for side in (pairs.first, pairs.second)
+    )
     cosines = np.round((a * b).sum(-1).double().numpy(), 7)
     n = len(pairs.scores)
     quality = spearman(cosines, pairs.scores, np.ones((1, n)))[:, 0]
@@ -233,8 +202,16 @@ def sweep(
     found.sort(key=lambda w: (w.bias, w.width, w.first))
     have = {(w.layers, w.bias) for w in found}
     sizes = range(1, lm.info.n_layers + 1)
-    full = {(w, b) for w in sizes for _, b in have if have.issuperset((x, b) for x in windows(lm.info.n_layers, [w]))}
-    together = [(w.width, w.bias) in full and w.layers == tuple(range(w.first, w.first + w.width)) for w in found]
+    full = {
+        (w, b)
+        for w in sizes
+        for _, b in have
+        if have.issuperset((x, b) for x in windows(lm.info.n_layers, [w]))
+    }
+    together = [
+        (w.width, w.bias) in full and w.layers == tuple(range(w.first, w.first + w.width))
+        for w in found
+    ]
     return Sweep(
         model=lm.info,
         prompt=prompt,

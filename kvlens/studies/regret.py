@@ -8,14 +8,17 @@ from typing import ClassVar, Literal
 import numpy as np
 from scipy.stats import rankdata
 
-from kvlens.dimension import IDProfile
-from kvlens.files import InputError, versions
-from kvlens.layers import RULES, select
-from kvlens.models import ModelInfo
-from kvlens.records import FileRecord, Record, phrase
-from kvlens.significance import PAIR_DRAWS as DRAWS
-from kvlens.significance import draws, spearman
-from kvlens.sweep import Sweep
+from kvlens.dimension.profile import IDProfile
+from kvlens.evaluation.significance import PAIR_DRAWS as DRAWS
+from kvlens.evaluation.significance import draws, spearman
+from kvlens.layers.rules import RULES
+from kvlens.layers.selection import select
+from kvlens.models.info import ModelInfo
+from kvlens.store.artifact import FileRecord, Record
+from kvlens.store.errors import InputError
+from kvlens.store.layer_ranges import phrase
+from kvlens.store.provenance import versions
+from kvlens.studies.layer_sweep import Sweep
 
 Source = tuple[str, str | None, str | None]  # rule, states, points
 
@@ -80,12 +83,18 @@ class LayerStudy(FileRecord):
     command: str
 
     def __str__(self) -> str:
-        lines = [f"{self.model.name}, {self.n_pairs} pairs of {self.data}: Spearman x 100, {self.plain:.1f} plain"]
+        lines = [
+            f"{self.model.name}, {self.n_pairs} pairs of {self.data}: Spearman x 100, {self.plain:.1f} plain"
+        ]
         for o in self.outcomes:
             source = f" ({o.states}, {o.points})" if o.states else ""
             told = f"{o.rule}{source}, width {o.width}, bias {o.bias:g}"
-            numbers = ", ".join(f"{name} {_show(getattr(o, name))}" for name in ("gain", "regret", "split_regret"))
-            lines.append(f"  {told:56} {phrase(o.layers) if o.layers else '':20} {o.spearman:5.1f}  {numbers}")
+            numbers = ", ".join(
+                f"{name} {_show(getattr(o, name))}" for name in ("gain", "regret", "split_regret")
+            )
+            lines.append(
+                f"  {told:56} {phrase(o.layers) if o.layers else '':20} {o.spearman:5.1f}  {numbers}"
+            )
         lines.append("rank correlation of -ID and quality over the windows")
         for c in self.correlations:
             told = f"({c.states}, {c.points}), width {c.width}, bias {c.bias:g}"
@@ -97,14 +106,18 @@ def _show(x: Interval, form: str = "+.1f") -> str:
     return f"{x.value:{form}} ({x.low:{form}} to {x.high:{form}})"
 
 
-def choices(profiles: Sequence[IDProfile], width: int, estimator: str = "twonn") -> dict[Source, tuple[int, ...]]:
+def choices(
+    profiles: Sequence[IDProfile], width: int, estimator: str = "twonn"
+) -> dict[Source, tuple[int, ...]]:
     """The layers that each rule of `select` takes when told to take `width`, by (rule, states, points).
 
     Raises InputError for two profiles of the same states and points.
     """
     kinds = [(p.states, p.points) for p in profiles]
     if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
-        raise InputError(f"two profiles of {twice[0][0]}, {twice[0][1]}: give one of each states and points")
+        raise InputError(
+            f"two profiles of {twice[0][0]}, {twice[0][1]}: give one of each states and points"
+        )
     share = (width - 1) / profiles[0].model.n_layers if profiles else 0
     rules = [rule for rule in RULES if rule != "explicit"]
     return {
@@ -128,7 +141,9 @@ def study(
     set was not measured.
     """
     if other := [p.model.name for p in profiles if not p.model.same_weights(sweep.model)]:
-        raise InputError(f"the sweep is of {sweep.model.name}, a profile of {other[0]}: give profiles of one model")
+        raise InputError(
+            f"the sweep is of {sweep.model.name}, a profile of {other[0]}: give profiles of one model"
+        )
     human, n, rng = np.array(sweep.human), sweep.n_pairs, np.random.default_rng(sweep.seed)
     half = rng.permuted(np.tile(np.arange(n) < n // 2, (DRAWS, 1)), axis=1)
     counts = [np.ones((1, n)), draws(n, sweep.seed), half.astype(float), (~half).astype(float)]
@@ -136,11 +151,19 @@ def study(
     for width, bias in sorted({(w.width, w.bias) for w in sweep.windows}):
         group = [w for w in sweep.windows if (w.width, w.bias) == (width, bias)]
         picks: list[tuple[Source, tuple[int, ...]]] = [*choices(profiles, width, estimator).items()]
-        picks += [((name, None, None), tuple(layers)) for name, layers in others if len(layers) == width]
+        picks += [
+            ((name, None, None), tuple(layers)) for name, layers in others if len(layers) == width
+        ]
         found = {layers: sweep.find(layers, bias) for _, layers in picks}
         if missing := [layers for layers, w in found.items() if w is None]:
-            raise InputError(f"{phrase(missing[0])} with bias {bias:g} was not measured: sweep again with --profiles")
-        cosines = [sweep.plain_cosines, *(w.cosines for w in group), *(w.cosines for w in found.values() if w)]
+            raise InputError(
+                f"{phrase(missing[0])} with bias {bias:g} was not measured: sweep again with --profiles"
+            )
+        cosines = [
+            sweep.plain_cosines,
+            *(w.cosines for w in group),
+            *(w.cosines for w in found.values() if w),
+        ]
         measured = [spearman(np.array(cosines), human, c) for c in counts]
         ours = slice(1, 1 + len(group))
         best = 1 + int(measured[0][ours, 0].argmax())
@@ -149,7 +172,9 @@ def study(
         ]
         everyone += [(("average", None, None), (), [m[ours].mean(0) for m in measured])]
         at = {layers: 1 + len(group) + i for i, layers in enumerate(found)}
-        everyone += [(source, layers, [m[at[layers]] for m in measured]) for source, layers in picks]
+        everyone += [
+            (source, layers, [m[at[layers]] for m in measured]) for source, layers in picks
+        ]
         whole, boot, chosen_on, judged_on = measured
         half_best = judged_on[ours][chosen_on[ours].argmax(0), np.arange(DRAWS)]
         for (rule, states, points), layers, (own, own_boot, _, own_half) in everyone:
@@ -171,14 +196,19 @@ def study(
             known = [i for i, w in enumerate(group, 1) if set(w.layers) <= set(p.layers)]
             if len(known) < 3:  # no rank correlation
                 continue
-            members = np.array([[layer in group[i - 1].layers for layer in p.layers] for i in known]) / width
+            members = (
+                np.array([[layer in group[i - 1].layers for layer in p.layers] for i in known])
+                / width
+            )
             values, errors = p.values(estimator), p.stderrs(estimator)
             noisy = values[:, None] + errors[:, None] * rng.standard_normal((len(values), DRAWS))
             low = _rank_correlation(-members @ noisy, boot[known])
             value = _rank_correlation(-members @ values[:, None], whole[known])[0]
             rho = _interval(value, low)
             correlations.append(
-                Correlation(states=p.states, points=p.points, width=width, bias=bias, n=len(known), rho=rho)
+                Correlation(
+                    states=p.states, points=p.points, width=width, bias=bias, n=len(known), rho=rho
+                )
             )
     return LayerStudy(
         model=sweep.model,

@@ -6,15 +6,12 @@ A quick look for choosing settings on validation data.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from kvlens.encoder import Encoder
-from kvlens.files import InputError
-from kvlens.significance import draws, spearman
+from kvlens.store.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -24,16 +21,6 @@ class Pairs:
     first: tuple[str, ...]
     second: tuple[str, ...]
     scores: np.ndarray
-
-
-@dataclass(frozen=True)
-class Score:
-    """Spearman correlation x 100 with its bootstrap 95 % interval over pairs (1,000 draws, seeded)."""
-
-    spearman: float
-    low: float
-    high: float
-    n: int
 
 
 def read_pairs(path: str | Path, n: int | None = None) -> Pairs:
@@ -55,7 +42,9 @@ def read_pairs(path: str | Path, n: int | None = None) -> Pairs:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}, line {len(rows) + 1}: needs sentence1, sentence2 and score ({error!r})") from error
+        raise InputError(
+            f"{path}, line {len(rows) + 1}: needs sentence1, sentence2 and score ({error!r})"
+        ) from error
     if n is not None and n < len(rows):
         rows = [rows[i * len(rows) // n] for i in range(n)]
     if len(rows) < 10:
@@ -64,12 +53,3 @@ def read_pairs(path: str | Path, n: int | None = None) -> Pairs:
         raise InputError(f"{path}: all {len(rows)} scores are equal, nothing can be ranked by them")
     first, second, scores = zip(*rows, strict=True)
     return Pairs(first, second, np.array(scores))
-
-
-def score(encoder: Encoder, pairs: Pairs, progress: Callable[[int, int], None] | None = None) -> Score:
-    """Embed both sides with the document prompt, as for any symmetric task, and correlate."""
-    vectors = encoder.encode_document([*pairs.first, *pairs.second], normalize_embeddings=True, progress=progress)
-    n = len(pairs.scores)
-    cosines = (vectors[:n] * vectors[n:]).sum(1)
-    low, high = np.percentile(spearman(cosines[None], pairs.scores, draws(n)), (2.5, 97.5))
-    return Score(float(spearman(cosines[None], pairs.scores, np.ones((1, n)))[0, 0]), float(low), float(high), n)

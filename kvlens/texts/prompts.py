@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kvlens.files import InputError
-from kvlens.records import Record
+from kvlens.store.artifact import Record
+from kvlens.store.errors import InputError
 
 
 class Prompt(Record):
@@ -35,11 +35,23 @@ PROMPTS: dict[str, Prompt] = {
         Prompt(name="raw", source="no prompt"),
         from_template("Context: {text} Compress the Context in one word:", "kv-document", _PAPER),
         from_template("Query: {text} Compress the Query in one word:", "kv-query", _PAPER),
-        from_template('"Context: {text}" Compress the Context in one word:', "kv-document-quoted", _QUOTED),
-        from_template('"Query: {text}" Compress the Query in one word:', "kv-query-quoted", _QUOTED),
-        from_template('Context: "{text}" Compress the Context in one word:"', "kv-document-inner", _QUOTED),
-        from_template('Query: "{text}" Compress the Query in one word:"', "kv-query-inner", _QUOTED),
-        from_template('This sentence : "{text}" means in one word:"', "prompt-eol", "arXiv:2307.16645, PromptEOL"),
+        from_template(
+            '"Context: {text}" Compress the Context in one word:', "kv-document-quoted", _QUOTED
+        ),
+        from_template(
+            '"Query: {text}" Compress the Query in one word:', "kv-query-quoted", _QUOTED
+        ),
+        from_template(
+            'Context: "{text}" Compress the Context in one word:"', "kv-document-inner", _QUOTED
+        ),
+        from_template(
+            'Query: "{text}" Compress the Query in one word:"', "kv-query-inner", _QUOTED
+        ),
+        from_template(
+            'This sentence : "{text}" means in one word:"',
+            "prompt-eol",
+            "arXiv:2307.16645, PromptEOL",
+        ),
     )
 }
 
@@ -55,4 +67,6 @@ def get_prompt(name: str) -> Prompt:
         return PROMPTS[name]
     if "{text}" in name:
         return from_template(name)
-    raise InputError(f"unknown prompt {name!r}: give one of {', '.join(PROMPTS)}, or a template with {{text}}")
+    raise InputError(
+        f"unknown prompt {name!r}: give one of {', '.join(PROMPTS)}, or a template with {{text}}"
+    )

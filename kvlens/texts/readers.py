@@ -8,68 +8,15 @@ import json
 import reprlib
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from kvlens.files import InputError, sha256_texts
-from kvlens.records import Record
-
-
-class TextsInfo(Record):
-    """What a saved result says about its texts: where they come from, how many, and their hash."""
-
-    source: str
-    n: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Texts:
-    """An ordered collection of texts. items: the texts; source: where they come from, for provenance;
-    ids: one per text, or None; skipped: how many rows were left out as bad. `sha256` covers the items and their
-    order only."""
-
-    items: tuple[str, ...]
-    source: str
-    ids: tuple[str, ...] | None = None
-    skipped: int = 0
-
-    @cached_property
-    def sha256(self) -> str:
-        return sha256_texts(self.items)
-
-    @property
-    def n(self) -> int:
-        return len(self.items)
-
-    def info(self) -> TextsInfo:
-        return TextsInfo(source=self.source, n=self.n, sha256=self.sha256)
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.items)
-
-
-def as_texts(texts: Texts | Iterable[str], source: str = "a list in Python", empty: bool = False) -> Texts:
-    """`texts` as Texts. Raises InputError for one bare string, an item that is no text, or (unless `empty`) none."""
-    if isinstance(texts, Texts):
-        return texts
-    if isinstance(texts, str | bytes | Mapping | Set) or not isinstance(texts, Iterable):
-        raise InputError(f"texts must be a list of strings, not one {type(texts).__name__}")
-    items = tuple(texts)
-    for i, item in enumerate(items):
-        if problem := _problem(item):
-            raise InputError(f"texts[{i}] {problem}")
-    if not items and not empty:
-        raise InputError("the list of texts is empty; give at least one")
-    return Texts(items, source)
+from kvlens.store.errors import InputError
+from kvlens.texts.texts import Texts, _problem
 
 
 def read_texts(
@@ -93,15 +40,25 @@ def read_texts(
     """
     path, stdin = Path(path), str(path) == "-"
     named = column or (ids if isinstance(ids, str) else None)
-    kind = (".jsonl" if named else ".txt") if stdin else Path(path.name.lower().removesuffix(".gz")).suffix
+    kind = (
+        (".jsonl" if named else ".txt")
+        if stdin
+        else Path(path.name.lower().removesuffix(".gz")).suffix
+    )
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}; it must be at least 1")
     if not stdin and not path.is_file():
-        raise InputError(f"{path} is a directory; give a file" if path.is_dir() else f"no such file: {path}")
+        raise InputError(
+            f"{path} is a directory; give a file" if path.is_dir() else f"no such file: {path}"
+        )
     if kind not in _READERS:
-        raise InputError(f"{path} is none of {', '.join(_READERS)} (or those with .gz); rename or convert it")
+        raise InputError(
+            f"{path} is none of {', '.join(_READERS)} (or those with .gz); rename or convert it"
+        )
     if kind == ".txt" and named:
-        raise InputError(f"{path} has one text per line and no column {named!r}; leave the column out")
+        raise InputError(
+            f"{path} has one text per line and no column {named!r}; leave the column out"
+        )
     name = "standard input" if stdin else str(path)
     opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
     items: list[str] = []
@@ -124,25 +81,15 @@ def read_texts(
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from None
+        raise InputError(
+            f"cannot read {name}: {getattr(error, 'strerror', None) or error}"
+        ) from None
     skipped = f" ({bad} bad rows skipped)" if bad else ""
     if not items:
         raise InputError(f"{name} has no texts{skipped}")
     source = name if stdin else path.name
     source += "" if kind == ".txt" else f", column {column or 'text'}"
     return Texts(tuple(items), source + skipped, tuple(row_ids) if ids else None, bad)
-
-
-def _problem(value: Any) -> str:
-    if isinstance(value, InputError):
-        return str(value)
-    if not isinstance(value, str):
-        return f"is {reprlib.repr(value)} ({type(value).__name__}), not a string"
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return "has half of a surrogate pair, which no tokenizer takes"
-    return ""
 
 
 def _id_problem(value: Any) -> str:
@@ -169,7 +116,9 @@ def _lines(file: Iterable[bytes]) -> Iterator[tuple[int, str]]:
         try:
             yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise InputError(f"line {number} is not UTF-8 ({error.reason}); save the file as UTF-8") from None
+            raise InputError(
+                f"line {number} is not UTF-8 ({error.reason}); save the file as UTF-8"
+            ) from None
 
 
 def _read_txt(file: Any, column: str, ids: bool | str) -> _Rows:
@@ -227,7 +176,8 @@ def _read_parquet(file: Any, column: str, ids: bool | str) -> _Rows:
         name = _id_column(names, column, ids)
         wanted = [names[_index(names, c)] for c in dict.fromkeys((column, name or column))]
         batches = (
-            zip(*(batch.column(c) for c in wanted), strict=True) for batch in table.iter_batches(1024, columns=wanted)
+            zip(*(batch.column(c) for c in wanted), strict=True)
+            for batch in table.iter_batches(1024, columns=wanted)
         )
         for number, row in enumerate(chain.from_iterable(batches)):
             yield f"row {number + 1}", row[0].as_py(), row[-1].as_py() if name else number

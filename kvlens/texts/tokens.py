@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from kvlens.files import InputError
-from kvlens.prompts import Prompt
+from kvlens.store.errors import InputError
+from kvlens.texts.prompts import Prompt
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,14 @@ def tokenize(
     return result
 
 
-def fitting(tokenizer: Any, text: str, prompt: Prompt, max_length: int, copies: int = 1, strict: bool = False) -> str:
+def fitting(
+    tokenizer: Any,
+    text: str,
+    prompt: Prompt,
+    max_length: int,
+    copies: int = 1,
+    strict: bool = False,
+) -> str:
     """The longest beginning of `text` of which `copies` fit into `max_length` tokens with the prompt.
 
     Raises InputError when `strict` and the whole text does not fit, or when the prompt alone does not.
@@ -85,7 +92,9 @@ def fitting(tokenizer: Any, text: str, prompt: Prompt, max_length: int, copies: 
         text = text[: max(min(shorter, len(text) - 1), 0)]
 
 
-def _encode(tokenizer: Any, texts: Sequence[str], prompt: Prompt) -> list[tuple[list[int], list[tuple[int, int]]]]:
+def _encode(
+    tokenizer: Any, texts: Sequence[str], prompt: Prompt
+) -> list[tuple[list[int], list[tuple[int, int]]]]:
     if not texts:
         return []
     encoded = tokenizer(
@@ -126,7 +135,9 @@ def batches(
         end = start + 1
         while end < len(order) and end - start < (batch_size or len(order)):
             busy = (end - start) * width >= busy_tokens
-            if (end - start + 1) * width > batch_tokens or (busy and len(tokenized[order[end]].ids) < 0.9 * width):
+            if (end - start + 1) * width > batch_tokens or (
+                busy and len(tokenized[order[end]].ids) < 0.9 * width
+            ):
                 break
             end += 1
         rows = order[start:end]
@@ -156,3 +167,8 @@ def pad(
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     tensors = (torch.tensor(rows), ids, mask, positions, last, text_mask)
     return TokenBatch(*(tensor.to(device) for tensor in tensors))
+
+
+def position_ids(mask: torch.Tensor) -> torch.Tensor:
+    """Positions counted over real tokens only: ``[batch, seq_len]`` int64, 0 on leading padding."""
+    return (mask.long().cumsum(-1) - 1).clamp(min=0)

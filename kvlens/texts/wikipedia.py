@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from kvlens.files import InputError, cache_dir, fetch_from_wheels, sha256_texts, write_text
-from kvlens.texts import Texts
+from kvlens.store.errors import InputError
+from kvlens.store.files import cache_dir, sha256_texts, write_text
+from kvlens.store.wheels import fetch_from_wheels
+from kvlens.texts.texts import Texts
 
 # Printed wherever the passages are; goes into `source`.
 ATTRIBUTION = "English Wikipedia contributors, dump of May 2016 (excerpt shipped by gensim 4.4.0), CC BY-SA 3.0"
@@ -46,7 +48,10 @@ def calibration_texts(n: int = 1000) -> Texts:
 def articles() -> list[tuple[str, str]]:
     """(title, text) of each Wikipedia article: its whole sentences, without lists, tables, notes, headings
     and formulas; a blank line between paragraphs. Raises InputError when the fetch fails."""
-    texts = ((title, (" ".join(filter(None, p)) for p in paragraphs)) for title, paragraphs in _articles())
+    texts = (
+        (title, (" ".join(filter(None, p)) for p in paragraphs))
+        for title, paragraphs in _articles()
+    )
     return [(title, "\n\n".join(filter(None, paragraphs))) for title, paragraphs in texts]
 
 
@@ -60,7 +65,9 @@ def _articles() -> list[tuple[str, list[_Paragraph]]]:
     key = sha256_texts([_SHA256, Path(__file__).read_text(encoding="utf-8"), *parsers])
     cached = cache_dir() / "texts" / f"articles-{key[:16]}.json"
     if not cached.exists():
-        dump = fetch_from_wheels([_WHEEL_FILE], _SHA256, cache_dir() / "texts" / "enwiki-shortened.xml.bz2")
+        dump = fetch_from_wheels(
+            [_WHEEL_FILE], _SHA256, cache_dir() / "texts" / "enwiki-shortened.xml.bz2"
+        )
         with bz2.open(dump) as file:
             pages = ElementTree.parse(file).findall("{*}page")
         found = [
@@ -82,13 +89,31 @@ _BREAK = "\x00"  # its line is no prose: a heading, a list item, an indented lin
 
 # What a template reads as: a fixed text, or its n-th argument. All others are holes.
 _TEMPLATES: dict[str, str | int] = {
-    **dict.fromkeys(("citation needed", "cn", "fact", "sfn", "sfnp", "rp", "refn", "efn", "page needed"), ""),
-    **{"'s": "'s", "nbsp": " ", "spaces": " ", "ndash": "–", "snd": " – ", "spnd": " – ", "mdash": "—"},
+    **dict.fromkeys(
+        ("citation needed", "cn", "fact", "sfn", "sfnp", "rp", "refn", "efn", "page needed"), ""
+    ),
+    **{
+        "'s": "'s",
+        "nbsp": " ",
+        "spaces": " ",
+        "ndash": "–",
+        "snd": " – ",
+        "spnd": " – ",
+        "mdash": "—",
+    },
     **dict.fromkeys(("nowrap", "small", "nihongo", "linktext", "vanchor", "angbr"), 0),
     **{"lang": -1, "transl": -1},
 }
 _INLINE = {"b", "i", "u", "s", "small", "big", "span", "div", "center", "sub", "nowiki"}
-_BLOCKS = {"ref": "", "references": "", "br": " ", "hr": "\n\n", "li": _BREAK, "dd": _BREAK, "dt": _BREAK}
+_BLOCKS = {
+    "ref": "",
+    "references": "",
+    "br": " ",
+    "hr": "\n\n",
+    "li": _BREAK,
+    "dd": _BREAK,
+    "dt": _BREAK,
+}
 
 
 def _prose(code: Any) -> str:
@@ -117,7 +142,9 @@ def _node(node: Any) -> str:
         tag = str(node.tag).strip().lower()
         if tag in _INLINE or (tag == "sup" and str(node.contents).isalpha()):
             return _prose(node.contents)
-        return f"\n\n{_prose(node.contents)}\n\n" if tag == "blockquote" else _BLOCKS.get(tag, _HOLE)
+        return (
+            f"\n\n{_prose(node.contents)}\n\n" if tag == "blockquote" else _BLOCKS.get(tag, _HOLE)
+        )
     return {"Comment": "", "Heading": _BREAK}.get(kind, _HOLE)
 
 
@@ -129,10 +156,14 @@ def _paragraphs(wikitext: str) -> list[_Paragraph]:
     while text != (text := bracketed.sub("", text)):
         pass
     text = re.sub(rf"^.*{_BREAK}.*$|^[\s{_HOLE}]+$", "", text, flags=re.M)
-    return [_sentences(" ".join(block.split())) for block in re.split(r"\n\s*\n", text) if block.strip()]
+    return [
+        _sentences(" ".join(block.split())) for block in re.split(r"\n\s*\n", text) if block.strip()
+    ]
 
 
-_ENDS_EARLY = re.compile(r"\b[A-Z][a-z]{0,2}\.$|\.\.\.$|^\W*\w{1,2}\W*$")  # an initial, a title, a list number
+_ENDS_EARLY = re.compile(
+    r"\b[A-Z][a-z]{0,2}\.$|\.\.\.$|^\W*\w{1,2}\W*$"
+)  # an initial, a title, a list number
 _WHOLE = re.compile(r"[\"“'‘(\[]?[A-Z].*[.!?][\"”'’)\]]*")
 # Left-over markup, its traces (a space before a comma), or a label at the start.
 _DEBRIS = re.compile(
@@ -194,7 +225,12 @@ def _passages(sources: list[tuple[str, list[_Paragraph]]]) -> list[tuple[str, st
         places = [_golden(r * len(sources) + a) for r in range(PER_ARTICLE)]
         targets = [MIN_WORDS * (MAX_WORDS / MIN_WORDS) ** place for place in places]
         best: dict[int, str] = {}
-        for longest in (MAX_WORDS, 100, 50, 25):  # a short article has to make do with short passages
+        for longest in (
+            MAX_WORDS,
+            100,
+            50,
+            25,
+        ):  # a short article has to make do with short passages
             if len(best) < PER_ARTICLE:
                 best = max(best, _cut(paragraphs, [min(t, longest) for t in targets]), key=len)
         cuts.append([best[r] for r in sorted(best)])

@@ -6,111 +6,25 @@ no further than the last layer asked for; 3. hooks copy, for each text, only the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
-from kvlens.files import InputError, atomic_path, versions
-from kvlens.models import LanguageModel, ModelInfo
-from kvlens.prompts import DEFAULT_DOCUMENT, Prompt, get_prompt
-from kvlens.records import facts_html, facts_text, phrase
-from kvlens.rotary import is_rotary, rotate
-from kvlens.texts import Texts, TextsInfo, as_texts
-from kvlens.tokens import TokenBatch, batches, tokenize
+from kvlens.models.info import ModelInfo
+from kvlens.models.language_model import LanguageModel
+from kvlens.models.rotary import is_rotary, rotate
+from kvlens.store.errors import InputError
+from kvlens.store.provenance import versions
+from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, get_prompt
+from kvlens.texts.texts import Texts, as_texts
+from kvlens.texts.tokens import TokenBatch, batches, tokenize
+from kvlens.tracing.trace import KEEP, Points, Trace
 
-Points = Literal["last", "mean", "all"]
-KEEP = ("hidden", "k", "k_pre", "v")
-BUSY_TOKENS = 1024  # a pass through the bridge costs more than one through the raw model, whatever its size
-FORMAT, VERSION = "kvlens.trace", 1
-
-
-@dataclass(frozen=True)
-class Trace:
-    """Recorded states; ``n`` texts, ``L`` recorded layers, float32 throughout.
-
-    tensors: ``hidden`` [n_points, L, d_model], the residual stream after each block (n_points = n, or all tokens
-    with points="all"); ``k`` (after RoPE), ``k_pre`` (before RoPE, after the model's key norm where it has one) and
-    ``v``, each [n, L, n_kv_heads, d_head], of the final real token; ``text_index`` [n_points] with points="all";
-    ``pattern.i`` [L, n_heads, seq_len, seq_len] of text i, on request. n_tokens: prompted length of each text.
-    """
-
-    model: ModelInfo
-    prompt: Prompt
-    texts: TextsInfo
-    points: Points
-    layers: tuple[int, ...]
-    n_tokens: tuple[int, ...]
-    n_truncated: int
-    tensors: dict[str, torch.Tensor]
-    versions: dict[str, str]
-
-    def __getattr__(self, name: str) -> torch.Tensor:
-        tensors = self.__dict__.get("tensors", {})
-        if name in tensors:
-            return tensors[name]
-        if name in KEEP:
-            raise AttributeError(f"this trace holds no {name!r}: record it with keep=(..., {name!r})")
-        raise AttributeError(name)
-
-    def states(self, layer: int, kind: str = "hidden") -> np.ndarray:
-        """The points of one layer, float32 ``[n_points, d]``; kind: hidden, k, k_pre, v, or kv (k beside v)."""
-        if layer not in self.layers:
-            raise InputError(f"layer {layer} was not recorded; recorded: {self.layers[0]} to {self.layers[-1]}")
-        kinds = ("k", "v") if kind == "kv" else (kind,)
-        if missing := [name for name in kinds if name not in self.tensors]:
-            raise InputError(f"this trace holds no {missing[0]!r} states; it holds {', '.join(self.tensors)}")
-        at = self.layers.index(layer)
-        return torch.cat([self.tensors[name][:, at].flatten(1) for name in kinds], dim=1).numpy()
-
-    def _facts(self) -> tuple[str, dict[str, str]]:
-        low, high = min(self.n_tokens), max(self.n_tokens)
-        facts = {
-            "texts": f"{self.texts.n}, {self.texts.source}; {low} to {high} tokens with prompt {self.prompt.name}, "
-            f"{self.n_truncated} truncated",
-            "layers": f"{phrase(self.layers)} of {self.model.n_layers}; hidden states: {self.points}",
-        }
-        facts |= {name: f"{t.dtype} {list(t.shape)}, {t.nbytes / 1e6:.1f} MB" for name, t in self.tensors.items()}
-        return f"trace: {self.model.name}", facts
-
-    def __repr__(self) -> str:
-        return facts_text(*self._facts())
-
-    def _repr_html_(self) -> str:
-        return facts_html(*self._facts())
-
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file with a JSON header. Raises InputError when it cannot be written."""
-        from safetensors.torch import save_file
-
-        header = {key: value for key, value in asdict(self).items() if key != "tensors"}
-        for key in ("model", "prompt", "texts"):
-            header[key] = getattr(self, key).model_dump()
-        text = json.dumps({"format": FORMAT, "version": VERSION, **header})
-        with atomic_path(path) as temporary:
-            save_file({k: v.contiguous() for k, v in self.tensors.items()}, temporary, {"kvlens": text})
-        return Path(path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Trace:
-        """Read what `save` wrote. Raises InputError when the file is not such a trace."""
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {}).get("kvlens", "{}"))
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        except (OSError, SafetensorError, ValueError) as error:
-            raise InputError(f"{path} cannot be read as a trace: {error}") from error
-        if header.pop("format", None) != FORMAT or header.pop("version", None) != VERSION:
-            raise InputError(f"{path} is no kvlens trace of version {VERSION}: record it again")
-        header["layers"], header["n_tokens"] = tuple(header["layers"]), tuple(header["n_tokens"])
-        kinds = {"model": ModelInfo, "prompt": Prompt, "texts": TextsInfo}
-        return cls(**{**header, **{k: kind(**header[k]) for k, kind in kinds.items()}}, tensors=tensors)
+BUSY_TOKENS = (
+    1024  # a pass through the bridge costs more than one through the raw model, whatever its size
+)
 
 
 def record(
@@ -143,7 +57,9 @@ def record(
     buffers = _Buffers(lm.info, [len(text.ids) for text in tokenized], chosen, points, keep)
     fires = lm.live_hooks
     hooks = [
-        hook for at, layer in enumerate(chosen) for hook in _hooks(lm, layer, at, buffers, keep, patterns, fires)
+        hook
+        for at, layer in enumerate(chosen)
+        for hook in _hooks(lm, layer, at, buffers, keep, patterns, fires)
     ]
     stop = chosen[-1] + 1
     options: dict[str, Any] = {"return_type": None, "use_cache": False, "logits_to_keep": 1}
@@ -152,7 +68,9 @@ def record(
     done = 0
     with torch.inference_mode(), lm.bridge.hooks(fwd_hooks=hooks):
         pad_id = lm.tokenizer.pad_token_id
-        for batch in batches(tokenized, pad_id, batch_tokens, None, padding_side, lm.device, BUSY_TOKENS):
+        for batch in batches(
+            tokenized, pad_id, batch_tokens, None, padding_side, lm.device, BUSY_TOKENS
+        ):
             buffers.batch = batch
             lm.bridge(batch.ids, attention_mask=batch.mask, position_ids=batch.positions, **options)
             done += len(batch.rows)
@@ -176,14 +94,28 @@ class _Buffers:
 
     batch: TokenBatch
 
-    def __init__(self, info: ModelInfo, lengths: list[int], layers: Sequence[int], points: str, keep: Sequence[str]):
+    def __init__(
+        self,
+        info: ModelInfo,
+        lengths: list[int],
+        layers: Sequence[int],
+        points: str,
+        keep: Sequence[str],
+    ):
         self.points, self.info = points, info
-        self.starts = np.concatenate([[0], np.cumsum(lengths)]) if points == "all" else np.arange(len(lengths) + 1)
+        self.starts = (
+            np.concatenate([[0], np.cumsum(lengths)])
+            if points == "all"
+            else np.arange(len(lengths) + 1)
+        )
         n, depth = len(lengths), len(layers)
         self.depth = depth
         self.tensors: dict[str, torch.Tensor] = {}
         for kind in keep:
-            of_text, of_point = (n, depth, info.n_kv_heads, info.d_head), (int(self.starts[-1]), depth, info.d_model)
+            of_text, of_point = (
+                (n, depth, info.n_kv_heads, info.d_head),
+                (int(self.starts[-1]), depth, info.d_model),
+            )
             self.tensors[kind] = torch.empty(of_point if kind == "hidden" else of_text)
         if points == "all" and "hidden" in keep:
             self.tensors["text_index"] = torch.from_numpy(np.repeat(np.arange(n), lengths))
@@ -205,17 +137,25 @@ class _Buffers:
         mask = self.batch.mask
         if self.points == "mean":
             weights = (mask / mask.sum(1, keepdim=True)).to(torch.float32)
-            return self.store("hidden", at, layer, torch.einsum("bt,btd->bd", weights, states.float()))
+            return self.store(
+                "hidden", at, layer, torch.einsum("bt,btd->bd", weights, states.float())
+            )
         for row, real, text in zip(self.batch.rows.tolist(), mask.bool(), states, strict=True):
             finite_or_refuse(text[real], f"hidden of layer {layer}", self.info)
-            self.tensors["hidden"][self.starts[row] : self.starts[row + 1], at] = text[real].float().cpu()
+            self.tensors["hidden"][self.starts[row] : self.starts[row + 1], at] = (
+                text[real].float().cpu()
+            )
         return None
 
 
 def finite_or_refuse(states: torch.Tensor, what: str, info: ModelInfo) -> None:
     """Raise InputError that names `what` when `states` hold NaN or infinity."""
     if not bool(torch.isfinite(states).all()):
-        advice = "try --dtype float32" if info.dtype != "float32" else "the weights themselves may be damaged"
+        advice = (
+            "try --dtype float32"
+            if info.dtype != "float32"
+            else "the weights themselves may be damaged"
+        )
         raise InputError(f"NaN or infinity in {what} of {info.name} in {info.dtype}: {advice}")
 
 
@@ -228,7 +168,9 @@ def _check_request(
         raise InputError(f"cannot record {sorted(unknown)}: give some of {', '.join(KEEP)}")
     chosen = tuple(sorted(set(range(info.n_layers) if layers is None else layers)))
     if not chosen or chosen[0] < 0 or chosen[-1] >= info.n_layers:
-        raise InputError(f"layers must lie in 0 to {info.n_layers - 1} for {info.name}, got {list(chosen)}")
+        raise InputError(
+            f"layers must lie in 0 to {info.n_layers - 1} for {info.name}, got {list(chosen)}"
+        )
     return chosen
 
 
@@ -259,7 +201,9 @@ def _hooks(
         buffers.store("k", at, layer, key)
 
     def on_pattern(weights: torch.Tensor, hook: Any) -> None:
-        for row, real, pattern in zip(buffers.batch.rows.tolist(), buffers.batch.mask.bool(), weights, strict=True):
+        for row, real, pattern in zip(
+            buffers.batch.rows.tolist(), buffers.batch.mask.bool(), weights, strict=True
+        ):
             n, name = int(real.sum()), f"pattern.{row}"
             if name not in buffers.tensors:
                 buffers.tensors[name] = torch.empty((buffers.depth, len(pattern), n, n))
@@ -279,14 +223,20 @@ def _hooks(
     if "k" in keep:
         if f"{prefix}hook_rot_k" in fires:
             wanted.append((f"{prefix}hook_rot_k", store("k", buffers.final)))
-        elif f"{prefix}hook_sin" in fires:  # fused QKV: the tables come after the key and before it is turned
+        elif (
+            f"{prefix}hook_sin" in fires
+        ):  # fused QKV: the tables come after the key and before it is turned
             wanted.append((key_pre, lambda states, hook: latest.update(key=final_key(states))))
             wanted.append((f"{prefix}hook_cos", lambda cos, hook: latest.update(cos=cos)))
             wanted.append((f"{prefix}hook_sin", on_sin))
         else:  # a rotary model that shows no rotated key is refused below
-            wanted.append((f"{prefix}hook_rot_k" if is_rotary(lm) else key_pre, store("k", final_key)))
+            wanted.append(
+                (f"{prefix}hook_rot_k" if is_rotary(lm) else key_pre, store("k", final_key))
+            )
     if patterns:
         wanted.append((f"{prefix}hook_pattern", on_pattern))
     if absent := [name for name, _ in wanted if name not in fires]:
-        raise InputError(f"TransformerLens runs no {absent[0]} for {lm.info.architecture}: cannot record it")
+        raise InputError(
+            f"TransformerLens runs no {absent[0]} for {lm.info.architecture}: cannot record it"
+        )
     return wanted

@@ -1,0 +1,30 @@
+"""Pictures of results: pure functions, a result becomes matplotlib Axes or a plotly Figure."""
+
+import importlib
+from typing import Any
+
+# Public name -> its file. Resolved on first use: not every picture needs every library.
+_HOME = {
+    "BAND": "style",
+    "COLOURS": "style",
+    "DASHES": "style",
+    "MARKERS": "style",
+    "SHADE": "style",
+    "STYLE": "style",
+    "WORDS": "style",
+    "beta_html": "attention_html",
+    "new_axes": "style",
+    "patterns_html": "attention_html",
+    "picture_html": "style",
+    "plot_profile": "profile",
+    "profile_html": "profile",
+    "save_figures": "style",
+    "save_profile_plots": "profile",
+    "styled": "style",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'kvlens.plots' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"kvlens.plots.{_HOME[name]}"), name)

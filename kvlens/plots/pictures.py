@@ -1,0 +1,19 @@
+"""Pictures: what results show of themselves in a notebook, as HTML (see `kvlens.store.facts.PICTURES`)."""
+
+from __future__ import annotations
+
+from kvlens.analysis.attention import AttentionShift
+from kvlens.dimension.profile import IDProfile
+from kvlens.plots.attention import plot_ends
+from kvlens.plots.profile import plot_profile
+from kvlens.plots.style import picture_html
+
+
+def profile_picture(profile: IDProfile, alt: str) -> str:
+    """ID by layer, as an ``<img>`` that holds its own SVG."""
+    return picture_html(plot_profile(profile), alt)
+
+
+def shift_picture(shift: AttentionShift, alt: str) -> str:
+    """The prefix's weight at both ends of the text, as an ``<img>`` that holds its own SVG."""
+    return picture_html(plot_ends(shift), alt)

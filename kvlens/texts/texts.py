@@ -1,0 +1,79 @@
+"""Texts: an ordered collection of texts that knows where it comes from."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from kvlens.store.artifact import Record
+from kvlens.store.errors import InputError
+from kvlens.store.files import sha256_texts
+
+
+class TextsInfo(Record):
+    """What a saved result says about its texts: where they come from, how many, and their hash."""
+
+    source: str
+    n: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Texts:
+    """An ordered collection of texts. items: the texts; source: where they come from, for provenance;
+    ids: one per text, or None; skipped: how many rows were left out as bad. `sha256` covers the items and their
+    order only."""
+
+    items: tuple[str, ...]
+    source: str
+    ids: tuple[str, ...] | None = None
+    skipped: int = 0
+
+    @cached_property
+    def sha256(self) -> str:
+        return sha256_texts(self.items)
+
+    @property
+    def n(self) -> int:
+        return len(self.items)
+
+    def info(self) -> TextsInfo:
+        return TextsInfo(source=self.source, n=self.n, sha256=self.sha256)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.items)
+
+
+def as_texts(
+    texts: Texts | Iterable[str], source: str = "a list in Python", empty: bool = False
+) -> Texts:
+    """`texts` as Texts. Raises InputError for one bare string, an item that is no text, or (unless `empty`) none."""
+    if isinstance(texts, Texts):
+        return texts
+    if isinstance(texts, str | bytes | Mapping | Set) or not isinstance(texts, Iterable):
+        raise InputError(f"texts must be a list of strings, not one {type(texts).__name__}")
+    items = tuple(texts)
+    for i, item in enumerate(items):
+        if problem := _problem(item):
+            raise InputError(f"texts[{i}] {problem}")
+    if not items and not empty:
+        raise InputError("the list of texts is empty; give at least one")
+    return Texts(items, source)
+
+
+def _problem(value: Any) -> str:
+    if isinstance(value, InputError):
+        return str(value)
+    if not isinstance(value, str):
+        return f"is {reprlib.repr(value)} ({type(value).__name__}), not a string"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return "has half of a surrogate pair, which no tokenizer takes"
+    return ""
