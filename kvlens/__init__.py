@@ -1,15 +1,16 @@
 """kvlens: what a decoder-only LLM stores in its final token's keys and values, layer by layer."""
 
 import importlib
+import os
 from typing import Any
 
+from kvlens.store.errors import InputError
 from kvlens.store.facts import PICTURES
 
 __version__ = "0.1.0"
 
 # Public name -> its room. Resolved on first use: `import kvlens` imports neither torch nor matplotlib.
 _HOME = {
-    "InputError": "store.errors",
     "Prompt": "texts.prompts",
     "PROMPTS": "texts.prompts",
     "Texts": "texts.texts",
@@ -34,11 +35,14 @@ _HOME = {
     "Method": "methods.base",
     "Post": "embedding.post",
     "AttentionShift": "analysis.attention",
+    "AttentionPatterns": "analysis.attention",
     "attention_shift": "analysis.attention",
     "attention_patterns": "analysis.attention",
     "kv_lens": "analysis.lens",
     "KVLens": "analysis.lens",
     "Geometry": "analysis.method_geometry",
+    "Sweep": "studies.layer_sweep",
+    "LayerStudy": "studies.regret",
     "sweep": "studies.layer_sweep",
     "study": "studies.regret",
     "evaluate": "evaluation.run",
@@ -55,13 +59,50 @@ _HOME = {
     "plot_patterns": "plots.attention",
 }
 
+# Format of a saved file -> what loads it.
+_LOADERS = {
+    "kvlens.attention-patterns": "AttentionPatterns",
+    "kvlens.attention-shift": "AttentionShift",
+    "kvlens.geometry": "Geometry",
+    "kvlens.id-profile": "IDProfile",
+    "kvlens.kv-lens": "KVLens",
+    "kvlens.layer-set": "LayerSet",
+    "kvlens.layer-study": "LayerStudy",
+    "kvlens.post": "Post",
+    "kvlens.scores": "Scores",
+    "kvlens.sweep": "Sweep",
+    "kvlens.trace": "Trace",
+}
+
 # What draws a result in a notebook: named here, since results know no pictures.
 PICTURES |= {
     "IDProfile": "kvlens.plots.pictures:profile_picture",
     "AttentionShift": "kvlens.plots.pictures:shift_picture",
 }
 
-__all__ = sorted([*_HOME, "plots"])
+__all__ = sorted([*_HOME, "InputError", "open", "plots"])
+
+
+def open(path: str | os.PathLike[str]) -> Any:
+    """Load any file that kvlens saved, by what it says of itself.
+
+    Args:
+        path: .json, .safetensors, or vectors as .npy or .parquet.
+
+    Returns:
+        The result: a `LayerSet`, an `IDProfile`, a `Trace`, ...
+
+    Raises:
+        InputError: for a file that is none of these, or damaged.
+    """
+    from kvlens.store.opening import VECTORS, format_of
+
+    name = format_of(path)
+    if name == VECTORS:
+        return __getattr__("load_vectors")(path)
+    if name not in _LOADERS:
+        raise InputError(f"{path} is a file of the unknown format {name!r}")
+    return __getattr__(_LOADERS[name]).load(path)
 
 
 def __getattr__(name: str) -> Any:

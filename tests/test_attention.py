@@ -259,17 +259,21 @@ def test_saved_results_are_read_back_equal_and_others_refused(tmp_path, llama):
     shift = attention_shift(llama, TEXTS, LAYERS, (-math.inf, 2), prompt=PROMPT)
     patterns = attention_patterns(llama, "é <script>", LAYERS, prompt=PROMPT)
     for result in (shift, patterns):
-        again = type(result).load(result.save(tmp_path / result.form[0]))
+        again = type(result).load(result.save(tmp_path / result.format))
         assert {**vars(again), "arrays": None} == {**vars(result), "arrays": None}
         assert again.arrays.keys() == result.arrays.keys()
         for name, values in result.arrays.items():
             np.testing.assert_array_equal(again.arrays[name], values)
-    with pytest.raises(InputError, match=r"no kvlens\.attention-shift of version 1; run"):
-        AttentionShift.load(tmp_path / AttentionPatterns.form[0])
+    with pytest.raises(
+        InputError,
+        match=r"is not an attention shift: it lacks \"format\": \"kvlens\.attention-shift\"",
+    ):
+        AttentionShift.load(tmp_path / AttentionPatterns.format)
     (tmp_path / "no").write_bytes(b"nothing")
-    for name in ("no", "absent"):
-        with pytest.raises(InputError, match="cannot be read as attention patterns"):
-            AttentionPatterns.load(tmp_path / name)
+    with pytest.raises(InputError, match="no is not a valid set of attention patterns"):
+        AttentionPatterns.load(tmp_path / "no")
+    with pytest.raises(InputError, match=r"cannot read the set of attention patterns .*absent"):
+        AttentionPatterns.load(tmp_path / "absent")
 
 
 def test_bad_requests_say_what_is_wrong(llama):

@@ -337,9 +337,10 @@ def test_no_words_overlap_or_leave_the_figure(data, name):
         found = words(figure)
     whole = figure.bbox.padded(2)
     for i, (text, box) in enumerate(found):
-        assert (
-            whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
-        ), text
+        assert whole.x0 <= box.x0, text
+        assert box.x1 <= whole.x1, text
+        assert whole.y0 <= box.y0, text
+        assert box.y1 <= whole.y1, text
         for other, there in found[:i]:
             shared = box.intersection(box, there)
             assert shared is None or min(shared.width, shared.height) < 2, (text, other)

@@ -118,8 +118,12 @@ def check_arrays(arrays, file):
 
 
 def header(path):
+    """The header's content; 0.1.0 wrote that of attention results as [format, version, fields]."""
     with safe_open(path, framework="np") as file:
-        return json.loads(file.metadata()["kvlens"])
+        content = json.loads(file.metadata()["kvlens"])
+    if isinstance(content, list):
+        content = {"format": content[0], "version": content[1], **content[2]}
+    return content
 
 
 def test_every_file_is_tested():

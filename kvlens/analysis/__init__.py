@@ -1,0 +1,1 @@
+"""What re-routing does to attention; what keys, values and vectors hold."""

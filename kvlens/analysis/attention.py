@@ -9,24 +9,21 @@ by ``1 - beta`` (uptake identity). Each batch runs twice through the Transformer
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import ConfigDict, TypeAdapter
 from torch.nn.functional import cosine_similarity, one_hot
 
 from kvlens.models.info import ModelInfo
 from kvlens.models.language_model import LanguageModel
 from kvlens.rerouting.prefix import check_request, reroute
+from kvlens.store.artifact import TensorArtifact
 from kvlens.store.errors import InputError
 from kvlens.store.facts import facts_html, picture_of
-from kvlens.store.files import atomic_path
 from kvlens.store.provenance import versions
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, get_prompt
 from kvlens.texts.texts import Texts, TextsInfo, as_texts
@@ -43,11 +40,11 @@ Tap = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class _Result:
+class _Result(TensorArtifact):
     """layers: re-routed blocks, ascending; bias: one per layer; position: see `reroute`."""
 
-    what: ClassVar[str]
-    form: ClassVar[tuple[str, int]]
+    again: ClassVar[str] = "run `kvlens attend` again"
+    version: ClassVar[int] = 1
 
     model: ModelInfo
     prompt: Prompt
@@ -56,41 +53,6 @@ class _Result:
     position: str
     versions: dict[str, str] = field(repr=False)
     arrays: dict[str, np.ndarray] = field(repr=False)
-    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)  # for its validation in `load`
-
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file with a JSON header. Raises InputError when it cannot be written."""
-        from safetensors.numpy import save_file
-
-        text = json.dumps(
-            [*self.form, TypeAdapter(type(self)).dump_python(self, exclude={"arrays"})]
-        )
-        with atomic_path(path) as temporary:
-            save_file(
-                {k: np.ascontiguousarray(v) for k, v in self.arrays.items()},
-                temporary,
-                {"kvlens": text},
-            )
-        return Path(path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote. Raises InputError when the file is no such result."""
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, framework="np") as file:
-                *form, header = json.loads((file.metadata() or {}).get("kvlens", "[0]"))
-                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-            if tuple(form) != cls.form:
-                raise ValueError(
-                    f"it is no {' of version '.join(map(str, cls.form))}; run `kvlens attend` again"
-                )
-            return TypeAdapter(cls).validate_python({**header, "arrays": arrays})
-        except (OSError, SafetensorError, ValueError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"{path} cannot be read as {cls.what}: {' '.join(str(error).split())}"
-            ) from error
 
 
 @dataclass(frozen=True)
@@ -111,7 +73,8 @@ class AttentionShift(_Result):
     tenth (rounded up) of its tokens, NaN where it has none.
     """
 
-    what, form = "an attention shift", ("kvlens.attention-shift", 1)
+    what: ClassVar[str] = "an attention shift"
+    format: ClassVar[str] = "kvlens.attention-shift"
 
     texts: TextsInfo
     bins: int
@@ -162,7 +125,8 @@ class AttentionPatterns(_Result):
     prefix; ``beta`` [L, H, T], local, so that local patterns after are beta beside ``(1 - beta) * before``.
     """
 
-    what, form = "attention patterns", ("kvlens.attention-patterns", 1)
+    what: ClassVar[str] = "a set of attention patterns"
+    format: ClassVar[str] = "kvlens.attention-patterns"
 
     tokens: tuple[str, ...]
     text_span: tuple[int, int]

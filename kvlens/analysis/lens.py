@@ -15,7 +15,7 @@ import numpy as np
 
 from kvlens.analysis.geometry import as_points, centred, entropy
 from kvlens.models.info import ModelInfo
-from kvlens.store.artifact import FileRecord, Record
+from kvlens.store.artifact import JsonArtifact, Record
 from kvlens.store.errors import InputError
 from kvlens.store.provenance import versions
 from kvlens.texts.prompts import Prompt
@@ -65,7 +65,7 @@ class Similarity(Record):
     control_sd: float
 
 
-class KVLens(FileRecord):
+class KVLens(JsonArtifact):
     """Spectra and similarities by kind and layer, with what they were made from; one JSON file.
 
     points: which hidden states (K and V: always the final token's); skipped: states that are the same for every text;
@@ -152,7 +152,6 @@ def kv_lens(
                         similarities.append(
                             _similarity(kind, layer, name, measure, X, target, orders)
                         )
-    recorded = ("torch", "transformers", "transformer-lens")
     return KVLens(
         model=trace.model,
         points=trace.points,
@@ -165,8 +164,7 @@ def kv_lens(
         dropped=0 if E is None or target is None else len(E) - len(target),
         draws=DRAWS,
         seed=seed,
-        versions=trace.versions
-        | {name: v for name, v in versions().items() if name not in recorded},
+        versions=versions(trace.versions),
     )
 
 

@@ -17,7 +17,7 @@ from kvlens.analysis.geometry import (
     uniformity,
 )
 from kvlens.models.info import ModelInfo
-from kvlens.store.artifact import FileRecord, Record
+from kvlens.store.artifact import JsonArtifact, Record
 from kvlens.store.errors import InputError
 from kvlens.store.provenance import versions
 
@@ -73,7 +73,7 @@ class MethodGeometry(Record):
     settings: dict[str, Any]
 
 
-class Geometry(FileRecord):
+class Geometry(JsonArtifact):
     """The embedding spaces of several methods on one model; one JSON file.
 
     n: texts behind isotropy and uniformity; data: where they come from; n_pairs: positive pairs behind alignment.

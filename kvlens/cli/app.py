@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from kvlens import __version__
 from kvlens.store.errors import InputError
+from kvlens.store.provenance import made_by
 
 DEFAULT_N = 600
 # Hours of work of `evaluate` and `sweep`, each told with all that decides it: a new profile leaves them alone.
@@ -82,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     args.command_line = shlex.join(["kvlens", *arguments])
     try:
-        answer = args.run(args)
+        with made_by(args.command_line):
+            answer = args.run(args)
         if text := json.dumps(answer.data, indent=1) if args.json else answer.text:
             print(text)
         return answer.code

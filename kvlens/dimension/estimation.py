@@ -60,7 +60,6 @@ def estimate(
         raise InputError(
             f"no layer has an ID estimate: {next(iter(skipped.values()), 'no layer was recorded')}"
         )
-    recorded = ("torch", "transformers", "transformer-lens")
     return IDProfile(
         model=trace.model,
         states=states,
@@ -70,8 +69,7 @@ def estimate(
         estimates={name: tuple(row) for name, row in rows.items()},
         scales=tuple(scales),
         skipped=skipped,
-        versions=trace.versions
-        | {name: v for name, v in versions().items() if name not in recorded},
+        versions=versions(trace.versions),
     )
 
 

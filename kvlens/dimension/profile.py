@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from kvlens.models.info import ModelInfo
-from kvlens.store.artifact import FileRecord, Record
+from kvlens.store.artifact import JsonArtifact, Record
 from kvlens.store.errors import InputError
 from kvlens.store.facts import facts_html, facts_text, picture_of
 from kvlens.store.layer_ranges import phrase
@@ -48,7 +48,7 @@ class ScaleProfile(Record):
     stderrs: tuple[float, ...]
 
 
-class IDProfile(FileRecord):
+class IDProfile(JsonArtifact):
     """ID of every layer, by estimator ("twonn", "mle"), layers ascending, with what it was made from; one JSON file.
 
     skipped: layers without an estimate and why (the key and value of layer 0 are the same for every text that ends

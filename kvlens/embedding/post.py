@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field, fields
-from pathlib import Path
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 
+from kvlens.store.artifact import TensorArtifact
 from kvlens.store.errors import InputError
-from kvlens.store.files import atomic_path
 
 KINDS = ("center", "zscore", "whiten")
-FORMAT, VERSION = "kvlens.post", 1
 
 
 @dataclass(frozen=True)
-class Post:
+class Post(TensorArtifact):
     """An affine map ``(x - mean) @ matrix`` fitted without labels.
 
     mean ``[d]``, matrix ``[d, dimension]``, float32. embedder: what made the embeddings it was fitted on (see
     `Encoder.signature`); an encoder refuses one fitted on other embeddings. n: how many embeddings.
     """
+
+    what: ClassVar[str] = "a post-processing"
+    again: ClassVar[str] = "fit it again"
+    format: ClassVar[str] = "kvlens.post"
+    version: ClassVar[int] = 1
 
     kind: str
     embedder: str
@@ -40,35 +44,15 @@ class Post:
         mean, matrix = (torch.from_numpy(a).to(embeddings.device) for a in (self.mean, self.matrix))
         return (embeddings.float() - mean) @ matrix
 
-    def save(self, path: str | Path) -> Path:
-        from safetensors.numpy import save_file
-
-        facts = {k: getattr(self, k) for k in ("kind", "embedder", "n", "shrinkage")}
-        header = json.dumps({"format": FORMAT, "version": VERSION, **facts})
-        with atomic_path(path) as temporary:
-            save_file({"mean": self.mean, "matrix": self.matrix}, temporary, {"kvlens": header})
-        return Path(path)
+    def to_parts(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The header's fields, and both arrays under their own names."""
+        fields = {name: getattr(self, name) for name in ("kind", "embedder", "n", "shrinkage")}
+        return fields, {"mean": self.mean, "matrix": self.matrix}
 
     @classmethod
-    def load(cls, path: str | Path) -> Post:
-        """Read what `save` wrote. Raises InputError when the file is not such a fit."""
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, framework="np") as file:
-                header = json.loads((file.metadata() or {}).get("kvlens", "{}"))
-                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        except (OSError, SafetensorError, ValueError) as error:
-            raise InputError(f"{path} cannot be read as a post-processing file: {error}") from error
-        known = isinstance(header, dict) and (
-            header.pop("format", None),
-            header.pop("version", None),
-        )
-        if known != (FORMAT, VERSION) or {*header, *arrays} != {f.name for f in fields(cls)}:
-            raise InputError(
-                f"{path} is no kvlens post-processing file of version {VERSION}: fit it again"
-            )
-        return cls(**header, **arrays)
+    def from_parts(cls, fields: dict[str, Any], arrays: dict[str, Any]) -> Post:
+        """The post-processing of a header's fields and arrays; raises ValueError."""
+        return TypeAdapter(cls).validate_python({**fields, **arrays})
 
 
 def fit(

@@ -1,0 +1,1 @@
+"""mteb's tasks and scores, with intervals; a stopped run resumes."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from kvlens.embedding.spec import REFERENCE
 from kvlens.models.info import ModelInfo
-from kvlens.store.artifact import FileRecord, Record
+from kvlens.store.artifact import JsonArtifact, Record
 
 
 class Score(Record):
@@ -38,7 +38,7 @@ class Score(Record):
     limited: bool
 
 
-class Scores(FileRecord):
+class Scores(JsonArtifact):
     """A table of scores of one model. Saved as JSON and loads back equal."""
 
     what: ClassVar[str] = "a score table"

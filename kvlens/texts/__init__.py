@@ -1,0 +1,1 @@
+"""Files become texts and pairs, texts become padded ids."""

@@ -60,6 +60,15 @@ PROMPTS: dict[str, Prompt] = {
 # 270M): kv-document 63.1 / 79.4, -quoted 68.9 / 75.9, -inner 76.6 / 76.4. The paper's own is kv-document.
 DEFAULT_QUERY, DEFAULT_DOCUMENT = PROMPTS["kv-query-inner"], PROMPTS["kv-document-inner"]
 
+# Document prompt -> the query prompt of the same form.
+QUERY_OF = {
+    "kv-document": "kv-query",
+    "kv-document-quoted": "kv-query-quoted",
+    "kv-document-inner": "kv-query-inner",
+    "prompt-eol": "prompt-eol",
+    "raw": "raw",
+}
+
 
 def get_prompt(name: str) -> Prompt:
     """The named prompt, or one made from a template that contains ``{text}``. Raises InputError."""
@@ -70,3 +79,13 @@ def get_prompt(name: str) -> Prompt:
     raise InputError(
         f"unknown prompt {name!r}: give one of {', '.join(PROMPTS)}, or a template with {{text}}"
     )
+
+
+def as_prompt(prompt: str | Prompt) -> Prompt:
+    """The prompt itself, or the one that a name or a template means; see `get_prompt`."""
+    return prompt if isinstance(prompt, Prompt) else get_prompt(prompt)
+
+
+def query_for(document: Prompt) -> Prompt:
+    """The query prompt that goes with a document prompt; `DEFAULT_QUERY` for one of the user's."""
+    return PROMPTS.get(QUERY_OF.get(document.name, ""), DEFAULT_QUERY)

@@ -1,0 +1,1 @@
+"""What the final token holds at every layer."""

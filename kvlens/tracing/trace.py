@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 
 from kvlens.models.info import ModelInfo
+from kvlens.store.artifact import TensorArtifact
 from kvlens.store.errors import InputError
 from kvlens.store.facts import facts_html, facts_text
-from kvlens.store.files import atomic_path
 from kvlens.store.layer_ranges import phrase
 from kvlens.texts.prompts import Prompt
 from kvlens.texts.texts import TextsInfo
@@ -24,11 +22,8 @@ Points = Literal["last", "mean", "all"]
 KEEP = ("hidden", "k", "k_pre", "v")
 
 
-FORMAT, VERSION = "kvlens.trace", 1
-
-
 @dataclass(frozen=True)
-class Trace:
+class Trace(TensorArtifact):
     """Recorded states; ``n`` texts, ``L`` recorded layers, float32 throughout.
 
     tensors: ``hidden`` [n_points, L, d_model], the residual stream after each block (n_points = n, or all tokens
@@ -36,6 +31,13 @@ class Trace:
     ``v``, each [n, L, n_kv_heads, d_head], of the final real token; ``text_index`` [n_points] with points="all";
     ``pattern.i`` [L, n_heads, seq_len, seq_len] of text i, on request. n_tokens: prompted length of each text.
     """
+
+    what: ClassVar[str] = "a trace"
+    again: ClassVar[str] = "record it again"
+    format: ClassVar[str] = "kvlens.trace"
+    version: ClassVar[int] = 1
+    tensor_field: ClassVar[str] = "tensors"
+    framework: ClassVar[Literal["np", "pt"]] = "pt"
 
     model: ModelInfo
     prompt: Prompt
@@ -89,36 +91,3 @@ class Trace:
 
     def _repr_html_(self) -> str:
         return facts_html(*self._facts())
-
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file with a JSON header. Raises InputError when it cannot be written."""
-        from safetensors.torch import save_file
-
-        header = {key: value for key, value in asdict(self).items() if key != "tensors"}
-        for key in ("model", "prompt", "texts"):
-            header[key] = getattr(self, key).model_dump()
-        text = json.dumps({"format": FORMAT, "version": VERSION, **header})
-        with atomic_path(path) as temporary:
-            save_file(
-                {k: v.contiguous() for k, v in self.tensors.items()}, temporary, {"kvlens": text}
-            )
-        return Path(path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Trace:
-        """Read what `save` wrote. Raises InputError when the file is not such a trace."""
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {}).get("kvlens", "{}"))
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        except (OSError, SafetensorError, ValueError) as error:
-            raise InputError(f"{path} cannot be read as a trace: {error}") from error
-        if header.pop("format", None) != FORMAT or header.pop("version", None) != VERSION:
-            raise InputError(f"{path} is no kvlens trace of version {VERSION}: record it again")
-        header["layers"], header["n_tokens"] = tuple(header["layers"]), tuple(header["n_tokens"])
-        kinds = {"model": ModelInfo, "prompt": Prompt, "texts": TextsInfo}
-        return cls(
-            **{**header, **{k: kind(**header[k]) for k, kind in kinds.items()}}, tensors=tensors
-        )

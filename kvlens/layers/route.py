@@ -1,0 +1,127 @@
+"""Route: which layers are re-routed, how strongly, and where their key stands; a plain value."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from kvlens.layers.layer_set import LayerSet, Position
+from kvlens.models.info import ModelInfo
+from kvlens.store.errors import InputError
+
+POSITIONS: tuple[str, ...] = get_args(Position)
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route through a model; no layers are the plain model.
+
+    Attributes:
+        layers: 0-based block indices, ascending.
+        bias: added to the re-routed column's logit, one number a layer.
+        position: the re-routed key as cached (``keep``), re-rotated to position 0 (``origin``) or
+            not rotated (``none``).
+    """
+
+    layers: tuple[int, ...]
+    bias: tuple[float, ...]
+    position: str = "keep"
+
+    @classmethod
+    def of(
+        cls,
+        model: ModelInfo,
+        layers: Route | LayerSet | str | Path | Sequence[int],
+        bias: float | Sequence[float] | None = None,
+        position: str | None = None,
+        force: bool = False,
+    ) -> Route:
+        """A route that fits `model`, from anything that names one.
+
+        Args:
+            model: what is re-routed.
+            layers: a route, a layer set, its file, or block indices.
+            bias: one number, or one a layer in the order of `layers`; default: that of the layer
+                set, else 1.
+            position: default: that of the layer set, else ``keep``.
+            force: take a layer set that was made for another model.
+
+        Returns:
+            The route, its layers ascending.
+
+        Raises:
+            InputError: for layers outside the model or repeated, an unknown position, a bias that
+                is no number or plus infinity, and a layer set of another model.
+        """
+        if isinstance(layers, str | Path):
+            layers = LayerSet.load(layers)
+        if isinstance(layers, LayerSet):
+            check_model(layers, model, force)
+        if isinstance(layers, Route | LayerSet):
+            bias = layers.bias if bias is None else bias
+            position = position or layers.position
+            layers = layers.layers
+        indices = block_indices(layers, model)
+        biases = bias_per_layer(1.0 if bias is None else bias, len(indices))
+        position = position or "keep"
+        if position not in POSITIONS:
+            choices = ", ".join(POSITIONS)
+            raise InputError(f"unknown position coding {position!r}: give {choices}")
+        ascending = sorted(zip(indices, biases, strict=True))
+        return cls(
+            layers=tuple(layer for layer, _ in ascending),
+            bias=tuple(bias for _, bias in ascending),
+            position=position,
+        )
+
+    @property
+    def bias_of(self) -> dict[int, float]:
+        """Layer -> bias."""
+        return dict(zip(self.layers, self.bias, strict=True))
+
+
+def check_model(layer_set: LayerSet, model: ModelInfo, force: bool) -> None:
+    """Raise InputError for a layer set of another model, unless `force`."""
+    made_for = layer_set.model
+    if force or made_for.same_weights(model):
+        return
+    raise InputError(
+        f"this layer set was made for {made_for.name} ({made_for.revision[:19]}), "
+        f"not for {model.name} ({model.revision[:19]}): profile this model, or `force=True`"
+    )
+
+
+def block_indices(layers: Any, model: ModelInfo) -> tuple[int, ...]:
+    """Layers as block indices of `model`, in their order; raises InputError for others."""
+    try:
+        indices = tuple(operator.index(layer) for layer in layers)
+    except TypeError:
+        raise InputError(
+            f"layers are a layer set, its file or block indices, not {layers!r}"
+        ) from None
+    last = model.n_layers - 1
+    outside = [layer for layer in indices if not 0 <= layer <= last]
+    if outside:
+        raise InputError(
+            f"layer {outside[0]} is outside {model.name}, which has layers 0 to {last}"
+        )
+    if len(set(indices)) < len(indices):
+        raise InputError(f"the layers {list(indices)} repeat one")
+    return indices
+
+
+def bias_per_layer(bias: Any, n: int) -> tuple[float, ...]:
+    """One bias for each of `n` layers; raises InputError for what is not that."""
+    try:
+        biases = [float(value) for value in bias] if hasattr(bias, "__len__") else [float(bias)] * n
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the bias must be one number, or one per layer, not {bias!r}") from error
+    if len(biases) != n:
+        raise InputError(f"{len(biases)} biases for {n} layers: give one number, or one per layer")
+    if not all(value < math.inf for value in biases):  # neither NaN
+        raise InputError(f"the bias must be a number or minus infinity, not {bias}")
+    return tuple(biases)

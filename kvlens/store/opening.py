@@ -1,0 +1,51 @@
+"""Opening: what a saved file is, by what it says of itself; the facade knows who reads it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from kvlens.store.artifact import unpacked_header
+from kvlens.store.errors import InputError, one_line
+
+VECTORS = "kvlens.vectors"
+
+
+def format_of(path: str | os.PathLike[str]) -> str:
+    """The format that a saved file names, such as ``kvlens.layer-set``.
+
+    Args:
+        path: any file that kvlens saves: .json, .safetensors, or vectors as .npy and .parquet.
+
+    Returns:
+        The format.
+
+    Raises:
+        InputError: for a file that cannot be read or names none.
+    """
+    path = Path(path)
+    if path.suffix.lower() in (".npy", ".parquet"):
+        return VECTORS
+    try:
+        header = _header(path)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no file of kvlens: {one_line(error)}") from error
+    if isinstance(header, dict) and isinstance(header.get("info"), dict):
+        header = header["info"]  # vectors keep their facts one level deeper, beside the ids
+    name = header.get("format") if isinstance(header, dict) else None
+    if not isinstance(name, str):
+        raise InputError(f'{path} is no file of kvlens: it has no "format"')
+    return name
+
+
+def _header(path: Path) -> Any:
+    if path.suffix.lower() == ".safetensors":
+        with safe_open(path, framework="np") as file:
+            return unpacked_header(file.metadata())
+    return json.loads(path.read_text(encoding="utf-8"))
