@@ -2,9 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# One thread a process: the tests run on PROCESSES processes side by side.
+PROCESSES ?= auto
+PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/pytest -n $(PROCESSES)
 
 .DEFAULT_GOAL := help
-.PHONY: help install profile test lint bench notebooks figures clean
+.PHONY: help install profile lint check test bench notebooks figures clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -20,12 +23,17 @@ install: $(VENV)/.installed  ## create .venv with everything in it
 profile: install  ## profile the small default model: runs/smollm2-135m
 	$(BIN)/kvlens profile smollm2-135m -o runs/smollm2-135m --overwrite
 
-test: install  ## lint, type-check and run all tests
+lint: install  ## style, docstrings, the floor plan, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	$(BIN)/mypy
+
+check: lint  ## lint, and the fast tests: under two minutes, for every commit
+	$(PYTEST) -m "not slow and not real"
+
+test: lint  ## lint, and every test; the 40 slowest are listed
+	$(PYTEST) --durations=40 --cov=kvlens --cov-report=term:skip-covered
 
 bench: install  ## the numbers of the README: recording cost and memory
 	$(BIN)/kvlens bench smollm2-135m --record
