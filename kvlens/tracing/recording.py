@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from kvlens.models.forward import finite_or_refuse
 from kvlens.models.info import ModelInfo
 from kvlens.models.language_model import LanguageModel
 from kvlens.models.rotary import is_rotary, rotate
@@ -146,17 +147,6 @@ class _Buffers:
                 text[real].float().cpu()
             )
         return None
-
-
-def finite_or_refuse(states: torch.Tensor, what: str, info: ModelInfo) -> None:
-    """Raise InputError that names `what` when `states` hold NaN or infinity."""
-    if not bool(torch.isfinite(states).all()):
-        advice = (
-            "try --dtype float32"
-            if info.dtype != "float32"
-            else "the weights themselves may be damaged"
-        )
-        raise InputError(f"NaN or infinity in {what} of {info.name} in {info.dtype}: {advice}")
 
 
 def _check_request(
