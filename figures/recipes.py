@@ -24,16 +24,16 @@ from kvlens.analysis.lens import KVLens
 from kvlens.analysis.method_geometry import PLAIN, Geometry
 from kvlens.evaluation.scores import Scores
 from kvlens.layers.layer_set import LayerSet
-from kvlens.plots.attention import MAP, WORDS, plot_ends, plot_patterns
+from kvlens.plots.geometry import plot_geometry, plot_sentences
+from kvlens.plots.patterns import plot_patterns
 from kvlens.plots.profile import plot_profile
-from kvlens.plots.scores import plot_lengths, plot_scores, plot_study, plot_sweep
-from kvlens.plots.states import (
-    plot_geometry,
-    plot_ranks,
-    plot_sentences,
-    plot_similarities,
-)
+from kvlens.plots.scores import plot_lengths, plot_scores
+from kvlens.plots.states import plot_ranks, plot_similarities
+from kvlens.plots.style import COLOUR_MAP as MAP
 from kvlens.plots.style import STYLE, new_axes, save_figures
+from kvlens.plots.sweeps import plot_study, plot_sweep
+from kvlens.plots.uptake import plot_ends
+from kvlens.plots.words import SPANS as WORDS
 from kvlens.store.errors import InputError
 from kvlens.store.files import write_text
 from kvlens.store.layer_ranges import phrase

@@ -54,9 +54,9 @@ _HOME = {
     "load_vectors": "embedding.vectors",
     "report": "reporting.page",
     "plot_profile": "plots.profile",
-    "plot_beta": "plots.attention",
-    "plot_ends": "plots.attention",
-    "plot_patterns": "plots.attention",
+    "plot_beta": "plots.uptake",
+    "plot_ends": "plots.uptake",
+    "plot_patterns": "plots.patterns",
 }
 
 # Format of a saved file -> what loads it.

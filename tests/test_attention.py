@@ -18,14 +18,10 @@ from kvlens.analysis.attention import (
     attention_shift,
     readable_tokens,
 )
-from kvlens.plots.attention import (
-    MOST,
-    attend,
-    plot_beta,
-    plot_ends,
-    plot_patterns,
-    save_attention_plots,
-)
+from kvlens.plots.attention import attend
+from kvlens.plots.patterns import MOST, plot_patterns
+from kvlens.plots.saving import save_attention_plots
+from kvlens.plots.uptake import plot_beta, plot_ends
 from kvlens.rerouting.prefix import reroute
 from kvlens.texts.tokens import pad, tokenize
 

@@ -25,7 +25,8 @@ from kvlens.analysis.attention import (
 from kvlens.analysis.lens import KVLens, kv_lens
 from kvlens.evaluation.scores import Score, Scores
 from kvlens.plots.attention_html import beta_html, patterns_html
-from kvlens.plots.scores import plot_lengths, plot_scores, plot_study, plot_sweep
+from kvlens.plots.scores import plot_lengths, plot_scores
+from kvlens.plots.sweeps import plot_study, plot_sweep
 from kvlens.store.provenance import versions
 from kvlens.studies.layer_sweep import Sweep, Window
 from kvlens.studies.regret import LayerStudy

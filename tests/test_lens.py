@@ -17,14 +17,9 @@ import kvlens
 from kvlens.analysis.lens import KVLens, effective_rank, kv_lens, linear_cka, ridge_r2
 from kvlens.analysis.method_geometry import Geometry
 from kvlens.cli.app import main
-from kvlens.plots.states import (
-    plot_geometry,
-    plot_ranks,
-    plot_sentences,
-    plot_similarities,
-    plot_spectra,
-    save_lens_plots,
-)
+from kvlens.plots.geometry import plot_geometry, plot_sentences
+from kvlens.plots.saving import save_lens_plots
+from kvlens.plots.states import plot_ranks, plot_similarities, plot_spectra
 from kvlens.store.errors import InputError
 
 N = 60

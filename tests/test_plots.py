@@ -15,7 +15,9 @@ from matplotlib.image import imread
 from test_layers import GEMMA, SMOLLM2, U, make_profile
 
 from kvlens.layers.selection import select
-from kvlens.plots.profile import plot_profile, profile_html, save_profile_plots
+from kvlens.plots.profile import plot_profile
+from kvlens.plots.profile_page import profile_html
+from kvlens.plots.saving import save_profile_plots
 from kvlens.plots.style import COLOURS
 from kvlens.store.errors import InputError
 
@@ -234,7 +236,7 @@ def test_same_input_same_bytes_in_another_process_without_a_display(tmp_path):
     here = save_profile_plots(PROFILE, CHOSEN, tmp_path / "here")
     CHOSEN.save(tmp_path / "layers.json")
     code = (
-        "import sys; from kvlens.layers.layer_set import LayerSet; from kvlens.plots.profile import save_profile_plots\n"
+        "import sys; from kvlens.layers.layer_set import LayerSet; from kvlens.plots.saving import save_profile_plots\n"
         "s = LayerSet.load(sys.argv[1]); save_profile_plots(s.profile, s, sys.argv[2])\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )

@@ -533,7 +533,7 @@ def _profile(args: argparse.Namespace) -> Answer:
     from kvlens.dimension.estimation import estimate
     from kvlens.dimension.neighbours import MIN_POINTS
     from kvlens.layers.selection import select
-    from kvlens.plots.profile import save_profile_plots
+    from kvlens.plots.saving import save_profile_plots
     from kvlens.tracing.recording import record
     from kvlens.tracing.trace import KEEP
 
@@ -718,7 +718,7 @@ def _lens(args: argparse.Namespace) -> Answer:
     from kvlens.embedding.cache import EmbeddingCache
     from kvlens.embedding.encoder import Encoder
     from kvlens.plots.profile import plot_profile
-    from kvlens.plots.states import save_lens_plots
+    from kvlens.plots.saving import save_lens_plots
     from kvlens.plots.style import save_figures
     from kvlens.texts.pairs import read_pairs
     from kvlens.tracing.recording import record
@@ -929,7 +929,7 @@ def _evaluate(args: argparse.Namespace) -> Answer:
 
 
 def _draw_profile(profile: Any, layer_set: Any, folder: Path) -> None:
-    from kvlens.plots.profile import save_profile_plots
+    from kvlens.plots.saving import save_profile_plots
 
     save_profile_plots([profile], [layer_set], folder)
 

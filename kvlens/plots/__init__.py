@@ -11,15 +11,15 @@ _HOME = {
     "MARKERS": "style",
     "SHADE": "style",
     "STYLE": "style",
-    "WORDS": "style",
+    "WORDS": "words",
     "beta_html": "attention_html",
     "new_axes": "style",
     "patterns_html": "attention_html",
     "picture_html": "style",
     "plot_profile": "profile",
-    "profile_html": "profile",
+    "profile_html": "profile_page",
     "save_figures": "style",
-    "save_profile_plots": "profile",
+    "save_profile_plots": "saving",
     "styled": "style",
 }
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from kvlens.analysis.attention import AttentionShift
 from kvlens.dimension.profile import IDProfile
-from kvlens.plots.attention import plot_ends
 from kvlens.plots.profile import plot_profile
 from kvlens.plots.style import picture_html
+from kvlens.plots.uptake import plot_ends
 
 
 def profile_picture(profile: IDProfile, alt: str) -> str:

@@ -1,33 +1,37 @@
-"""Style: one look for every picture."""
+"""The one style of every picture: colours, marks, type, new figures, and how they are written.
+
+What several pictures draw alike (grid, caption, colour bar) is in `kvlens.plots.parts`. No result is known here.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from kvlens.dimension.profile import IDProfile
-from kvlens.layers.layer_set import LayerSet
 from kvlens.store.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    Profiles = IDProfile | Sequence[IDProfile]
-    LayerSets = LayerSet | Sequence[LayerSet | None] | None
-
-
 Draw = TypeVar("Draw", bound=Callable[..., Any])
 
-
-# Okabe and Ito's colours, told apart with every common colour vision; without yellow, too pale on white.
+# Okabe and Ito's colours, told apart with every common colour vision;
+# without yellow, too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+SHADE = "#F3C94B"  # behind chosen layers
+SHADE_ALPHA = 0.45
+COLOUR_MAP = "cividis"  # told apart with every common colour vision, and in grey
 
-
-SHADE = "#F3C94B"
-
+# Greys, as matplotlib names them: 0 is black.
+GRID = "0.9"
+STRIPE = "0.96"
+CAPTION = "0.25"
 
 # matplotlib's name and plotly's; markers and dashes tell curves apart in a grey print.
 MARKERS = (
@@ -37,27 +41,9 @@ MARKERS = (
     ("D", "diamond"),
     ("v", "triangle-down"),
 )
-
-
 DASHES = (("-", "solid"), ("--", "dash"), ("-.", "dashdot"), (":", "dot"))
 
-
-BAND = 1.96
-
-
-WORDS = {
-    "twonn": "TwoNN",
-    "mle": "MLE",
-    "hidden": "hidden states after each block",
-    "k": "keys",
-    "k_pre": "keys before RoPE",
-    "v": "values",
-    "kv": "keys and values",
-    "last": "final token",
-    "mean": "mean over tokens",
-    "all": "all tokens",
-}
-
+BAND = 1.96  # standard errors to either side: 95 % of a normal distribution
 
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -70,17 +56,91 @@ STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a model's name may hold dollar signs
 }
 
+DOTS_PER_INCH = 200
+# A date would make other bytes of the same figure.
+UNDATED: dict[str, dict[str, None]] = {
+    "png": {},
+    "pdf": {"CreationDate": None, "ModDate": None},
+    "svg": {"Date": None},
+}
+
+
+Item = TypeVar("Item")
+
+
+def _nth(items: Sequence[Item], i: int) -> Item:
+    """Item `i`, beginning again after the last."""
+    return items[i % len(items)]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a curve is told from the others, without colour too.
+
+    Attributes:
+        colour: one of `COLOURS`.
+        marker: matplotlib's name and plotly's, one of `MARKERS`.
+        dash: matplotlib's name and plotly's, one of `DASHES`.
+    """
+
+    colour: str
+    marker: tuple[str, str]
+    dash: tuple[str, str]
+
+    @classmethod
+    def of(cls, i: int) -> Look:
+        """The look of curve `i` (from 0) of a picture."""
+        return cls(_nth(COLOURS, i), _nth(MARKERS, i), _nth(DASHES, i))
+
+    @classmethod
+    def of_model(cls, i: int) -> Look:
+        """The look of model `i` (from 0), whose line is solid until the colours come again."""
+        return cls(_nth(COLOURS, i), _nth(MARKERS, i), _nth(DASHES, i // len(COLOURS)))
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """Of a dashed line with markers: keywords of ``Axes.plot``."""
+        return {"color": self.colour, "marker": self.marker[0], "ls": self.dash[0]}
+
+    @property
+    def mark(self) -> dict[str, Any]:
+        """Of markers without a line: keywords of ``Axes.plot`` and ``Axes.errorbar``."""
+        return {"color": self.colour, "marker": self.marker[0], "ls": ""}
+
 
 def new_axes(
     width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
 ) -> list[Axes]:
-    """The axes, row by row, of a new figure in inches; options: of ``Figure.subplots``. Draw within `STYLE`."""
+    """The axes of a new figure, row by row. Draw within `STYLE`.
+
+    Args:
+        width: of the figure, in inches.
+        height: of the figure, in inches.
+        rows: how many rows of axes.
+        columns: how many columns of axes.
+        options: further keywords of ``Figure.subplots``.
+
+    Returns:
+        ``rows * columns`` axes. The figure needs no display.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return list(figure.subplots(rows, columns, squeeze=False, **options).flat)
+
+
+def axes_or_new(
+    axes: Axes | Iterable[Axes] | None, width: float, height: float, **options: Any
+) -> list[Axes]:
+    """The caller's axes, one or several, or those of a new figure.
+
+    The other arguments are those of `new_axes`.
+    """
+    if axes is None:
+        return new_axes(width, height, **options)
+    return list(axes) if isinstance(axes, Iterable) else [axes]
 
 
 def styled(draw: Draw) -> Draw:
@@ -96,30 +156,47 @@ def styled(draw: Draw) -> Draw:
     return cast(Draw, run)
 
 
-def save_figures(figures: dict[str, Any], folder: str | Path) -> list[Path]:
-    """Write each figure by its name, as PNG (200 dots an inch) and PDF (fonts embedded): the same figure gives the
-    same bytes. Each file is written atomically. Returns the paths; raises InputError when it cannot be written."""
+def save_figures(figures: Mapping[str, Any], folder: str | Path) -> list[Path]:
+    """Write each figure by its name, as PNG (200 dots an inch) and PDF (fonts embedded).
+
+    The same figure gives the same bytes. Each file is written atomically.
+
+    Args:
+        figures: name of the files, without ending -> matplotlib figure.
+        folder: where the files go; made when missing.
+
+    Returns:
+        The paths, PNG and PDF of each figure in turn.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
     from matplotlib import rc_context
 
-    paths = [Path(folder) / f"{stem}.{kind}" for stem in figures for kind in ("png", "pdf")]
-    for path in paths:
-        undated = {"CreationDate": None, "ModDate": None} if path.suffix == ".pdf" else {}
-        with atomic_path(path) as temporary, rc_context(STYLE):
-            figures[path.name.removesuffix(path.suffix)].savefig(
-                temporary, dpi=200, metadata=undated
-            )
+    paths = []
+    for name, figure in figures.items():
+        for kind in ("png", "pdf"):
+            path = Path(folder) / f"{name}.{kind}"
+            with atomic_path(path) as temporary, rc_context(STYLE):
+                figure.savefig(temporary, dpi=DOTS_PER_INCH, metadata=UNDATED[kind])
+            paths.append(path)
     return paths
 
 
 def picture_html(ax: Axes, alt: str) -> str:
-    """The figure of `ax` as an ``<img>`` that holds its own SVG: no file, no script; same input, same bytes."""
-    from base64 import b64encode
-    from io import BytesIO
+    """The figure of `ax` as an ``<img>`` that holds its own SVG: no file, no script.
 
+    The same figure gives the same text.
+
+    Args:
+        ax: any axes of the figure.
+        alt: the picture in words, for those who cannot see it.
+    """
     from matplotlib import rc_context
 
     figure: Any = ax.get_figure(root=True)
     buffer = BytesIO()
     with rc_context({**STYLE, "svg.hashsalt": "kvlens"}):
-        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
-    return f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{b64encode(buffer.getvalue()).decode()}">'
+        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata=UNDATED["svg"])
+    content = b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{content}">'

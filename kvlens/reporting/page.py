@@ -63,10 +63,10 @@ def render(run: Run) -> str:
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
-    from kvlens.plots.attention import MAP, plot_beta, plot_ends
+    from kvlens.plots.geometry import plot_sentences
     from kvlens.plots.profile import plot_profile
-    from kvlens.plots.states import plot_sentences
-    from kvlens.plots.style import picture_html
+    from kvlens.plots.style import COLOUR_MAP, picture_html
+    from kvlens.plots.uptake import plot_beta, plot_ends
 
     share = PATTERN_BUDGET // max(len(run.patterns), 1)
     texts = [_browser(patterns, i, run.layers, share) for i, patterns in enumerate(run.patterns, 1)]
@@ -93,7 +93,7 @@ def render(run: Run) -> str:
         pictures=pictures,
         data={
             "texts": texts,
-            "colours": [to_hex(colormaps[MAP](share)) for share in np.linspace(0, 1, 32)],
+            "colours": [to_hex(colormaps[COLOUR_MAP](share)) for share in np.linspace(0, 1, 32)],
         },
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -1,0 +1,97 @@
+"""The words of a profile's picture: names of curves, and the caption below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kvlens.dimension.profile import IDEstimate, IDProfile
+from kvlens.layers.layer_set import LayerSet
+from kvlens.plots.style import BAND
+from kvlens.plots.words import NBSP, WORDS, shortened
+from kvlens.store.layer_ranges import phrase
+
+Row = Sequence[IDEstimate]
+
+
+def curve_label(profile: IDProfile, shown: Sequence[IDProfile]) -> str:
+    """The model, and what tells this profile from the others of the same model."""
+    siblings = [_facts(other) for other in shown if other.model.name == profile.model.name]
+    label = [shortened(profile.model.name)]
+    for fact, of_siblings in zip(_facts(profile), zip(*siblings, strict=True), strict=True):
+        if set(of_siblings) != {fact}:
+            label.append(fact)
+    return ", ".join(label)
+
+
+def caption(
+    shown: Sequence[IDProfile], sets: Sequence[LayerSet | None], drawn: Sequence[Row]
+) -> str:
+    """What is drawn, of which data, and how bands, hollow marks and shades are to be read.
+
+    Args:
+        shown: the profiles, at least one.
+        sets: the layer set of each, or None.
+        drawn: the estimates of each curve.
+    """
+    sentences = [
+        _subject(shown),
+        f"Band: ±{BAND} standard errors (sampling only, not bias).",
+        _doubts(drawn),
+    ]
+    if len(shown) == 1:
+        sentences += [_gaps(shown[0]), _choice(sets[0])]
+    text = " ".join(sentence for sentence in sentences if sentence)
+    return text.replace("n = ", f"n{NBSP}={NBSP}")
+
+
+def _facts(profile: IDProfile) -> list[str]:
+    """States, points, prompt and texts of a profile, in words."""
+    return [
+        WORDS.get(profile.states, profile.states),
+        WORDS.get(profile.points, profile.points),
+        f"prompt {profile.prompt.name}",
+        f"n = {profile.texts.n:,} texts{_points_a_layer(profile)}",
+    ]
+
+
+def _points_a_layer(profile: IDProfile) -> str:
+    """How many points the estimates used, where that is not one a text."""
+    used = {estimate.n for row in profile.estimates.values() for estimate in row}
+    if used == {profile.texts.n}:
+        return ""
+    if len(used) == 1:
+        return f" ({min(used):,} points a layer)"
+    return f" ({min(used):,} to {max(used):,} points a layer)"
+
+
+def _subject(shown: Sequence[IDProfile]) -> str:
+    """The model, or of several the estimator; and every fact, with what differs side by side."""
+    first = shown[0]
+    if len(shown) == 1:
+        head = f"{shortened(first.model.name)}, {first.model.n_layers} layers"
+    else:
+        estimator = next(iter(first.estimates))
+        head = WORDS.get(estimator, estimator)
+    columns = zip(*[_facts(profile) for profile in shown], strict=True)
+    facts = [" / ".join(dict.fromkeys(column)) for column in columns]
+    return f"{head}: {'; '.join(facts)}."
+
+
+def _doubts(drawn: Sequence[Row]) -> str:
+    """The kinds of warnings among the estimates, in order of appearance."""
+    warnings = [text for row in drawn for estimate in row for text in estimate.warnings]
+    kinds = dict.fromkeys(shortened(text.partition(":")[0]) for text in warnings)
+    return f"Hollow: in doubt ({', '.join(kinds)})." if kinds else ""
+
+
+def _gaps(profile: IDProfile) -> str:
+    """The layers that have no estimate."""
+    return f"No estimate at {phrase([*profile.skipped])}." if profile.skipped else ""
+
+
+def _choice(layer_set: LayerSet | None) -> str:
+    """How the shaded layers were chosen."""
+    if layer_set is None or not layer_set.layers:
+        return ""
+    shape = f"shape of the profile: {layer_set.shape.name}"
+    return f"Shaded: chosen by rule {layer_set.rule}; {shape}."

@@ -1,0 +1,109 @@
+"""Which pictures of a result are written to a folder, and under which names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kvlens.analysis.attention import KINDS, AttentionPatterns, AttentionShift
+from kvlens.analysis.lens import KVLens
+from kvlens.analysis.method_geometry import Geometry
+from kvlens.plots.geometry import plot_geometry, plot_sentences
+from kvlens.plots.patterns import plot_patterns
+from kvlens.plots.profile import plot_profile
+from kvlens.plots.profile_page import profile_html
+from kvlens.plots.profile_picture import LayerSets, Profiles
+from kvlens.plots.states import plot_ranks, plot_similarities, plot_spectra
+from kvlens.plots.style import save_figures
+from kvlens.plots.uptake import plot_beta, plot_ends
+from kvlens.store.files import atomic_path
+
+
+def save_profile_plots(
+    profiles: Profiles,
+    layer_sets: LayerSets,
+    folder: str | Path,
+    stem: str = "layer_id",
+    width: float = 5.0,
+) -> list[Path]:
+    """Write `plot_profile` as PNG and PDF (see `save_figures`), and `profile_html` as HTML.
+
+    The same input gives the same bytes. Each file is written atomically.
+
+    Args:
+        profiles: as of `plot_profile`.
+        layer_sets: as of `plot_profile`.
+        folder: where the files go; made when missing.
+        stem: of the files' names.
+        width: of the PNG and PDF, in inches.
+
+    Returns:
+        The three paths.
+
+    Raises:
+        InputError: as `plot_profile`, and when the folder cannot be written.
+    """
+    page = profile_html(profiles, layer_sets)
+    page.layout.height = None  # as high as the window
+    ax = plot_profile(profiles, layer_sets, width=width)
+    paths = save_figures({stem: ax.figure}, folder)
+    path = Path(folder) / f"{stem}.html"
+    config = {"displaylogo": False, "showSendToCloud": False}
+    with atomic_path(path) as temporary:
+        page.write_html(temporary, config, div_id=stem, default_height="90vh")
+    return [*paths, path]
+
+
+def save_attention_plots(
+    result: AttentionShift | AttentionPatterns, folder: str | Path
+) -> list[Path]:
+    """Write every picture of a result, as `save_figures` does.
+
+    Args:
+        result: a shift (beta maps, both ends), or patterns (one picture a layer, mean over heads).
+        folder: where the files go; made when missing.
+
+    Returns:
+        The paths.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    figures: dict[str, Any] = {}
+    if isinstance(result, AttentionShift):
+        for kind in KINDS:
+            figures[f"beta_{kind}"] = plot_beta(result, kind).figure
+        figures["beta_ends"] = plot_ends(result).figure
+    else:
+        for layer in result.layers:
+            before, _ = plot_patterns(result, layer)
+            figures[f"patterns_layer{layer}"] = before.figure
+    return save_figures(figures, folder)
+
+
+def save_lens_plots(
+    lens: KVLens | None, geometry: Geometry | None, folder: str | Path
+) -> list[Path]:
+    """Write every picture of a KV lens and of a geometry, as `save_figures` does.
+
+    Args:
+        lens: its spectra, and its similarities where it has them.
+        geometry: of the methods' embeddings.
+        folder: where the files go; made when missing.
+
+    Returns:
+        The paths.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    panels = {}
+    if lens is not None:
+        panels["kv_ranks"] = plot_ranks(lens)
+        panels["kv_spectra"] = plot_spectra(lens)
+        if lens.similarities:
+            panels["kv_similarity"] = plot_similarities(lens)
+    if geometry is not None:
+        panels["geometry"] = plot_geometry(geometry)
+        panels["sentences"] = plot_sentences(geometry)
+    return save_figures({name: axes[0].figure for name, axes in panels.items()}, folder)
