@@ -136,7 +136,7 @@ def _draw_alignment(ax: Axes, rows: Sequence[MethodGeometry]) -> None:
 
 
 def _draw_square(
-    ax: Axes, cosines: Float[np.ndarray, "n n"], groups: Int[np.ndarray, "n"], lowest: float
+    ax: Axes, cosines: Float[np.ndarray, "n n"], groups: Int[np.ndarray, " n"], lowest: float
 ) -> Any:
     """Cosines of n sentences, topics framed; returns the image."""
     from matplotlib.patches import Rectangle
@@ -153,7 +153,7 @@ def _draw_square(
     return image
 
 
-def _gap(cosines: Float[np.ndarray, "n n"], groups: Int[np.ndarray, "n"]) -> float:
+def _gap(cosines: Float[np.ndarray, "n n"], groups: Int[np.ndarray, " n"]) -> float:
     """Mean cosine of different sentences within topics less that across; never minus zero."""
     related = groups[:, None] == groups
     different = ~np.eye(len(groups), dtype=bool)

@@ -14,7 +14,7 @@ from kvlens.plots.words import letters, wrapped
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Vector = Float[np.ndarray, "n"] | Sequence[float]
+Vector = Float[np.ndarray, " n"] | Sequence[float]
 
 
 class Interval(Protocol):
@@ -98,7 +98,7 @@ def vertical_bars(ax: Axes, x: Vector, intervals: Sequence[Interval], **look: An
 
 def _value_and_error(
     intervals: Sequence[Interval],
-) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "2 n"]]:
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "2 n"]]:
     """Values, and how far their intervals reach below and above them."""
     value = np.array([interval.value for interval in intervals])
     low = np.array([interval.low for interval in intervals])

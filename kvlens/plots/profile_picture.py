@@ -39,29 +39,29 @@ class Curve:
 
     label: str
     estimates: tuple[IDEstimate, ...]
-    x: Float[np.ndarray, "n_layers"]
-    y: Float[np.ndarray, "n_layers"]
-    half_band: Float[np.ndarray, "n_layers"]
+    x: Float[np.ndarray, " n_layers"]
+    y: Float[np.ndarray, " n_layers"]
+    half_band: Float[np.ndarray, " n_layers"]
     chosen: tuple[int, ...]
     look: Look
 
     @property
-    def low(self) -> Float[np.ndarray, "n_layers"]:
+    def low(self) -> Float[np.ndarray, " n_layers"]:
         """The lower edge of the band."""
         return self.y - self.half_band
 
     @property
-    def high(self) -> Float[np.ndarray, "n_layers"]:
+    def high(self) -> Float[np.ndarray, " n_layers"]:
         """The upper edge of the band."""
         return self.y + self.half_band
 
     @property
-    def in_doubt(self) -> Bool[np.ndarray, "n_layers"]:
+    def in_doubt(self) -> Bool[np.ndarray, " n_layers"]:
         """Which estimates carry warnings: they are drawn hollow."""
         return np.array([bool(estimate.warnings) for estimate in self.estimates])
 
     @property
-    def at_chosen(self) -> Bool[np.ndarray, "n_layers"]:
+    def at_chosen(self) -> Bool[np.ndarray, " n_layers"]:
         """Which estimates are of chosen layers: among several models they are outlined."""
         return np.array([estimate.layer in self.chosen for estimate in self.estimates])
 
