@@ -18,7 +18,7 @@ from kvlens.analysis.attention import (
     attention_shift,
     readable_tokens,
 )
-from kvlens.plots.attention import attend
+from kvlens.cli.attend import write_attention
 from kvlens.plots.patterns import MOST, plot_patterns
 from kvlens.plots.saving import save_attention_plots
 from kvlens.plots.uptake import plot_beta, plot_ends
@@ -358,8 +358,8 @@ def test_patterns_are_pictured_with_their_mass(llama, text, kind):
 
 @pytest.mark.filterwarnings("error")
 def test_attend_writes_results_and_the_same_bytes_again(tmp_path, llama):
-    shift = attend(llama, LAYERS, tmp_path / "a", texts=TEXTS, bins=5)
-    patterns = attend(llama, LAYERS, tmp_path / "a", text="中 <b> $x$", max_length=200)
+    shift = write_attention(llama, LAYERS, tmp_path / "a", texts=TEXTS, bins=5)
+    patterns = write_attention(llama, LAYERS, tmp_path / "a", text="中 <b> $x$", max_length=200)
     assert AttentionShift.load(tmp_path / "a" / "shift.safetensors").bins == 5
     assert AttentionPatterns.load(tmp_path / "a" / "patterns.safetensors").tokens == patterns.tokens
     written = [
@@ -371,4 +371,4 @@ def test_attend_writes_results_and_the_same_bytes_again(tmp_path, llama):
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
     for both in ({}, {"text": "a", "texts": TEXTS}):
         with pytest.raises(InputError, match="either one text or a file of texts"):
-            attend(llama, LAYERS, tmp_path, **both)
+            write_attention(llama, LAYERS, tmp_path, **both)

@@ -14,7 +14,8 @@ from check_run import check_run
 from conftest import tiny
 
 import kvlens
-from kvlens.cli.app import _run_name, main
+from kvlens.cli import main
+from kvlens.cli.folders import run_name
 
 WORDS = (
     "river",
@@ -314,7 +315,7 @@ def test_attend_on_one_text_and_over_many(place, capsys, monkeypatch):
 
 def test_a_run_is_named_after_the_whole_model():
     names = ("Qwen/Qwen3-0.6B", "./dir/model-1.5/", "a.gguf")
-    assert [_run_name(name) for name in names] == ["Qwen3-0.6B", "model-1.5", "a"]
+    assert [run_name(name) for name in names] == ["Qwen3-0.6B", "model-1.5", "a"]
 
 
 def test_check_answers_with_its_exit_code(place, capsys):
@@ -359,8 +360,8 @@ def test_help_tells_each_default_once(command, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])
     told = " ".join(capsys.readouterr().out.split())
-    assert "(default: " in told
-    assert not re.search(r"default: (None|False|\[\])|\) \(default", told)
+    assert "[default: " in told
+    assert not re.search(r"default: (None|False|\[\])|\[default: [^]]*\] \[default", told)
 
 
 def test_help_is_quick():

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 
 import kvlens
 from kvlens import Encoder, InputError
-from kvlens.cli.app import main
+from kvlens.cli import main
 from kvlens.embedding.cache import EmbeddingCache
 from kvlens.evaluation.adapter import mteb_encoder, register
 from kvlens.evaluation.run import evaluate

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import kvlens
 from kvlens.analysis.lens import KVLens, effective_rank, kv_lens, linear_cka, ridge_r2
 from kvlens.analysis.method_geometry import Geometry
-from kvlens.cli.app import main
+from kvlens.cli import main
 from kvlens.plots.geometry import plot_geometry, plot_sentences
 from kvlens.plots.saving import save_lens_plots
 from kvlens.plots.states import plot_ranks, plot_similarities, plot_spectra

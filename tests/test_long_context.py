@@ -6,7 +6,7 @@ from conftest import byte_tokenizer, tiny
 
 import kvlens
 from kvlens import Encoder, InputError
-from kvlens.cli.app import main
+from kvlens.cli import main
 from kvlens.embedding.cache import EmbeddingCache
 from kvlens.texts.texts import Texts
 

@@ -17,7 +17,7 @@ from matplotlib import colormaps
 import kvlens
 from kvlens import InputError, Prompt, Texts
 from kvlens.analysis.attention import AttentionPatterns, AttentionShift, attention_shift
-from kvlens.cli.app import main
+from kvlens.cli import main
 from kvlens.reporting.attention_browser import LIMIT
 from kvlens.reporting.page import render, report
 from kvlens.reporting.run_folder import Run

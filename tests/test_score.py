@@ -7,7 +7,7 @@ from conftest import tiny
 from scipy.stats import rankdata
 
 from kvlens import Encoder, InputError
-from kvlens.cli.app import main
+from kvlens.cli import main
 from kvlens.evaluation.pair_score import score
 from kvlens.texts.pairs import read_pairs
 

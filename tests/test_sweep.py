@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 from test_layers import make_profile
 
 from kvlens import Encoder, InputError, reroute
-from kvlens.cli.app import main
+from kvlens.cli import main
 from kvlens.evaluation.pair_score import score
 from kvlens.evaluation.significance import draws, spearman
 from kvlens.methods.base import final_hidden

@@ -1,0 +1,105 @@
+"""`kvlens bench`: speed, as ratios measured side by side in one run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import Parameter
+
+from kvlens.cli.answers import Answer
+from kvlens.cli.options import TEXTS, LimitOptions, ModelName, ModelOptions, PromptedTexts
+from kvlens.cli.values import Names, WholeNumber, layers_or_file
+from kvlens.store.errors import InputError
+
+if TYPE_CHECKING:
+    from kvlens.dimension.profile import IDProfile
+    from kvlens.layers.layer_set import LayerSet
+    from kvlens.models.language_model import LanguageModel
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """What is measured.
+
+    Attributes:
+        record: recording against the raw base-model forward
+        memory: peak memory of a profile above the idle loaded model
+        methods: embedding methods to time, comma-separated, or all
+        layers: layer-set file of `kvlens profile`, or layers such as 7-10, for kv_embedding
+        repeats: rounds; medians and extremes are shown
+        threads: CPU threads [default: torch's own choice]
+    """
+
+    record: bool = False
+    memory: bool = False
+    methods: Names | None = None
+    layers: str | None = None
+    repeats: WholeNumber = 5
+    threads: WholeNumber | None = None
+
+
+@Parameter(name="*", group=TEXTS)
+@dataclass(frozen=True, kw_only=True)
+class BenchTexts(PromptedTexts):
+    """Texts that are worked on again and again: few."""
+
+    n: WholeNumber = 64
+
+
+def bench(
+    name: ModelName,
+    /,
+    *,
+    timed: Timed = Timed(),
+    texts: BenchTexts = BenchTexts(),
+    limits: LimitOptions = LimitOptions(),
+    model: ModelOptions = ModelOptions(),
+) -> Answer:
+    """Speed, as ratios measured side by side in one run.
+
+    Args:
+        name: named model, hub id, directory or .gguf file
+        timed: what is measured
+        texts: which texts are worked on
+        limits: how long a text may be
+        model: how the model is loaded
+    """
+    if not (timed.record or timed.memory or timed.methods):
+        raise InputError("nothing to measure: give `record`, `memory` or `methods`")
+    if timed.threads:
+        import torch
+
+        torch.set_num_threads(timed.threads)
+    lm = model.load(name)
+    results = _measure(lm, timed, texts, limits.batch_tokens)
+    lines = ["; ".join(f"{key} {value}" for key, value in result.items()) for result in results]
+    return Answer(results, "\n".join(lines))
+
+
+def _measure(
+    lm: LanguageModel, timed: Timed, texts: BenchTexts, batch_tokens: int
+) -> list[dict[str, Any]]:
+    """Memory first: later measurements leave more of it resident."""
+    from kvlens.checks import bench
+    from kvlens.methods.base import methods
+
+    read = texts.read(texts.n)
+    results = []
+    if timed.memory:
+        results.append(bench.memory(lm, read, texts.prompt, batch_tokens, _draw))
+    if timed.record:
+        results.append(bench.recording(lm, read, texts.prompt, batch_tokens, timed.repeats))
+    if timed.methods:
+        names = tuple(methods()) if timed.methods == ("all",) else timed.methods
+        layers = layers_or_file(timed.layers)
+        results += bench.encoding(lm, read, names, layers, batch_tokens, timed.repeats)
+    return results
+
+
+def _draw(profile: IDProfile, layer_set: LayerSet, folder: Path) -> None:
+    from kvlens.plots.saving import save_profile_plots
+
+    save_profile_plots([profile], [layer_set], folder)

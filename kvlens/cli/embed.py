@@ -1,0 +1,172 @@
+"""`kvlens embed`: vectors for a file of texts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from kvlens.cli.answers import Answer
+from kvlens.cli.options import TEXTS, LimitOptions, ModelName, ModelOptions, RouteOptions
+from kvlens.cli.progress import progress
+from kvlens.cli.values import Dashed, WholeNumber, layers_or_file
+
+if TYPE_CHECKING:
+    from kvlens.embedding.encoder import Encoder
+    from kvlens.embedding.vectors import EmbedResult
+    from kvlens.models.language_model import LanguageModel
+
+
+@Parameter(name="*", group=TEXTS)
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Which texts are embedded.
+
+    Attributes:
+        input: .txt, .jsonl, .csv, .tsv, .parquet (also .gz), or -
+        column: field or column that holds the text
+        id_column: field or column that holds the ids [default: id or _id, else the row number]
+        skip_bad: leave out and count rows without a usable text
+    """
+
+    input: Annotated[Dashed, Parameter(alias="-i")]
+    column: str | None = None
+    id_column: str | None = None
+    skip_bad: bool = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Vectors:
+    """What a vector is.
+
+    Attributes:
+        method: an embedding method
+        kind: which prompt
+        normalize: unit length
+        truncate_dim: keep so many leading dimensions
+        post: center, zscore or whiten, fitted before; or its file
+        fit_post: fit it now, on Wikipedia passages
+    """
+
+    method: str = "kv_embedding"
+    kind: Literal["document", "query"] = "document"
+    normalize: bool = False
+    truncate_dim: WholeNumber | None = None
+    post: str | None = None
+    fit_post: Literal["center", "zscore", "whiten"] | None = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where the vectors go.
+
+    Attributes:
+        output: .npy (ids in OUTPUT.json), .safetensors, .parquet
+        chunk: texts finished at a time, for --resume
+        resume: continue a stopped run
+        overwrite: replace existing vectors, or start a stopped run again
+    """
+
+    output: Annotated[Path, Parameter(alias="-o")]
+    chunk: WholeNumber = 256
+    resume: bool = False
+    overwrite: bool = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class FittedRoute(RouteOptions):
+    """The layers that are re-routed, and whether another model's files are used.
+
+    Attributes:
+        force: use a layer set or post-processing of another model
+    """
+
+    force: bool = False
+
+
+@Parameter(name="*", group=TEXTS)
+@dataclass(frozen=True, kw_only=True)
+class EmbedLimits(LimitOptions):
+    """How long a text may be; batches are larger, since nothing is recorded."""
+
+    batch_tokens: WholeNumber = 4096
+
+
+def embed(
+    name: ModelName,
+    /,
+    *,
+    source: Source,
+    target: Target,
+    vectors: Vectors = Vectors(),
+    route: FittedRoute = FittedRoute(),
+    limits: EmbedLimits = EmbedLimits(),
+    model: ModelOptions = ModelOptions(),
+) -> Answer:
+    """Vectors for a file of texts, with the exported layer set.
+
+    Args:
+        name: named model, hub id, directory or .gguf file
+        source: which texts
+        target: where the vectors go
+        vectors: what a vector is
+        route: the layers that are re-routed
+        limits: how long a text may be
+        model: how the model is loaded
+    """
+    from kvlens.embedding.vectors import check_target, embed_file
+
+    check_target(target.output, source.input, target.resume, target.overwrite)
+    encoder = _encoder(model.load(name, hooked=False), vectors, route, limits)
+    with progress(f"embedding {source.input}") as bar:
+        result = embed_file(
+            encoder,
+            source.input,
+            target.output,
+            column=source.column,
+            id_column=source.id_column,
+            kind=vectors.kind,
+            normalize=vectors.normalize,
+            truncate_dim=vectors.truncate_dim,
+            skip_bad=source.skip_bad,
+            resume=target.resume,
+            overwrite=target.overwrite,
+            chunk=target.chunk,
+            progress=bar,
+        )
+    return Answer({"output": str(target.output), **asdict(result)}, _text(result, target.output))
+
+
+def _encoder(
+    lm: LanguageModel, vectors: Vectors, route: FittedRoute, limits: EmbedLimits
+) -> Encoder:
+    from kvlens.embedding.encoder import Encoder
+    from kvlens.texts.wikipedia import calibration_texts
+
+    encoder = Encoder(
+        lm,
+        vectors.method,
+        layers_or_file(route.layers),
+        vectors.post,
+        force=route.force,
+        **asdict(limits),
+    )
+    if vectors.fit_post:
+        encoder.fit_post(vectors.fit_post, calibration_texts())
+    return encoder
+
+
+def _text(result: EmbedResult, output: Path) -> str:
+    size = f"{result.rows} vectors of {result.dimension} dimensions"
+    text = f"{size} in {result.seconds:.0f} s: {output}"
+    if result.truncated or result.skipped:
+        text += (
+            f"\n{result.truncated} texts truncated to the token limit, "
+            f"{result.skipped} bad rows skipped"
+        )
+    return text

@@ -1,0 +1,170 @@
+"""`kvlens evaluate`: methods on tasks of mteb, or on a file of sentence pairs."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from kvlens.cli.answers import Answer
+from kvlens.cli.folders import run_folder
+from kvlens.cli.options import LengthOptions, ModelName, ModelOptions, RouteOptions
+from kvlens.cli.pairs import PairOptions, score_pairs
+from kvlens.cli.progress import progress
+from kvlens.cli.values import Dashed, Names, WholeNumber, layers_or_file
+from kvlens.store.errors import InputError
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions:
+    """Which tasks, and how they are run.
+
+    Attributes:
+        tasks: mteb's tasks or benchmarks, folders of --data-dir, or LongWikipedia
+        post: none, center, zscore, whiten: comma-separated, a row each
+        data_dir: a folder with a folder per task, read in place of the hub
+        split: evaluate this split, not the task's own
+        limit: a quick look at so many items of a task; NOT comparable
+        task_instructions: put mteb's instruction before the prompt
+        lengths: tokens of a document of LongWikipedia
+        corpus: long texts in place of Wikipedia, an opening paragraph and a blank line first
+        column: field or column that holds the text of --corpus
+        output: folder to write, or to continue [default: runs/MODEL]
+    """
+
+    tasks: Names = ("STSBenchmark",)
+    post: Names = ("none",)
+    data_dir: str | None = None
+    split: str | None = None
+    limit: WholeNumber | None = None
+    task_instructions: bool = False
+    lengths: Names = ("256", "512", "1024", "2048", "4096")
+    corpus: Dashed | None = None
+    column: str | None = None
+    output: Annotated[Path | None, Parameter(alias="-o")] = None
+
+    @property
+    def posts(self) -> list[str | None]:
+        """The post-processings, None for none; raises InputError for an unknown one."""
+        from kvlens.embedding.post import KINDS
+
+        posts = [None if kind == "none" else kind for kind in self.post]
+        unknown = [kind for kind in posts if kind is not None and kind not in KINDS]
+        if unknown:
+            raise InputError(f"`post` takes none, {', '.join(KINDS)}, not {', '.join(unknown)}")
+        return posts
+
+    @property
+    def document_lengths(self) -> list[int]:
+        """The lengths of LongWikipedia's documents; raises InputError for what is no number."""
+        if not all(length.isdigit() and int(length) for length in self.lengths):
+            given = ",".join(self.lengths)
+            raise InputError(f"`lengths` takes numbers of tokens such as 256,1024, not {given}")
+        return [int(length) for length in self.lengths]
+
+    @property
+    def changed(self) -> list[str]:
+        """The options that are not as they are by default."""
+        return [field.name for field in fields(self) if getattr(self, field.name) != field.default]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class EvaluateLimits(LengthOptions):
+    """How long a text may be; batches are larger, since nothing is recorded."""
+
+    batch_tokens: WholeNumber = 4096
+
+
+def evaluate(
+    name: ModelName,
+    /,
+    *,
+    tasks: TaskOptions = TaskOptions(),
+    pairs: PairOptions = PairOptions(),
+    methods: Names | None = None,
+    route: RouteOptions = RouteOptions(),
+    limits: EvaluateLimits = EvaluateLimits(),
+    model: ModelOptions = ModelOptions(),
+) -> Answer:
+    """Methods on mteb's tasks, with intervals and significance; resumes. Or on sentence pairs.
+
+    Args:
+        name: named model, hub id, directory or .gguf file
+        tasks: which tasks
+        pairs: or which pairs
+        methods: comma-separated, or all; with settings: kv_embedding:layers=none:bias=3
+            [default: all; kv_embedding on --pairs]
+        route: the layers that are re-routed
+        limits: how long a text may be
+        model: how the model is loaded
+    """
+    if pairs.pairs is not None:
+        _refuse(tasks.changed, "is of tasks: leave it out with `pairs`")
+        encoder_options = {"force": route.force, **asdict(limits)}
+        chosen = methods or ("kv_embedding",)
+        return score_pairs(name, pairs, chosen, route.layers, model, encoder_options)
+    _refuse(pairs.changed, "is of sentence pairs: give their file by `pairs`")
+    return _on_tasks(name, tasks, methods or ("all",), route, limits, model)
+
+
+def _refuse(names: Sequence[str], why: str) -> None:
+    if names:
+        raise InputError(f"`{names[0]}` {why}")
+
+
+def _on_tasks(
+    name: str,
+    options: TaskOptions,
+    methods: Sequence[str],
+    route: RouteOptions,
+    limits: EvaluateLimits,
+    model: ModelOptions,
+) -> Answer:
+    from kvlens.evaluation import run
+    from kvlens.evaluation.long_texts import LONG, long_articles
+    from kvlens.store.provenance import current_command
+    from kvlens.texts.readers import read_texts
+
+    posts = options.posts
+    lengths = options.document_lengths
+    tasks = _found(options)
+    corpus = read_texts(options.corpus, options.column) if options.corpus else None
+    lm = model.load(name.rstrip("/"), hooked=False)
+    if LONG in options.tasks:
+        tasks += long_articles(lm.tokenizer, lengths, corpus)
+    table = run.evaluate(
+        lm,
+        tasks,
+        options.output or run_folder(name),
+        methods,
+        layers_or_file(route.layers),
+        posts,
+        options.limit,
+        options.task_instructions,
+        force=route.force,
+        progress=progress,
+        command=current_command(),
+        **asdict(limits),
+    )
+    return Answer(table.model_dump(mode="json"), table.markdown())
+
+
+def _found(options: TaskOptions) -> list[Any]:
+    """The tasks by name; what a benchmark leaves out is a note on standard error."""
+    from kvlens.evaluation.long_texts import LONG
+    from kvlens.evaluation.tasks import find_tasks
+
+    names = [name for name in options.tasks if name != LONG]
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always", UserWarning)
+        tasks = find_tasks(names, options.data_dir, options.split)
+    for note in notes:
+        print(f"note: {' '.join(str(note.message).split())}", file=sys.stderr)
+    return tasks

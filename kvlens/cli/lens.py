@@ -1,0 +1,180 @@
+"""`kvlens lens`: what the final token's K and V hold, and the geometry of each method's vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from kvlens.cli.answers import Answer, folder_answer
+from kvlens.cli.folders import output_folder, run_folder
+from kvlens.cli.options import LengthOptions, ModelName, ModelOptions, RequiredRoute, TextOptions
+from kvlens.cli.progress import progress
+from kvlens.cli.values import Names, WholeNumber, layers_or_file
+
+if TYPE_CHECKING:
+    from kvlens.analysis.method_geometry import Geometry
+    from kvlens.embedding.cache import EmbeddingCache
+    from kvlens.models.language_model import LanguageModel
+    from kvlens.texts.texts import Texts
+
+ONE_MEANING = 4  # pairs scored above it, of 5, count as one meaning
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Looked:
+    """What is looked at.
+
+    Attributes:
+        n: how many texts for the KV lens
+        n_geometry: how many of them for each method's geometry
+        methods: methods whose geometry is compared, comma-separated [default: six]
+        pairs: .jsonl with sentence1, sentence2, score: those above 4 count as one meaning
+    """
+
+    n: WholeNumber = 300
+    n_geometry: WholeNumber = 200
+    methods: Names | None = None
+    pairs: Path | None = None
+
+    def close_pairs(self) -> list[tuple[str, str]]:
+        """The pairs of one meaning; none where no file was given."""
+        from kvlens.texts.pairs import read_pairs
+
+        if self.pairs is None:
+            return []
+        pairs = read_pairs(self.pairs)
+        rows = zip(pairs.first, pairs.second, pairs.scores, strict=True)
+        return [(first, second) for first, second, score in rows if score > ONE_MEANING]
+
+    @property
+    def pairs_source(self) -> str:
+        """Where the pairs are from, as the results say it."""
+        parts = self.pairs.parts[-2:] if self.pairs else ()
+        return f"{'/'.join(parts)}, score above {ONE_MEANING}"
+
+
+def lens(
+    name: ModelName,
+    /,
+    *,
+    route: RequiredRoute,
+    looked: Looked = Looked(),
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    overwrite: bool = False,
+    texts: TextOptions = TextOptions(),
+    limits: LengthOptions = LengthOptions(),
+    model: ModelOptions = ModelOptions(),
+) -> Answer:
+    """What the final token's K and V hold: ID, rank, share of the embedding; geometry by method.
+
+    Args:
+        name: named model, hub id, directory or .gguf file
+        route: the layers that are re-routed
+        looked: what is looked at
+        output: folder to write [default: runs/MODEL-lens]
+        overwrite: replace an existing output folder
+        texts: which texts are read
+        limits: how long a text may be
+        model: how the model is loaded
+    """
+    from kvlens.dimension.neighbours import MIN_POINTS
+    from kvlens.embedding.cache import EmbeddingCache
+
+    folder = output or run_folder(name, suffix="-lens")
+    with output_folder(folder, overwrite) as scratch:
+        read = texts.read(looked.n, MIN_POINTS)
+        pairs = looked.close_pairs()
+        lm = model.load(name)
+        cache = EmbeddingCache()
+        _write_lens(lm, read, route, limits, cache, scratch)
+        geometry = _write_geometry(lm, read, pairs, looked, route, cache, scratch)
+        files = sorted(path.name for path in scratch.iterdir())
+    return folder_answer(folder, files, "\n".join(_lines(geometry)))
+
+
+def _write_lens(
+    lm: LanguageModel,
+    texts: Texts,
+    route: RequiredRoute,
+    limits: LengthOptions,
+    cache: EmbeddingCache,
+    folder: Path,
+) -> None:
+    """Write the KV lens, and the intrinsic dimension of every kind of state."""
+    from kvlens.analysis.lens import kv_lens
+    from kvlens.dimension.estimation import estimate
+    from kvlens.embedding.encoder import Encoder
+    from kvlens.plots.profile import plot_profile
+    from kvlens.plots.saving import save_lens_plots
+    from kvlens.plots.style import save_figures
+    from kvlens.tracing.recording import record
+    from kvlens.tracing.trace import KEEP
+
+    encoder = Encoder(
+        lm,
+        "kv_embedding",
+        layers_or_file(route.layers),
+        max_length=limits.max_length,
+        force=route.force,
+    )
+    with progress("recording") as bar:
+        trace = record(lm, texts, encoder.method.document, progress=bar, **asdict(limits))
+    with progress("embedding") as bar:
+        found = kv_lens(trace, cache.encode(encoder, texts.items, progress=bar))
+    found.save(folder / "kv_lens.json")
+    save_lens_plots(found, None, folder)
+    profiles = [estimate(trace, states, ("twonn",)) for states in KEEP]
+    for profile in profiles:
+        profile.save(folder / f"id_{profile.states}.json")
+    figure = plot_profile(profiles, relative_depth=False, width=6.9).figure
+    save_figures({"id": figure}, folder)
+
+
+def _write_geometry(
+    lm: LanguageModel,
+    texts: Texts,
+    pairs: list[tuple[str, str]],
+    looked: Looked,
+    route: RequiredRoute,
+    cache: EmbeddingCache,
+    folder: Path,
+) -> Geometry:
+    """Write the geometry of each method's vectors."""
+    from kvlens.analysis.method_geometry import METHODS, measure
+    from kvlens.plots.saving import save_lens_plots
+    from kvlens.store.provenance import current_command
+
+    few = replace(texts, items=texts.items[: looked.n_geometry], ids=None)
+    with progress("embedding by method") as bar:
+        geometry = measure(
+            lm,
+            layers_or_file(route.layers),
+            looked.methods or METHODS,
+            texts=few,
+            pairs=pairs,
+            pairs_source=looked.pairs_source,
+            cache=cache,
+            force=route.force,
+            progress=bar,
+            command=current_command(),
+        )
+    geometry.save(folder / "geometry.json")
+    save_lens_plots(None, geometry, folder)
+    return geometry
+
+
+def _lines(geometry: Geometry) -> Iterator[str]:
+    for row in geometry.methods:
+        facts = [
+            f"mean cosine {row.mean_cosine:.2f}",
+            f"eigenvalue entropy {row.eigenvalue_entropy_ratio:.2f}",
+            f"uniformity {row.uniformity:.2f}",
+        ]
+        if row.alignment is not None:
+            facts.append(f"alignment {row.alignment:.2f}")
+        yield f"{row.label:30} {', '.join(facts)}"

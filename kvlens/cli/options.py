@@ -1,0 +1,173 @@
+"""Options that several commands share: each is named and described once, here.
+
+A group is a frozen dataclass whose fields become flags; its docstring is their help. Annotations
+are evaluated here, where their names are known: a command's file inherits the fields.
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Group, Parameter
+
+from kvlens.cli.progress import progress
+from kvlens.cli.values import Dashed, WholeNumber
+from kvlens.store.errors import InputError
+
+if TYPE_CHECKING:
+    from kvlens.models.language_model import LanguageModel
+    from kvlens.texts.texts import Texts
+
+OWN = Group("Options", sort_key=1)
+TEXTS = Group("Texts", sort_key=2)
+MODEL = Group("Model", sort_key=3)
+EVERY = Group("Every command", sort_key=4)
+
+ModelName = Annotated[str, Parameter(name="MODEL")]
+
+
+@Parameter(name="*", group=MODEL)
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """How a model is loaded.
+
+    Attributes:
+        device: cpu, cuda, ... [default: cuda when there is one]
+        dtype: float32, float16, bfloat16 [default: float32 on the CPU]
+        revision: branch, tag or commit of a hub model
+        trust_remote_code: run the model repository's own code
+    """
+
+    device: str | None = None
+    dtype: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    def load(self, name: str, hooked: bool = True) -> "LanguageModel":
+        """Load a model, with a bar.
+
+        Args:
+            name: named model, hub id, directory or .gguf file.
+            hooked: build TransformerLens's tree of hooks now, within the bar; else at first use.
+
+        Returns:
+            The model.
+
+        Raises:
+            InputError: as `kvlens.load`.
+        """
+        from kvlens.models.catalog import NAMED, is_cached
+        from kvlens.models.loading import load
+
+        what = f"loading {name}"
+        if name in NAMED and not is_cached(name):
+            size = NAMED[name].megabytes
+            what += f" (first use: fetching {size} MB and converting, about a minute)"
+        with progress(what, "models"):
+            lm = load(name, self.device, self.dtype, self.revision, self.trust_remote_code)
+            if hooked:
+                _ = lm.bridge
+        return lm
+
+
+@Parameter(name="*", group=TEXTS)
+@dataclass(frozen=True, kw_only=True)
+class TextOptions:
+    """Which texts are read.
+
+    Attributes:
+        texts: .txt, .jsonl, .csv, .tsv, .parquet, or - [default: Wikipedia passages]
+        column: field or column that holds the text
+    """
+
+    texts: Dashed | None = None
+    column: str | None = None
+
+    def read(self, n: int, at_least: int = 1) -> "Texts":
+        """The texts.
+
+        Args:
+            n: take so many.
+            at_least: so many have to be distinct.
+
+        Returns:
+            The texts.
+
+        Raises:
+            InputError: as `kvlens.read_texts`, or for too few distinct texts.
+        """
+        from kvlens.texts.readers import read_texts
+        from kvlens.texts.wikipedia import calibration_texts
+
+        if self.texts in (None, "wikipedia"):
+            texts = calibration_texts(n)
+        else:
+            texts = read_texts(self.texts, self.column, n)
+        distinct = len(set(texts.items))
+        if distinct < at_least:
+            raise InputError(
+                f"{texts.source} has {distinct} distinct texts, at least {at_least} are needed: "
+                "give more"
+            )
+        return texts
+
+
+@Parameter(name="*", group=TEXTS)
+@dataclass(frozen=True, kw_only=True)
+class PromptedTexts(TextOptions):
+    """Texts and the prompt around each.
+
+    Attributes:
+        prompt: a named prompt, or a template with {text}
+        n: how many texts
+    """
+
+    prompt: Dashed = "kv-document-inner"
+    n: WholeNumber = 600
+
+
+@Parameter(name="*", group=TEXTS)
+@dataclass(frozen=True, kw_only=True)
+class LengthOptions:
+    """How long a text may be, and how much goes into one batch.
+
+    Attributes:
+        max_length: token limit with the prompt [default: the model's context]
+        batch_tokens: padded tokens in a batch
+    """
+
+    max_length: WholeNumber | None = None
+    batch_tokens: WholeNumber = 2048
+
+
+@Parameter(name="*", group=TEXTS)
+@dataclass(frozen=True, kw_only=True)
+class LimitOptions(LengthOptions):
+    """How long a text may be, and what happens to a longer one.
+
+    Attributes:
+        strict: refuse texts over the limit, do not truncate
+    """
+
+    strict: bool = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RouteOptions:
+    """The layers that are re-routed.
+
+    Attributes:
+        layers: layer-set file of `kvlens profile`, or layers such as 7-10, for kv_embedding
+        force: use a layer set of another model
+    """
+
+    layers: str | None = None
+    force: bool = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RequiredRoute(RouteOptions):
+    """The layers that are re-routed, where nothing can be done without."""
+
+    layers: str = field()  # no default: required

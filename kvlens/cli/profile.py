@@ -1,0 +1,210 @@
+"""`kvlens profile`: intrinsic dimension per layer, and the layers that a rule selects."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from kvlens.cli.answers import Answer
+from kvlens.cli.folders import output_folder, run_folder, run_name
+from kvlens.cli.options import LimitOptions, ModelOptions, PromptedTexts
+from kvlens.cli.progress import progress
+from kvlens.cli.values import Layers, Names
+
+if TYPE_CHECKING:
+    from kvlens.dimension.profile import IDProfile
+    from kvlens.layers.layer_set import LayerSet
+    from kvlens.models.language_model import LanguageModel
+    from kvlens.texts.texts import Texts
+    from kvlens.tracing.trace import Trace
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What is recorded and measured.
+
+    Attributes:
+        points: which hidden states
+        states: what to measure
+        estimators: comma-separated; the first one selects the layers
+        save_trace: keep the recorded K, V and hidden states too
+    """
+
+    points: Literal["last", "mean", "all"] = "last"
+    states: Literal["hidden", "k", "k_pre", "v", "kv"] = "hidden"
+    estimators: Names = ("twonn", "mle")
+    save_trace: bool = False
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The kinds of states that the trace has to hold."""
+        from kvlens.tracing.trace import KEEP
+
+        if self.save_trace:
+            return KEEP
+        return ("k", "v") if self.states == "kv" else (self.states,)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """How the layers are selected.
+
+    Attributes:
+        rule: paper, lowest-k, window-around-minimum or explicit
+        window: window, as a share of the layers
+        skip_early: share of early layers that paper passes over
+        layers: layers for --rule explicit, such as 7-10 or 7,9
+    """
+
+    rule: str = "paper"
+    window: float = 0.10
+    skip_early: float = 0.20
+    layers: Layers | None = None
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """What was found of one model; not the trace, which is large."""
+
+    profile: IDProfile
+    layer_set: LayerSet
+    estimator: str
+    n: int
+    truncated: int
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """For --json."""
+        values = self.profile.values(self.estimator)
+        stderrs = self.profile.stderrs(self.estimator)
+        return {
+            "model": self.profile.model.name,
+            "layers": list(self.layer_set.layers),
+            "reason": self.layer_set.reason,
+            "shape": self.layer_set.shape.name,
+            "warnings": [*self.layer_set.warnings, *self.profile.warnings],
+            "estimator": self.estimator,
+            "id": [round(float(value), 3) for value in values],
+            "stderr": [round(float(value), 3) for value in stderrs],
+            "n": self.n,
+            "truncated": self.truncated,
+        }
+
+    @property
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        if self.truncated:
+            yield f"{self.truncated} of {self.n} texts were truncated to the token limit"
+        for warning in self.profile.warnings:
+            yield f"warning: {warning}"
+        yield str(self.layer_set)
+
+
+def profile(
+    names: Annotated[list[str], Parameter(name="MODEL", consume_multiple=True)],
+    /,
+    *,
+    measured: Measured = Measured(),
+    selection: Selection = Selection(),
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    overwrite: bool = False,
+    texts: PromptedTexts = PromptedTexts(),
+    limits: LimitOptions = LimitOptions(),
+    model: ModelOptions = ModelOptions(),
+) -> Answer:
+    """Intrinsic dimension per layer: plot, numbers and the exported layer set.
+
+    Args:
+        names: named models, hub ids, directories or .gguf files
+        measured: what is recorded and measured
+        selection: how the layers are selected
+        output: folder to write [default: runs/MODEL]
+        overwrite: replace an existing output folder, but for sweeps and results/
+        texts: which texts are read
+        limits: how long they may be
+        model: how the models are loaded
+    """
+    from kvlens.dimension.neighbours import MIN_POINTS
+    from kvlens.plots.saving import save_profile_plots
+
+    start = time.monotonic()
+    names = [name.rstrip("/") for name in names]
+    folder = output or run_folder(*names)
+    several = len(names) > 1
+    results = []
+    with output_folder(folder, overwrite) as scratch:
+        read = texts.read(texts.n, MIN_POINTS)
+        for name in names:
+            lm = model.load(name)
+            trace = _recorded(lm, name, read, texts.prompt, measured, limits)
+            del lm
+            home = scratch / run_name(name) if several else scratch
+            results.append(_profiled(trace, name, measured, selection, home))
+            del trace
+            if several:
+                save_profile_plots([results[-1].profile], [results[-1].layer_set], home)
+        profiles = [result.profile for result in results]
+        save_profile_plots(profiles, [result.layer_set for result in results], scratch)
+    return _answer(folder, results, time.monotonic() - start)
+
+
+def _recorded(
+    lm: LanguageModel,
+    name: str,
+    texts: Texts,
+    prompt: str,
+    measured: Measured,
+    limits: LimitOptions,
+) -> Trace:
+    from kvlens.tracing.recording import record
+
+    with progress(f"recording {name}") as bar:
+        return record(
+            lm,
+            texts,
+            prompt,
+            measured.points,
+            measured.kept,
+            progress=bar,
+            **asdict(limits),
+        )
+
+
+def _profiled(
+    trace: Trace, name: str, measured: Measured, selection: Selection, home: Path
+) -> Profiled:
+    """Measure, select, and save both files, and the trace where it is wanted."""
+    from kvlens.dimension.estimation import estimate
+    from kvlens.layers.selection import select
+    from kvlens.store.provenance import current_command
+
+    estimator = measured.estimators[0]
+    with progress(f"estimating {name}", "layers") as bar:
+        profile = estimate(trace, measured.states, measured.estimators, progress=bar)
+    layer_set = select(profile, estimator=estimator, command=current_command(), **asdict(selection))
+    home.mkdir(exist_ok=True)
+    profile.save(home / "profile.json")
+    layer_set.save(home / "layers.json")
+    if measured.save_trace:
+        trace.save(home / "trace.safetensors")
+    return Profiled(profile, layer_set, estimator, trace.texts.n, trace.n_truncated)
+
+
+def _answer(folder: Path, results: list[Profiled], seconds: float) -> Answer:
+    data = {
+        "folder": str(folder),
+        "seconds": round(seconds, 1),
+        "models": [result.data for result in results],
+    }
+    lines = [line for result in results for line in result.lines]
+    plot = f"plot: {folder / 'layer_id.png'} (also .pdf, .html)"
+    lines.append(f"{plot}; layer set: layers.json; numbers: profile.json")
+    lines.append(f"done in {seconds:.0f} s")
+    return Answer(data, "\n".join(lines))

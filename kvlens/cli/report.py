@@ -1,0 +1,87 @@
+"""`kvlens report`: one offline page of a run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from kvlens.cli.answers import Answer
+from kvlens.cli.options import TEXTS, ModelOptions, TextOptions
+from kvlens.cli.progress import progress
+from kvlens.cli.values import Dashed, WholeNumber
+from kvlens.store.errors import InputError
+
+if TYPE_CHECKING:
+    from kvlens.models.language_model import LanguageModel
+
+
+@Parameter(name="*", group=TEXTS)
+@dataclass(frozen=True, kw_only=True)
+class AttentionTexts(TextOptions):
+    """What attention is measured on.
+
+    Attributes:
+        texts: measure attention (again) on these: .txt, .jsonl, .csv, .tsv, .parquet, or -
+        n: how many texts the averages are over
+    """
+
+    texts: Dashed | None = None
+    n: WholeNumber = 60
+
+
+def report(
+    folder: Annotated[Path, Parameter(name="RUN_DIR")],
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    no_model: bool = False,
+    texts: AttentionTexts = AttentionTexts(),
+    model: ModelOptions = ModelOptions(),
+) -> Answer:
+    """One HTML page of a run: profile, layers, attention, geometry, evaluation.
+
+    Args:
+        folder: folder that `kvlens profile` wrote
+        output: file to write [default: RUN_DIR/report.html]
+        no_model: show what is there, measure nothing
+        texts: what attention is measured on
+        model: how the model is loaded
+    """
+    from kvlens.reporting import page
+    from kvlens.reporting.run_folder import Run
+    from kvlens.store.provenance import current_command
+
+    if no_model and texts.texts:
+        raise InputError("`texts` are measured with the model: give them without `no_model`")
+    read = texts.read(texts.n) if texts.texts else None
+
+    def lm() -> LanguageModel:
+        return _model_of(folder, model)
+
+    path = page.report(
+        folder,
+        output,
+        None if no_model else lm,
+        read,
+        texts.n,
+        progress,
+        current_command(),
+    )
+    missing = [{"what": what, "command": command} for what, command in Run.read(folder).missing]
+    size = path.stat().st_size
+    lines = [f"not in it: {part['what']} ({part['command']})" for part in missing]
+    lines.append(f"written: {path} ({size / 1e6:.1f} MB, opens offline)")
+    return Answer({"report": str(path), "bytes": size, "missing": missing}, "\n".join(lines))
+
+
+def _model_of(folder: Path, options: ModelOptions) -> LanguageModel:
+    """The model of the run, at its revision where that is one of the hub."""
+    from kvlens.layers.layer_set import LayerSet
+
+    info = LayerSet.load(folder / "layers.json").model
+    if options.revision is None and not info.revision.startswith("sha256:"):
+        options = replace(options, revision=info.revision)
+    return options.load(info.name)

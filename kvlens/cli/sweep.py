@@ -1,0 +1,232 @@
+"""`kvlens sweep`: quality when re-routing a window at every depth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from kvlens.cli.answers import Answer
+from kvlens.cli.folders import run_folder
+from kvlens.cli.options import ModelName, ModelOptions
+from kvlens.cli.progress import progress
+from kvlens.cli.values import Dashed, Layers, Names, Numbers, WholeNumber, layers_or_file
+from kvlens.store.errors import InputError
+
+if TYPE_CHECKING:
+    from kvlens.dimension.profile import IDProfile
+    from kvlens.layers.layer_set import LayerSet
+    from kvlens.models.info import ModelInfo
+    from kvlens.studies.layer_sweep import Sweep
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ValidationPairs:
+    """What quality is measured on.
+
+    Attributes:
+        pairs: validation pairs: .jsonl, sentence1, sentence2, score
+        n: how many pairs, evenly spread
+    """
+
+    pairs: Path
+    n: WholeNumber = 300
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """Which sets of layers are re-routed, and which of them a rule would have chosen.
+
+    Attributes:
+        widths: window widths such as 1,4 [default: that of the rules]
+        biases: biases such as 0,1,3
+        layers: one more layer set: a file, or such as 23,27-29; may be repeated
+        profiles: profile.json files, comma-separated: judge every rule on each (study.json)
+    """
+
+    widths: Layers | None = None
+    biases: Numbers = (1.0,)
+    layers: tuple[str, ...] = ()
+    profiles: Names = ()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Embedded:
+    """How texts are embedded.
+
+    Attributes:
+        prompt: a named prompt, or a template with {text}
+        pooling: last, mean, hybrid or text_mean
+        position: keep, origin or none: coding of the re-routed key
+        batch_tokens: padded tokens in a batch
+    """
+
+    prompt: Dashed = "kv-document-inner"
+    pooling: str = "hybrid"
+    position: str = "keep"
+    batch_tokens: WholeNumber = 2048
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SweepFile:
+    """Where the sweep goes; study.json is written beside it.
+
+    Attributes:
+        output: file to write [default: runs/MODEL/sweep.json]
+        resume: add to an existing sweep what it lacks
+        overwrite: replace existing files
+    """
+
+    output: Annotated[Path | None, Parameter(alias="-o")] = None
+    resume: bool = False
+    overwrite: bool = False
+
+    def path(self, model: str) -> Path:
+        """The file; raises InputError where it, or its study, is there and may not be touched."""
+        file = self.output or run_folder(model) / "sweep.json"
+        if self.overwrite or self.resume:
+            return file
+        for taken in (file, study_file(file)):
+            if taken.exists():
+                raise InputError(
+                    f"{taken} exists: give another `output`, `resume=True` to add to it, "
+                    "or `overwrite=True` to replace it"
+                )
+        return file
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What is judged: layers that rules choose of profiles, and further sets of layers."""
+
+    profiles: list[IDProfile]
+    layer_sets: list[LayerSet]
+    explicit: list[tuple[int, ...]]
+
+    @classmethod
+    def read(cls, windows: Windows) -> Candidates:
+        """Those that the options name; raises InputError for a file that is none."""
+        from kvlens.dimension.profile import IDProfile
+        from kvlens.layers.layer_set import LayerSet
+
+        profiles = [IDProfile.load(path) for path in windows.profiles]
+        layer_sets = []
+        explicit = []
+        for layers in map(layers_or_file, windows.layers):
+            if isinstance(layers, tuple):
+                explicit.append(layers)
+            elif layers is not None:
+                layer_sets.append(LayerSet.load(layers))
+        return cls(profiles, layer_sets, explicit)
+
+    @property
+    def further(self) -> list[tuple[str, tuple[int, ...]]]:
+        """What chose each further set of layers, and the layers."""
+        chosen = [(layer_set.rule, layer_set.layers) for layer_set in self.layer_sets]
+        return chosen + [("explicit", layers) for layers in self.explicit]
+
+    def check_model(self, model: ModelInfo) -> None:
+        """Raise InputError where one was made for another model."""
+        for what, results in (("profile", self.profiles), ("layer set", self.layer_sets)):
+            for result in results:
+                if not result.model.same_weights(model):
+                    raise InputError(
+                        f"a {what} was made for {result.model.name}, not for {model.name}"
+                    )
+
+    def sets(self, n_layers: int, widths: Iterable[int]) -> list[tuple[int, ...]]:
+        """All sets of layers to embed with: windows, further sets, choices of the rules."""
+        from kvlens.studies.layer_sweep import windows
+        from kvlens.studies.regret import choices
+
+        widths = tuple(widths)
+        sets = windows(n_layers, widths)
+        sets += [layers for _, layers in self.further]
+        for width in widths:
+            sets += choices(self.profiles, width).values()
+        return sets
+
+
+def sweep(
+    name: ModelName,
+    /,
+    *,
+    pairs: ValidationPairs,
+    windows: Windows = Windows(),
+    embedded: Embedded = Embedded(),
+    target: SweepFile = SweepFile(),
+    model: ModelOptions = ModelOptions(),
+) -> Answer:
+    """Quality when re-routing a window at every depth, and which layers the rules miss.
+
+    Args:
+        name: named model, hub id, directory or .gguf file
+        pairs: what quality is measured on
+        windows: which sets of layers are re-routed
+        embedded: how texts are embedded
+        target: where the sweep goes
+        model: how the model is loaded
+    """
+    from kvlens.store.provenance import current_command
+    from kvlens.studies import layer_sweep
+    from kvlens.texts.pairs import read_pairs
+
+    file = target.path(name)
+    known = layer_sweep.Sweep.load(file) if target.resume and file.exists() else None
+    validation = read_pairs(pairs.pairs, pairs.n)
+    candidates = Candidates.read(windows)
+    lm = model.load(name, hooked=False)
+    candidates.check_model(lm.info)
+    widths = windows.widths or (1 + lm.info.n_layers // 10,)
+    with progress(f"sweeping {name}") as bar:
+        swept = layer_sweep.sweep(
+            lm,
+            validation,
+            candidates.sets(lm.info.n_layers, widths),
+            windows.biases,
+            data="/".join(pairs.pairs.absolute().parts[-2:]),
+            known=known,
+            progress=bar,
+            command=current_command(),
+            **asdict(embedded),
+        )
+    swept.save(file)
+    return _judged(swept, candidates, file, keep=target.resume)
+
+
+def study_file(sweep_file: Path) -> Path:
+    """Where the judgement of a sweep is saved."""
+    return sweep_file.with_name("study.json")
+
+
+def _judged(swept: Sweep, candidates: Candidates, file: Path, keep: bool) -> Answer:
+    """Judge the candidates, where there are any.
+
+    Args:
+        swept: the sweep, saved in `file`.
+        candidates: what is judged.
+        file: of the sweep.
+        keep: leave a study that is there; else it judged the sweep that was there before.
+
+    Returns:
+        The study, or the sweep where nothing was judged.
+    """
+    from kvlens.store.provenance import current_command
+    from kvlens.studies.regret import study
+
+    judged = study_file(file)
+    if not (candidates.profiles or candidates.further):
+        if not keep:
+            judged.unlink(missing_ok=True)
+        return Answer(swept.model_dump(mode="json"), f"{swept}\nwritten to {file}")
+    result = study(swept, candidates.profiles, others=candidates.further, command=current_command())
+    result.save(judged)
+    text = f"{swept}\n{result}\nwritten to {file} and {judged}"
+    return Answer(result.model_dump(mode="json"), text)
