@@ -369,7 +369,7 @@ def test_layer_set_of_another_model_is_refused(lm, facts, tmp_path):
     chosen.save(tmp_path / "layers.json")
     for layers in (chosen, tmp_path / "layers.json"):
         with pytest.raises(
-            InputError, match=r"made for their-model .* not for tiny-llama .*--force"
+            InputError, match=r"made for their-model .* not for tiny-llama .*`force=True`"
         ) as error:
             Encoder(lm, layers=layers)
         assert "\n" not in str(error.value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import operator
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,7 +16,9 @@ import torch
 
 from kvlens.embedding.post import KINDS, Post, fit
 from kvlens.layers.layer_set import LayerSet
-from kvlens.methods.base import Method, get_method
+from kvlens.layers.route import Route, block_indices, check_model
+from kvlens.methods.base import Method, get_method, takes_layers
+from kvlens.models.info import ModelInfo
 from kvlens.models.language_model import LanguageModel
 from kvlens.store.errors import InputError
 from kvlens.texts.prompts import PROMPTS, Prompt, from_template
@@ -40,7 +41,7 @@ class Encoder:
         self,
         lm: LanguageModel,
         method: str | Method = "kv_embedding",
-        layers: LayerSet | str | Path | Sequence[int] | None = None,
+        layers: Route | LayerSet | str | Path | Sequence[int] | None = None,
         post: str | Path | Post | None = None,
         max_length: int | None = None,
         batch_tokens: int = 4096,
@@ -57,8 +58,8 @@ class Encoder:
                 "layers go with the name of a method; this Method has its own settings"
             )
         if isinstance(method, str):
-            if chosen is not None and method == "kv_embedding":
-                settings = {**_from_layers(lm, chosen, force), **settings}
+            if chosen is not None and takes_layers(method):
+                settings = {**settings_from(chosen, lm.info, force), **settings}
             method = get_method(method, **settings)
         elif settings:
             method = replace(method, **settings)
@@ -240,24 +241,40 @@ class Encoder:
         return found
 
 
-def _from_layers(
-    lm: LanguageModel, layers: LayerSet | Sequence[int], force: bool
+def settings_from(
+    layers: Route | LayerSet | str | Path | Sequence[int], model: ModelInfo, force: bool = False
 ) -> dict[str, Any]:
-    if not isinstance(layers, LayerSet):
-        try:
-            return {"layers": tuple(operator.index(layer) for layer in layers)}
-        except TypeError:
-            raise InputError(
-                f"layers are a layer set, its file or block indices, not {layers!r}"
-            ) from None
-    if not layers.model.same_weights(lm.info) and not force:
-        raise InputError(
-            f"this layer set was made for {layers.model.name} ({layers.model.revision[:19]}), not for {lm.info.name} "
-            f"({lm.info.revision[:19]}): profile this model, or force=True (--force)"
-        )
-    prompts = {"query": layers.prompts.query, "document": layers.prompts.document}
-    names = ("layers", "bias", "position", "pooling")
-    return {**{name: getattr(layers, name) for name in names}, **prompts}
+    """The settings that layers bring to a method that takes layers.
+
+    Args:
+        layers: a layer set or its file, which bring bias, position, pooling and prompts along; a
+            route, which brings bias and position; or block indices alone.
+        model: what is re-routed.
+        force: take a layer set that was made for another model.
+
+    Returns:
+        Keyword arguments of the method, as they are recorded.
+
+    Raises:
+        InputError: for a layer set of another model, and layers outside the model or repeated.
+    """
+    if isinstance(layers, str | Path):
+        layers = LayerSet.load(layers)
+    if isinstance(layers, LayerSet):
+        check_model(layers, model, force)
+        prompts = {"query": layers.prompts.query, "document": layers.prompts.document}
+        names = ("layers", "bias", "position", "pooling")
+        return {**{name: getattr(layers, name) for name in names}, **prompts}
+    if isinstance(layers, Route):
+        indices = block_indices(layers.layers, model)
+        return {"layers": indices, "bias": _plainest(layers.bias), "position": layers.position}
+    return {"layers": block_indices(layers, model)}
+
+
+def _plainest(biases: tuple[float, ...]) -> float | tuple[float, ...]:
+    """One number where all layers have the same, as a person would give it; else one a layer."""
+    distinct = set(biases) or {1.0}
+    return distinct.pop() if len(distinct) == 1 else biases
 
 
 def _unit(vectors: Any) -> torch.Tensor:

@@ -1,55 +1,205 @@
-"""Spec: one grammar for a method with its settings, and the label that a table shows."""
+"""Spec: a method with its settings in one line of text, and the label that a table shows for it.
+
+Knows the grammar ``NAME:key=value:key=value`` and nothing of what a setting means, but for prompts
+and layers, which have names and short forms of their own.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
 
-from kvlens.embedding.encoder import Encoder
-from kvlens.models.language_model import LanguageModel
 from kvlens.store.errors import InputError
+from kvlens.store.layer_ranges import parse_layers
+from kvlens.texts.limits import Limits
 from kvlens.texts.prompts import get_prompt
 
-REFERENCE, NO_REROUTING = "kv_embedding", "kv_embedding:layers=none"
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from kvlens.embedding.encoder import Encoder
+    from kvlens.layers.layer_set import LayerSet
+    from kvlens.layers.route import Route
+    from kvlens.models.language_model import LanguageModel
+
+REFERENCE = "kv_embedding"  # what every other method is compared with
+NO_REROUTING = f"{REFERENCE}:layers=none"  # its prompt and pooling alone
+ALL = "all"
+ENCODER_LIMITS = Limits(batch_tokens=4096)
 
 
-def _encoder(lm: LanguageModel, spec: str, layers: Any, options: Mapping[str, Any]) -> Encoder:
-    name, *pairs = spec.strip().split(":")
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals:
-            raise InputError(f"cannot read {spec!r}: settings are written as in {NO_REROUTING}")
-        settings[key] = _value(key, text)
-    if name != REFERENCE:
-        return Encoder(lm, name, **options, **settings)
-    own = settings.pop("layers", None)
-    encoder = Encoder(lm, name, own if layers is None else layers, **options, **settings)
-    return (
-        encoder
-        if own is None
-        else Encoder(lm, replace(encoder.method, **{"layers": own}), **options)
-    )
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a method, as it was typed and as the method takes it.
+
+    Attributes:
+        name: of the setting.
+        text: as typed.
+        value: a Prompt for ``query`` and ``document``, block indices for ``layers``, else what the
+            text is as JSON, else the text.
+    """
+
+    name: str
+    text: str
+    value: Any = field(compare=False, repr=False)
+
+    @classmethod
+    def parse(cls, name: str, text: str) -> Self:
+        """A setting out of its name and text; raises InputError for a wrong prompt or layers."""
+        return cls(name, text, _value(name, text))
+
+    @property
+    def words(self) -> str:
+        """As a label shows it: ``bias 3``, ``no re-routing``."""
+        switched_off = (self.name, self.text) == ("layers", "none")
+        return "no re-routing" if switched_off else f"{self.name} {self.text}"
 
 
-def _value(key: str, text: str) -> Any:
-    if key in ("query", "document"):
+def _value(name: str, text: str) -> Any:
+    if name in ("query", "document"):
         return get_prompt(text)
+    if name == "layers":
+        return _layers(text)
     with contextlib.suppress(ValueError):
-        if key != "layers":
-            return json.loads(text)
-        parts = [part.split("-") for part in text.split("+")] if text != "none" else []
-        if all(len(part) <= 2 and int(part[0]) <= int(part[-1]) for part in parts):
-            return tuple(i for part in parts for i in range(int(part[0]), int(part[-1]) + 1))
-    if key == "layers":
-        raise InputError(f"layers={text}: give none, or layers such as 7-10 or 7+9")
+        return json.loads(text)
     return text
 
 
+def _layers(text: str) -> tuple[int, ...]:
+    try:
+        return parse_layers(text)
+    except InputError:
+        message = f"layers={text}: give none, or layers such as 7-10 or 7+9"
+        raise InputError(message) from None
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A method, its settings, and what is done to its vectors: one row of a table.
+
+    Attributes:
+        method: the name, see `kvlens.methods`.
+        settings: those that differ from the method's own.
+        post: the kind of post-processing, or None.
+    """
+
+    method: str
+    settings: tuple[Setting, ...] = ()
+    post: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a specification.
+
+        Args:
+            text: a name and settings after colons, such as ``kv_embedding:layers=7-10:bias=3``,
+                ``kv_embedding:layers=none`` (no re-routing) or ``mean:document=kv-document``.
+
+        Returns:
+            The specification, without post-processing.
+
+        Raises:
+            InputError: for a setting without ``=``, an unknown prompt, and what are no layers.
+                Whether the method exists and has such settings is seen by `encoder`.
+        """
+        method, *pairs = text.strip().split(":")
+        settings: list[Setting] = []
+        for pair in pairs:
+            name, equals, value = pair.partition("=")
+            if not equals:
+                message = f"cannot read {text!r}: settings are written as in {NO_REROUTING}"
+                raise InputError(message)
+            settings.append(Setting.parse(name, value))
+        return cls(method, tuple(settings))
+
+    def with_post(self, kind: str | None) -> Self:
+        """The same method with this post-processing."""
+        return replace(self, post=kind)
+
+    @property
+    def text(self) -> str:
+        """As `parse` reads it, without the post-processing."""
+        pairs = [f"{setting.name}={setting.text}" for setting in self.settings]
+        return ":".join([self.method, *pairs])
+
+    @property
+    def method_label(self) -> str:
+        """What a table shows without the post-processing: ``kv_embedding (no re-routing)``."""
+        words = ", ".join(setting.words for setting in self.settings)
+        return f"{self.method} ({words})" if words else self.method
+
+    @property
+    def label(self) -> str:
+        """What a table shows: ``kv_embedding (no re-routing) + zscore``."""
+        return f"{self.method_label} + {self.post}" if self.post else self.method_label
+
+    def encoder(
+        self,
+        lm: LanguageModel,
+        layers: Route | LayerSet | str | Path | Sequence[int] | None = None,
+        limits: Limits = ENCODER_LIMITS,
+        force: bool = False,
+    ) -> Encoder:
+        """The encoder of this method, its vectors not yet post-processed.
+
+        Args:
+            lm: the model.
+            layers: for methods that take layers. Layers among the settings go before these; what
+                else a layer set brings along stays.
+            limits: how long a text may be, how much goes into a batch.
+            force: use a layer set that was made for another model.
+
+        Returns:
+            An encoder without post-processing.
+
+        Raises:
+            InputError: as `Encoder`.
+        """
+        # Here, since a label needs no torch.
+        from kvlens.embedding.encoder import Encoder, settings_from
+        from kvlens.methods.base import get_method, takes_layers
+
+        settings = {setting.name: setting.value for setting in self.settings}
+        typed_layers = settings.pop("layers", None)
+        options: dict[str, Any] = {**asdict(limits), "force": force}
+        if not takes_layers(self.method):
+            layers = None
+        if typed_layers is None:
+            return Encoder(lm, self.method, layers, **options, **settings)
+        if layers is None:
+            return Encoder(lm, self.method, typed_layers, **options, **settings)
+        brought = settings_from(layers, lm.info, force)
+        if not typed_layers and isinstance(brought.get("bias"), tuple):
+            del brought["bias"]  # one for each layer of the set, and there are none
+        method = get_method(self.method, **{**brought, **settings, "layers": typed_layers})
+        return Encoder(lm, method, **options)
+
+
+def parse_specs(texts: Iterable[str]) -> list[MethodSpec]:
+    """Specifications in their order, each once; ``all`` is every method, and no re-routing."""
+    from kvlens.methods.base import methods  # here, since a label needs no torch
+
+    specs: list[MethodSpec] = []
+    for text in texts:
+        names = [*methods(), NO_REROUTING] if text == ALL else [text]
+        specs.extend(MethodSpec.parse(name) for name in names)
+    return list(dict.fromkeys(specs))
+
+
+def _encoder(lm: LanguageModel, spec: str, layers: Any, options: Mapping[str, Any]) -> Encoder:
+    """As `MethodSpec.encoder`, until its callers take that."""
+    force = options.get("force", False)
+    limits = Limits(
+        max_length=options.get("max_length"),
+        batch_tokens=options.get("batch_tokens", ENCODER_LIMITS.batch_tokens),
+    )
+    return MethodSpec.parse(spec).encoder(lm, layers, limits, force)
+
+
 def _label(spec: str) -> str:
-    name, *pairs = spec.strip().split(":")
-    words = ["no re-routing" if pair == "layers=none" else pair.replace("=", " ") for pair in pairs]
-    return f"{name} ({', '.join(words)})" if words else name
+    """As `MethodSpec.label`, until its callers take that."""
+    return MethodSpec.parse(spec).label

@@ -25,10 +25,12 @@ class Method:
 
     A new one sets `name` and `source` and overrides what differs; its dataclass fields are its settings, and they
     are recorded with every result. query, document: the prompts. pooling: see `kvlens.pooling`.
+    takes_layers: it re-routes, and has the fields layers, bias and position.
     """
 
     name: ClassVar[str] = ""
     source: ClassVar[str] = ""
+    takes_layers: ClassVar[bool] = False
 
     query: Prompt = PROMPTS["raw"]
     document: Prompt = PROMPTS["raw"]
@@ -95,6 +97,12 @@ def methods() -> dict[str, type[Method]]:
         classes += below
         found += [cls for cls in below if "name" in vars(cls)]
     return {cls.name: cls for cls in sorted(found, key=lambda cls: cls.name)}
+
+
+def takes_layers(name: str) -> bool:
+    """Whether the named method re-routes layers that are handed to it; an unknown one does not."""
+    known = methods()
+    return name in known and known[name].takes_layers
 
 
 def get_method(name: str, **settings: Any) -> Method:

@@ -21,6 +21,7 @@ class KVEmbedding(Method):
 
     name = "kv_embedding"
     source = "arXiv:2601.01046"
+    takes_layers = True
     query: Prompt = DEFAULT_QUERY
     document: Prompt = DEFAULT_DOCUMENT
     pooling: str = "hybrid"
