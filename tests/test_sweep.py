@@ -10,7 +10,7 @@ from test_layers import make_profile
 
 from kvlens import Encoder, InputError, reroute
 from kvlens.cli import main
-from kvlens.evaluation.pair_score import score
+from kvlens.evaluation.pair_score import score_pairs
 from kvlens.evaluation.significance import draws, spearman
 from kvlens.methods.base import final_hidden
 from kvlens.rerouting.partial_pass import final_states
@@ -103,10 +103,10 @@ def test_agrees_with_the_encoder_and_score(pairs_file, tmp_path):
     assert [(w.layers, w.first, w.width) for w in found.sets] == [((0, 3), 0, 2)] * 2
     for one in (found.windows[1], found.sets[1]):
         settings = {"bias": one.bias, "pooling": "mean"}
-        expected = score(Encoder(lm, "kv_embedding", one.layers, **settings), pairs)
+        expected = score_pairs(Encoder(lm, "kv_embedding", one.layers, **settings), pairs)
         values = (expected.spearman, expected.low, expected.high)
         assert (one.spearman, one.low, one.high) == pytest.approx(values, abs=1e-3)
-    plain = score(Encoder(lm, "kv_embedding", (), pooling="mean"), pairs)
+    plain = score_pairs(Encoder(lm, "kv_embedding", (), pooling="mean"), pairs)
     assert found.plain == pytest.approx(plain.spearman, abs=1e-3)
     assert found.find((3, 0), 3) == found.sets[1]
     assert found.find((3, 0), 2) is None

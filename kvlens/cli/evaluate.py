@@ -129,7 +129,6 @@ def _on_tasks(
 ) -> Answer:
     from kvlens.evaluation import run
     from kvlens.evaluation.long_texts import LONG, long_articles
-    from kvlens.store.provenance import current_command
     from kvlens.texts.readers import read_texts
 
     posts = options.posts
@@ -150,7 +149,6 @@ def _on_tasks(
         options.task_instructions,
         force=route.force,
         progress=progress,
-        command=current_command(),
         **asdict(limits),
     )
     return Answer(table.model_dump(mode="json"), table.markdown())

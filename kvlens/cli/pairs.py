@@ -96,7 +96,7 @@ def score_pairs(
     Returns:
         The rows.
     """
-    from kvlens.evaluation.pair_score import score as pair_score
+    from kvlens.evaluation import pair_score
     from kvlens.methods.base import methods as all_methods
     from kvlens.texts.pairs import read_pairs
 
@@ -109,7 +109,7 @@ def score_pairs(
         for prompt in options.prompts or (None,):
             encoder = _encoder(lm, method, route, options, prompt, encoder_options)
             with progress(f"{method} {prompt or ''}") as bar:
-                scored = pair_score(encoder, pairs, bar)
+                scored = pair_score.score_pairs(encoder, pairs, bar)
             shown = encoder.method.document.name
             rows.append({"method": method, "prompt": shown, **asdict(scored)})
             interval = f"({scored.low:.1f} to {scored.high:.1f}, n = {scored.n})"

@@ -1,4 +1,7 @@
-"""``python -m kvlens.evaluation run -m kvlens/MODEL:METHOD -t TASK`` is ``mteb run`` with these methods known to it."""
+"""mteb's own command line, to which kvlens's methods are known.
+
+``python -m kvlens.evaluation run -m kvlens/MODEL:METHOD -t TASK`` is ``mteb run`` with them.
+"""
 
 import sys
 

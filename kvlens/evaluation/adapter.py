@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from kvlens.embedding.cache import EmbeddingCache
 from kvlens.embedding.encoder import Encoder
+from kvlens.embedding.post import Post
 from kvlens.embedding.spec import REFERENCE, _encoder
-from kvlens.evaluation.tasks import import_mteb
+from kvlens.evaluation.kinds import import_mteb
 from kvlens.store.errors import InputError
+from kvlens.store.progress import Progress
 from kvlens.store.provenance import versions
 
 
@@ -23,94 +26,133 @@ def mteb_encoder(
     encoder: Encoder,
     cache: EmbeddingCache | None = None,
     facts: Mapping[str, Any] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Any:
-    """`encoder` as a model of mteb (its AbsEncoder), for ``mteb.evaluate(mteb_encoder(encoder), tasks)``.
+    """`encoder` as a model of mteb, for ``mteb.evaluate(mteb_encoder(encoder), tasks)``.
 
-    Queries get the query prompt, documents and the texts of symmetric tasks the document prompt. Vectors are float32
-    ``[n, d]`` in the order of the texts; each distinct text is embedded once and kept in `cache`. All that decides a
-    score, and `facts`, is hashed into ``mteb_model_meta.experiment_kwargs``, by which mteb files its results, and
-    written out in ``loader_kwargs``. Raises InputError without the package mteb (extra ``kvlens[eval]``).
+    Queries get the query prompt, documents and the texts of symmetric tasks the document prompt.
+    All that decides a score, and `facts`, is hashed into ``mteb_model_meta.experiment_kwargs``, by
+    which mteb files its results, and written out in ``loader_kwargs``.
+
+    Args:
+        encoder: What embeds.
+        cache: Where each distinct text's vector is kept.
+        facts: What else decides a score, such as a limit.
+        progress: Called with (done, missing) distinct texts.
+
+    Returns:
+        mteb's AbsEncoder; its vectors are float32 ``[n, d]`` in the order of the texts.
+
+    Raises:
+        InputError: Without the package mteb (extra ``kvlens[eval]``).
     """
     import_mteb()
+    adapter = _adapter_class()(encoder, cache or EmbeddingCache(), progress)
+    # What mteb calls to load the model by its name.
+    loader = {"loader": lambda *args, **options: adapter}
+    adapter.mteb_model_meta = _model_meta(encoder, facts or {}).model_copy(update=loader)
+    return adapter
+
+
+@functools.cache
+def _adapter_class() -> type:
+    """The adapter, made at first use: importing mteb takes five seconds."""
     from mteb.models.abs_encoder import AbsEncoder
-    from mteb.models.model_meta import ModelMeta, ScoringFunction
     from mteb.types import PromptType
 
-    store, info, method, post = (
-        cache or EmbeddingCache(),
-        encoder.lm.info,
-        encoder.method,
-        encoder.post,
-    )
-    # The mean tells the calibration texts; the matrix follows from them up to rounding, which varies with threads.
-    fitted = post and [
-        post.kind,
-        post.n,
-        round(post.shrinkage, 6),
-        post.matrix.shape,
-        _hash(post.mean),
-    ]
-    full = {"encoder": encoder.signature, "post": fitted, "versions": _versions(), **(facts or {})}
-    digest = _hash(json.dumps(full, sort_keys=True).encode())
-
     class KVLensEncoder(AbsEncoder):
-        model = encoder
+        def __init__(self, encoder: Encoder, cache: EmbeddingCache, progress: Progress | None):
+            self.model = encoder
+            self.cache = cache
+            self.progress = progress
 
         def encode(self, inputs: Any, *, prompt_type: Any = None, **options: Any) -> Any:
             texts = [text for batch in inputs for text in batch["text"]]
-            if wrong := [text for text in texts if not isinstance(text, str)]:
-                raise InputError(
-                    f"a text of {options['task_metadata'].name} is {wrong[0]}, no string"
-                )
-            kind: Any = "query" if prompt_type == PromptType.query else "document"
-            raw = torch.from_numpy(store.encode(encoder, texts, kind, progress))
-            return encoder.finish(raw, None, False).numpy()
+            for text in texts:
+                if not isinstance(text, str):
+                    name = options["task_metadata"].name
+                    raise InputError(f"a text of {name} is {text}, no string")
+            kind: Literal["query", "document"] = "document"
+            if prompt_type == PromptType.query:
+                kind = "query"
+            raw = self.cache.encode(self.model, texts, kind, self.progress)
+            return self.model.finish(torch.from_numpy(raw), None, False).numpy()
 
-    adapter: Any = KVLensEncoder()
-    adapter.mteb_model_meta = ModelMeta.create_empty(
+    return KVLensEncoder
+
+
+def _model_meta(encoder: Encoder, facts: Mapping[str, Any]) -> Any:
+    from mteb.models.model_meta import ModelMeta, ScoringFunction
+
+    info = encoder.lm.info
+    deciding = {
+        "encoder": encoder.signature,
+        "post": encoder.post and _fingerprint(encoder.post),
+        "versions": versions_with_mteb(),
+        **facts,
+    }
+    return ModelMeta.create_empty(
         {
-            "loader": lambda *args, **options: adapter,
             "loader_kwargs": {
-                "settings": method.settings(),
+                "settings": encoder.method.settings(),
                 "max_length": encoder.max_length,
-                **full,
+                **deciding,
             },
             "name": f"kvlens/{Path(info.name).name}",
             "revision": info.revision.removeprefix("sha256:")[:40],
             "max_tokens": encoder.max_length,
             "framework": ["PyTorch"],
             "similarity_fn_name": ScoringFunction.COSINE,
+            # Names the folder of the results: another order or another key, and none is resumed.
             "experiment_kwargs": {
-                "method": method.name,
-                "post": post and post.kind,
-                **(facts or {}),
-                "hash": digest,
+                "method": encoder.method.name,
+                "post": encoder.post and encoder.post.kind,
+                **facts,
+                "hash": _hash(json.dumps(deciding, sort_keys=True).encode()),
             },
         }
     )
-    return adapter
 
 
-def _versions() -> dict[str, str]:
-    return versions() | {"mteb": importlib.metadata.version("mteb")}
+def _fingerprint(post: Post) -> list[Any]:
+    """What tells a post-processing from others.
+
+    The mean tells the calibration texts; the matrix follows from them up to rounding, which varies
+    with threads.
+    """
+    return [post.kind, post.n, round(post.shrinkage, 6), post.matrix.shape, _hash(post.mean)]
 
 
 def _hash(content: Any) -> str:
     return sha256(content).hexdigest()[:16]
 
 
-def register(name: str) -> Any:
-    """Enter ``kvlens/MODEL:METHOD:key=value`` into mteb's registry, for its command line and ``mteb.get_model``.
+def versions_with_mteb() -> dict[str, str]:
+    """The versions that a score depends on."""
+    return versions() | {"mteb": importlib.metadata.version("mteb")}
 
-    ``python -m kvlens.evaluation run -m NAME -t TASK`` is ``mteb run`` with that. Returns the ModelMeta.
+
+def register(name: str) -> Any:
+    """Enter ``kvlens/MODEL:METHOD:key=value`` into mteb's registry.
+
+    For mteb's command line and ``mteb.get_model``: ``python -m kvlens.evaluation run -m NAME -t
+    TASK`` is ``mteb run`` with that.
+
+    Args:
+        name: A model as for `kvlens.load`, and a method with its settings; without a method,
+            kv_embedding.
+
+    Returns:
+        The entry, mteb's ModelMeta.
+
+    Raises:
+        InputError: For a model or a method that is not there.
     """
     from mteb.models.model_implementations import MODEL_REGISTRY
 
     from kvlens.models.loading import load
 
     place, _, spec = name.removeprefix("kvlens/").partition(":")
-    MODEL_REGISTRY[name] = mteb_encoder(
-        _encoder(load(place), spec or REFERENCE, None, {})
-    ).mteb_model_meta
+    encoder = _encoder(load(place), spec or REFERENCE, None, {})
+    MODEL_REGISTRY[name] = mteb_encoder(encoder).mteb_model_meta
     return MODEL_REGISTRY[name]

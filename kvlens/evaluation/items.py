@@ -1,120 +1,74 @@
-"""Items: mteb's score of a task, and the items that it is made of."""
+"""Items: what mteb's main score is made of, read off its own predictions."""
 
 from __future__ import annotations
 
-import json
-import tempfile
-import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from kvlens.evaluation.data import load_data
-from kvlens.evaluation.significance import statistic
-from kvlens.evaluation.tasks import TREC, import_mteb, subset_of, unit
-from kvlens.store.errors import InputError
-from kvlens.store.files import atomic_path
+from kvlens.evaluation.kinds import TREC, splits_of, unit
 
 
-def _run(model: Any, task: Any, store: Any, limit: int | None) -> tuple[float, list[np.ndarray]]:
-    """mteb's main score, and per split and subset what it is made of ``[k, n]`` (see `bootstrap`)."""
-    from safetensors.numpy import load_file, save_file
+def items_of(
+    task: Any, split: str, subset: str, scores: Any, predictions: Any
+) -> Float[np.ndarray, "k n"]:
+    """What `significance.statistic` needs of each item of a task that mteb has scored.
 
-    meta, name = model.mteb_model_meta, task.metadata.name
-    parts = [(split, subset) for split in task.eval_splits for subset in task.hf_subsets]
-    kept = store.get_task_result_path(name, meta).with_name(f"{name}.items.safetensors")
-    result = store.load_task_result(name, meta) if kept.exists() else None
-    if (
-        result is None
-        or result.dataset_revision != task.metadata.revision
-        or not _mains(result).keys() >= set(parts)
-    ):
-        load_data(task, limit)
-        kept.unlink(missing_ok=True)  # of another revision of the data, should this run be stopped
-        # Clustering draws its texts from these: every method gets the same ones.
-        fresh, ranked, told = type(task)(), {}, {}
-        task.rng_state, task.np_rng = fresh.rng_state, fresh.np_rng
+    Args:
+        task: A task of mteb, with its data.
+        split: Its split.
+        subset: Its subset.
+        scores: What mteb's result says of these.
+        predictions: What mteb predicted for these; of retrieval, its scores of every query.
 
-        def keep(scores: Any, *args: Any, hf_split: str, hf_subset: str) -> Any:
-            ranked[hf_split, hf_subset] = scores
-            return type(task).task_specific_scores(
-                task, scores, *args, hf_split=hf_split, hf_subset=hf_subset
-            )
-
-        with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            options: dict[str, Any] = {
-                "cache": store,
-                "overwrite_strategy": "always",
-                "co2_tracker": False,
-            }
-            options["encode_kwargs"] = {"batch_size": 32, "show_progress_bar": False}
-            if unit(task) == "queries":
-                task.task_specific_scores = (
-                    keep  # the hook that mteb calls with every query's scores
-                )
-            else:
-                options["prediction_folder"] = place
-            import_mteb().evaluate(model, task, show_progress_bar=False, **options)
-            if unit(task) != "queries":
-                told = json.loads(
-                    (Path(place) / task.prediction_file_name).read_text(encoding="utf-8")
-                )
-        made, result = {}, store.load_task_result(name, meta)  # as written: rounded
-        for split, subset in parts:
-            own = ranked[split, subset] if ranked else told[subset][split]
-            made[f"{split}/{subset}"] = _items(
-                task, split, subset, _mains(result)[split, subset], own
-            )
-        with atomic_path(kept) as temporary:
-            save_file(made, temporary)
-    found = load_file(kept)
-    items = [found[f"{split}/{subset}"] for split, subset in parts]
-    mains = [float(_mains(result)[part]["main_score"]) for part in parts]
-    if not np.isfinite(mains).all():
-        raise InputError(
-            f"mteb's score of {name} is not a number; the texts may all have one embedding"
-        )
-    again = [
-        float(statistic(x, np.ones((1, x.shape[1]), int), task.metadata.main_score)[0])
-        for x in items
-    ]
-    # mteb writes six digits, five of what it averages over queries.
-    if not np.allclose(again, mains, rtol=0, atol=1e-5 if unit(task) == "queries" else 1e-6):
-        raise RuntimeError(
-            f"{name}: {again} from single items, but {mains} by mteb: please report this"
-        )
-    return float(np.mean(mains)), items
-
-
-def _mains(result: Any) -> dict[tuple[str, str], Any]:
-    return {
-        (split, scores["hf_subset"]): scores
-        for split, found in result.scores.items()
-        for scores in found
-    }
-
-
-def _items(task: Any, split: str, subset: str, scores: Any, own: Any) -> np.ndarray:
-    """What `statistic` needs, float64 ``[k, n]``, from mteb's own predictions."""
-    main, data = task.metadata.main_score, subset_of(task, subset)[split]
-    if unit(task) == "queries":
-        kind, _, k = main.partition("_at_")
-        return np.array(
-            [[own[query][f"{TREC[kind]}_{k}"] for query in sorted(own)]], dtype=np.float64
-        )
+    Returns:
+        Of retrieval, the metric of each query; of STS, the cosine and the human score of each pair;
+        of pair classification, the label and the similarities of each pair; of classification, the
+        share of experiments that are right for each test text, or else the score of each
+        experiment; of clustering, the V-measure of each.
+    """
+    main = task.metadata.main_score
+    item = unit(task)
+    if item == "queries":
+        return _row(_query_metrics(predictions, main))
+    rows = splits_of(task, subset)[split]
     if main == "cosine_spearman":
-        return np.array([own["cosine_scores"], data["score"]], dtype=np.float64)
-    if main.endswith("_ap"):
-        labels = data[task.label_column_name]
-        rows = {name: np.array(own[f"{name}_scores"]) for name in ("similarity", "cosine", "dot")}
-        rows |= {name: -np.array(own[f"{name}_distances"]) for name in ("manhattan", "euclidean")}
-        chosen = list(rows.values()) if main == "max_ap" else [rows[main.removesuffix("_ap")]]
-        return np.array([labels[0] if len(data) == 1 else labels, *chosen], dtype=np.float64)
-    if unit(task) == "test texts":
-        return (np.array(own) == np.array(data[task.label_column_name])).mean(0, keepdims=True)
-    if unit(task) == "experiments":
-        return np.array([[one[main] for one in scores["scores_per_experiment"]]], dtype=np.float64)
-    levels = scores["v_measures"]
-    return np.array([np.concatenate(list(levels.values())) if isinstance(levels, dict) else levels])
+        return np.array([predictions["cosine_scores"], rows["score"]], dtype=np.float64)
+    if item == "pairs":
+        return _labelled_pairs(rows[task.label_column_name], predictions, main)
+    if item == "test texts":
+        right = np.array(predictions) == np.array(rows[task.label_column_name])
+        return right.mean(0, keepdims=True)
+    if item == "experiments":
+        return _row([experiment[main] for experiment in scores["scores_per_experiment"]])
+    return _row(_v_measures(scores["v_measures"]))
+
+
+def _row(values: Any) -> Float[np.ndarray, "1 n"]:
+    return np.array([values], dtype=np.float64)
+
+
+def _query_metrics(predictions: Any, main: str) -> list[float]:
+    """The main score of each query, in the order of their ids."""
+    kind, _, k = main.partition("_at_")
+    metric = f"{TREC[kind]}_{k}"
+    return [predictions[query][metric] for query in sorted(predictions)]
+
+
+def _labelled_pairs(labels: Any, predictions: Any, main: str) -> Float[np.ndarray, "k n"]:
+    """Labels, then a row for each similarity that the average precision may be taken by."""
+    similarities = {
+        name: np.array(predictions[f"{name}_scores"]) for name in ("similarity", "cosine", "dot")
+    }
+    for name in ("manhattan", "euclidean"):
+        similarities[name] = -np.array(predictions[f"{name}_distances"])
+    chosen = [similarities[main.removesuffix("_ap")]] if main != "max_ap" else similarities.values()
+    return np.array([labels, *chosen], dtype=np.float64)
+
+
+def _v_measures(measures: Any) -> Any:
+    """One row of V-measures; mteb has them by level where clusterings are nested."""
+    if isinstance(measures, dict):
+        return np.concatenate(list(measures.values()))
+    return measures

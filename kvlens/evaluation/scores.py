@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kvlens.embedding.spec import REFERENCE
 from kvlens.models.info import ModelInfo
 from kvlens.store.artifact import JsonArtifact, Record
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+SIGNIFICANT = 0.05
+
 
 class Score(Record):
     """One method on one task.
 
-    label: what a table shows, the method and what tells it from its other rows. post: center, zscore, whiten or None.
-    settings: the method's. value: mteb's main score x 100; low, high: its bootstrap 95 % interval; n: how many of
-    `unit` were resampled. difference: this minus kv_embedding with the same post-processing, x 100, and p, its
-    two-sided paired bootstrap p-value, adjusted by Holm; None for kv_embedding and without it. limited: made with
-    --limit, not comparable with published values.
+    Attributes:
+        method: The method's name.
+        label: What a table shows: the method and what tells it from its other rows.
+        post: The post-processing: center, zscore, whiten or None.
+        settings: The method's.
+        task: The task's name.
+        split: Its splits, joined by commas.
+        metric: mteb's name of the main score.
+        value: mteb's main score x 100.
+        low: Lower end of its bootstrap 95 % interval.
+        high: Upper end.
+        n: How many of `unit` were resampled.
+        unit: What an item is, such as "pairs".
+        p: Of `difference`: two-sided, by paired bootstrap, adjusted by Holm. None for kv_embedding
+            and where that is missing.
+        difference: This minus kv_embedding with the same post-processing, x 100; None as `p`.
+        limited: Made with a `limit`, not comparable with published values.
     """
 
     method: str
@@ -37,9 +53,33 @@ class Score(Record):
     difference: float | None
     limited: bool
 
+    @property
+    def method_label(self) -> str:
+        """The label without its post-processing: rows of the same one compare post-processings."""
+        return self.label.removesuffix(f" + {self.post}") if self.post else self.label
+
+    @property
+    def cell(self) -> str:
+        """The value with its interval, and + / - where it differs from kv_embedding."""
+        return f"{self.value:.1f}{self._mark} ({self.low:.1f} to {self.high:.1f})"
+
+    @property
+    def _mark(self) -> str:
+        if self.p is None or self.p >= SIGNIFICANT:
+            return " "
+        return "+" if (self.difference or 0) > 0 else "-"
+
 
 class Scores(JsonArtifact):
-    """A table of scores of one model. Saved as JSON and loads back equal."""
+    """A table of scores of one model. Saved as JSON and loads back equal.
+
+    Attributes:
+        model: The model.
+        max_length: Most tokens of a text, prompt included.
+        scores: One a method, post-processing and task.
+        versions: Package -> version.
+        command: The command line; empty where there was none.
+    """
 
     what: ClassVar[str] = "a score table"
     again: ClassVar[str] = "run `kvlens evaluate` again"
@@ -52,59 +92,80 @@ class Scores(JsonArtifact):
     versions: dict[str, str]
     command: str
 
+    def frame(self) -> pd.DataFrame:
+        """A row a score, with the model, without the settings."""
+        import pandas as pd
+
+        rows = [
+            {
+                "model": self.model.name,
+                "max_length": self.max_length,
+                **score.model_dump(exclude={"settings"}),
+            }
+            for score in self.scores
+        ]
+        columns = ["model", "max_length", *Score.model_fields]
+        columns.remove("settings")
+        # As objects, since a column of numbers would turn None into NaN.
+        return pd.DataFrame(rows, columns=columns, dtype=object)
+
     def csv(self) -> str:
-        """One line a score, without the settings."""
-        names = [name for name in Score.model_fields if name != "settings"]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["model", "max_length", *names])
-        writer.writerows(
-            [self.model.name, self.max_length, *(getattr(s, n) for n in names)] for s in self.scores
-        )
-        return text.getvalue()
+        """`frame` as a CSV file."""
+        return self.frame().to_csv(index=False, lineterminator="\n")
 
     def table(self) -> str:
-        """Methods by tasks in Markdown, with the interval and + / - for what is better / worse than kv_embedding."""
-        cells = {(s.label, s.task): s for s in self.scores}
-        tasks, labels = (list(dict.fromkeys(key[i] for key in cells)) for i in (1, 0))
-        rows = [[self.model.name, *tasks], []]
-        for label in labels:
-            rows.append(
-                [label.replace("|", "\\|"), *(_cell(cells.get((label, task))) for task in tasks)]
-            )
-        widths = [max(len(row[i]) for row in rows if row) for i in range(len(tasks) + 1)]
-        rows[1] = ["-" * width for width in widths]
-        return "\n".join("| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows)
+        """Methods by tasks in Markdown, with intervals.
+
+        A cell has + / - for what is better / worse than kv_embedding.
+        """
+        cells = {(score.label, score.task): score.cell for score in self.scores}
+        tasks = list(dict.fromkeys(score.task for score in self.scores))
+        labels = list(dict.fromkeys(score.label for score in self.scores))
+        rows = [
+            [label.replace("|", "\\|"), *(cells.get((label, task), "") for task in tasks)]
+            for label in labels
+        ]
+        return _markdown_table([self.model.name, *tasks], rows)
 
     def __str__(self) -> str:
         return self.table()
 
     def markdown(self) -> str:
         """`table`; what the numbers are, below."""
-        sizes = {s.task: f"{s.task} {s.metric} ({s.split}, {s.n} {s.unit})" for s in self.scores}
+        lines = [self.table(), "", *self._notes()]
+        if self.command:
+            lines.append(f"`{self.command}`")
+        return "\n".join(lines) + "\n"
+
+    def _notes(self) -> list[str]:
+        sizes = {
+            score.task: f"{score.task} {score.metric} ({score.split}, {score.n} {score.unit})"
+            for score in self.scores
+        }
         notes = [
-            f"Scores x 100 by mteb: {'; '.join(sizes.values())}. Brackets: 95 % bootstrap interval over these.",
-            f"+ / -: better / worse than {REFERENCE} with the same post-processing, p < 0.05 (two-sided paired "
-            "bootstrap, Holm over the rows of a task and post-processing).",
+            f"Scores x 100 by mteb: {'; '.join(sizes.values())}. "
+            "Brackets: 95 % bootstrap interval over these.",
+            f"+ / -: better / worse than {REFERENCE} with the same post-processing, "
+            f"p < {SIGNIFICANT} (two-sided paired bootstrap, "
+            "Holm over the rows of a task and post-processing).",
             f"At most {self.max_length} tokens a text, prompt included.",
         ]
-        if any(s.limited for s in self.scores):
+        if any(score.limited for score in self.scores):
             notes.insert(
-                0, "**NOT COMPARABLE with published values: only a part of each task (--limit).**"
+                0, "**NOT COMPARABLE with published values: only a part of each task (`limit`).**"
             )
-        return (
-            "\n".join([self.table(), "", *notes, *([f"`{self.command}`"] if self.command else [])])
-            + "\n"
-        )
+        return notes
 
     def _repr_markdown_(self) -> str:
         return self.markdown()
 
 
-def _cell(score: Score | None) -> str:
-    if score is None:
-        return ""
-    mark = (
-        " " if score.p is None or score.p >= 0.05 else "+" if (score.difference or 0) > 0 else "-"
-    )
-    return f"{score.value:.1f}{mark} ({score.low:.1f} to {score.high:.1f})"
+def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An aligned table. By hand: pandas writes Markdown only with a further package, tabulate."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    ruler = ["-" * width for width in widths]
+    lines = [
+        " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in (header, ruler, *rows)
+    ]
+    return "\n".join(f"| {line} |" for line in lines)

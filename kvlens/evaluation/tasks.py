@@ -1,14 +1,12 @@
-"""Tasks: mteb's own by name, with data from the hub or from local folders, and retrieval in BEIR's layout.
+"""Tasks: mteb's own by name, with data from the hub or from local folders.
 
 Scoring stays mteb's own; the tasks made here only bring their data along.
 """
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import json
-import logging
 import warnings
 from collections.abc import Sequence
 from copy import copy
@@ -17,28 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from kvlens.evaluation.beir import read_beir
+from kvlens.evaluation.kinds import Unsupported, import_mteb, unit
 from kvlens.store.errors import InputError
 from kvlens.store.files import sha256_file
 
-# mteb's names of metrics -> those of pytrec_eval, which it computes them with.
-TREC = {
-    "ndcg": "ndcg_cut",
-    "map": "map_cut",
-    "recall": "recall",
-    "precision": "P",
-    "hit_rate": "success",
-}
-
-
-def import_mteb() -> Any:
-    """The package mteb, without its chatter. Raises InputError when it is not installed."""
-    try:
-        import mteb
-    except ImportError as error:
-        raise InputError("evaluation needs mteb: pip install 'kvlens[eval]'") from error
-    for name in ("mteb", "datasets"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    return mteb
+CORPUS = "corpus.jsonl"  # a folder with this file has BEIR's layout
 
 
 def find_tasks(
@@ -46,110 +27,103 @@ def find_tasks(
 ) -> list[Any]:
     """Tasks of mteb by the names of tasks and benchmarks.
 
-    data_dir: read each from the folder ``data_dir/NAME``, not from the hub: files in mteb's schema (test.jsonl and so
-    on), or corpus.jsonl, queries.jsonl and qrels.tsv (then any name will do). split: evaluate this one, not the
-    task's own. Of an aggregate such as CQADupstackRetrieval every part is found (its own score is their mean), of a
-    benchmark, kinds of task that are not supported are left out, with a warning. Raises InputError for an unknown
-    task, a kind that is not supported, and a missing folder.
+    Of an aggregate such as CQADupstackRetrieval every part is found (its own score is their mean);
+    of a benchmark, kinds of task that are not supported are left out, with a warning.
+
+    Args:
+        names: Of tasks and benchmarks.
+        data_dir: Read each from the folder ``data_dir/NAME``, not from the hub: files in mteb's
+            schema (test.jsonl and so on), or corpus.jsonl, queries.jsonl and qrels.tsv (then any
+            name will do).
+        split: Evaluate this one, not the task's own.
+
+    Raises:
+        InputError: For an unknown task, a kind that is not supported, and a missing folder.
     """
-    mteb, found = import_mteb(), []
-    if data_dir and not Path(data_dir).is_dir():
-        raise InputError(f"--data-dir {data_dir}: no such folder")
+    import_mteb()
+    root = Path(data_dir) if data_dir else None
+    if root is not None and not root.is_dir():
+        raise InputError(f"`data_dir` {data_dir}: no such folder")
+    tasks = []
     for name in names:
-        with contextlib.suppress(KeyError):
-            found += [
-                _with_data(t.metadata.name, t, data_dir, split) for t in _parts(mteb.get_task(name))
-            ]
-            continue
-        if data_dir and (Path(data_dir) / name / "corpus.jsonl").is_file():
-            found.append(_with_data(name, None, data_dir, split))
-            continue
-        try:
-            tasks = mteb.get_benchmark(name).tasks
-        except KeyError:
-            known = [task.metadata.name for task in mteb.get_tasks(exclude_superseded=False)] + [
-                b.name for b in mteb.get_benchmarks()
-            ]
-            near = (
-                ", ".join(difflib.get_close_matches(name, known, 3))
-                or "one of `mteb available-tasks`"
-            )
-            raise InputError(f"unknown task {name!r}; the nearest: {near}") from None
-        for task in (part for whole in tasks for part in _parts(whole)):
+        tasks += _named(name, root, split)
+    if split:
+        for task in tasks:
+            task.filter_eval_splits([split])
+    return tasks
+
+
+def _named(name: str, root: Path | None, split: str | None) -> list[Any]:
+    """The tasks of one name: of a task, of a folder in BEIR's layout, of a benchmark."""
+    mteb = import_mteb()
+    try:
+        whole = mteb.get_task(name)
+    except KeyError:
+        if root is not None and (root / name / CORPUS).is_file():
+            return [read_beir(name, root / name, split=split)]
+        return _of_benchmark(name, root, split)
+    return [_with_data(part, root, split) for part in _parts(whole)]
+
+
+def _of_benchmark(name: str, root: Path | None, split: str | None) -> list[Any]:
+    try:
+        members = import_mteb().get_benchmark(name).tasks
+    except KeyError:
+        raise InputError(f"unknown task {name!r}; the nearest: {_nearest(name)}") from None
+    tasks = []
+    for member in members:
+        for part in _parts(member):
             try:
-                found.append(_with_data(task.metadata.name, task, data_dir, split))
+                tasks.append(_with_data(part, root, split))
             except Unsupported as error:
-                warnings.warn(f"left out: {error}", stacklevel=2)
-    for task in found if split else ():
-        task.filter_eval_splits([split])
-    return found
+                warnings.warn(f"left out: {error}", stacklevel=4)
+    return tasks
+
+
+def _nearest(name: str) -> str:
+    mteb = import_mteb()
+    known = [task.metadata.name for task in mteb.get_tasks(exclude_superseded=False)]
+    known += [benchmark.name for benchmark in mteb.get_benchmarks()]
+    near = difflib.get_close_matches(name, known, 3)
+    return ", ".join(near) or "one of `mteb available-tasks`"
 
 
 def _parts(task: Any) -> list[Any]:
     from mteb.abstasks.aggregated_task import AbsTaskAggregate
 
-    return [copy(part) for part in task.tasks] if isinstance(task, AbsTaskAggregate) else [task]
+    if isinstance(task, AbsTaskAggregate):
+        return [copy(part) for part in task.tasks]
+    return [task]
 
 
-def _with_data(name: str, task: Any, data_dir: str | Path | None, split: str | None) -> Any:
-    if task is not None:
-        unit(task)
-    if not data_dir:
+def _with_data(task: Any, root: Path | None, split: str | None) -> Any:
+    """The task, or one of its class with the data of its folder. Raises Unsupported."""
+    unit(task)
+    if root is None:
         return task
-    folder = Path(data_dir) / name
+    name = task.metadata.name
+    folder = root / name
     if not folder.is_dir():
-        have = ", ".join(sorted(f.name for f in Path(data_dir).iterdir() if f.is_dir())) or "none"
+        folders = sorted(path.name for path in root.iterdir() if path.is_dir())
         raise InputError(
-            f"no data for {name}: {data_dir} has no folder of that name (it has {have})"
+            f"no data for {name}: {root} has no folder of that name "
+            f"(it has {', '.join(folders) or 'none'})"
         )
-    if (folder / "corpus.jsonl").is_file():
+    if (folder / CORPUS).is_file():
         return read_beir(name, folder, task, split)
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    revision = sha256(json.dumps([[f.name, sha256_file(f)] for f in files]).encode()).hexdigest()
-    dataset = {**task.metadata.dataset, "path": str(folder), "revision": revision}
+    return _local(task, folder)
+
+
+def _local(task: Any, folder: Path) -> Any:
+    """A task of the same class whose data set is the folder; its files' hash is the revision."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    hashes = [[path.name, sha256_file(path)] for path in files]
+    dataset = {
+        **task.metadata.dataset,
+        "path": str(folder),
+        "revision": sha256(json.dumps(hashes).encode()).hexdigest(),
+    }
     metadata = task.metadata.model_copy(update={"dataset": dataset})
     local = type(type(task).__name__, (type(task),), {"metadata": metadata})()
     local.hf_subsets = task.hf_subsets
     return local
-
-
-class Unsupported(InputError):
-    """A kind of task that kvlens does not evaluate."""
-
-
-def unit(task: Any) -> str:
-    """What is resampled on this task of mteb. Raises Unsupported for other kinds of task."""
-    from mteb import abstasks as kinds
-
-    main = task.metadata.main_score
-    if task.modalities == ["text"]:
-        if isinstance(task, kinds.AbsTaskSTS) and main == "cosine_spearman":
-            return "pairs"
-        if isinstance(task, kinds.AbsTaskPairClassification) and main in (
-            "max_ap",
-            "similarity_ap",
-            "cosine_ap",
-        ):
-            return "pairs"
-        if isinstance(task, kinds.AbsTaskRetrieval) and main.partition("_at_")[0] in TREC:
-            return "queries"
-        if isinstance(task, kinds.AbsTaskClassification):
-            whole = (
-                main == "accuracy"
-                and task.metadata.type == "Classification"
-                and not task.is_cross_validation
-            )
-            return "test texts" if whole else "experiments"
-        if (
-            isinstance(task, kinds.AbsTaskClustering | kinds.AbsTaskClusteringLegacy)
-            and main == "v_measure"
-        ):
-            return "clusterings"
-    raise Unsupported(
-        f"{task.metadata.name} is of the kind {task.metadata.type} ({main}), which is not supported"
-    )
-
-
-def subset_of(task: Any, subset: str) -> Any:
-    """The splits of a subset of a loaded task, by name."""
-    return task.dataset.get(subset, task.dataset)

@@ -1,0 +1,42 @@
+"""Comparison: the methods on one task against kv_embedding, on the same bootstrap draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kvlens.embedding.spec import REFERENCE
+from kvlens.evaluation.scores import Score
+from kvlens.evaluation.significance import Draws, holm, p_value
+
+
+@dataclass(frozen=True)
+class Row:
+    """A score, and the bootstrap draws of it (0 to 1).
+
+    All rows of a task are drawn alike (see `significance.bootstrap`).
+    """
+
+    score: Score
+    draws: Draws
+
+
+def compared(rows: Sequence[Row]) -> list[Score]:
+    """The scores of one task, with their difference from kv_embedding and its p-value.
+
+    Compared are rows of the same post-processing; Holm's adjustment is over these.
+    """
+    scores = [row.score for row in rows]
+    for reference in rows:
+        if reference.score.method_label != REFERENCE:
+            continue
+        others = [i for i, row in enumerate(rows) if _compares(row, reference)]
+        p_values = holm([p_value(rows[i].draws - reference.draws) for i in others])
+        for i, p in zip(others, p_values, strict=True):
+            difference = scores[i].value - reference.score.value
+            scores[i] = scores[i].model_copy(update={"p": p, "difference": difference})
+    return scores
+
+
+def _compares(row: Row, reference: Row) -> bool:
+    return row is not reference and row.score.post == reference.score.post
