@@ -43,7 +43,7 @@ notebooks: install  ## run the notebooks again and store their outputs
 	$(BIN)/python tests/test_notebooks.py
 
 figures: install  ## the paper's figures, from the saved results in figures/data: no model is needed
-	$(BIN)/python figures/recipes.py figures/data figures
+	$(BIN)/python figures/build.py
 
 clean:  ## remove .venv and runs
 	rm -rf $(VENV) runs

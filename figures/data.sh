@@ -13,7 +13,7 @@ data() { # MODEL, the layers that `kvlens profile` chooses, all layers
   kvlens attend "$1" --layers "$3" --texts wikipedia --n 100 --span text -o "$run/all-text"
   kvlens attend "$1" --layers "$2" --texts wikipedia --n 100 --span text -o "$run/chosen-text"
   kvlens lens "$1" --layers "$2" --pairs "$sts/test.jsonl" -o "$run/lens"
-  python -c "import sys; sys.path.insert(0, 'figures'); from recipes import collect; collect(*sys.argv[1:])" "$run" figures/data
+  python figures/collect.py "$run" figures/data
 }
 data smollm2-135m 23,27-29 0-29
 data gemma3-270m 4-5 0-17

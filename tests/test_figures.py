@@ -10,10 +10,11 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-import recipes as figures
+from build import FIGURES, build
+from collect import collect
 from conftest import tiny
 from PIL import Image
-from recipes import FIGURES, KINDS, build, collect
+from saved import KINDS
 
 import kvlens
 from kvlens.analysis.attention import (
@@ -333,7 +334,7 @@ def words(figure):
     ],
 )
 def test_no_words_overlap_or_leave_the_figure(data, name):
-    with matplotlib.rc_context(figures.STYLE):
+    with matplotlib.rc_context(kvlens.plots.STYLE):
         figure = FIGURES[name](data)[0]
         found = words(figure)
     whole = figure.bbox.padded(2)

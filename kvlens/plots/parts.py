@@ -1,4 +1,4 @@
-"""What many pictures draw alike: grid, caption, colour bar, map, band, error bars, shades, legends."""
+"""What many pictures draw alike: grid, caption, colours, bands, error bars, shades, legends."""
 
 from __future__ import annotations
 
@@ -138,6 +138,6 @@ def legend_above(ax: Axes, columns: int, *handles_and_labels: Any, **options: An
 
 def figure_legend(ax: Axes, side: Literal["upper", "lower"], columns: int = 4) -> None:
     """A legend of the curves of `ax` for its whole figure, above or below all axes."""
-    figure: Any = ax.figure
+    figure: Any = ax.get_figure(root=True)
     entries = ax.get_legend_handles_labels()
     figure.legend(*entries, loc=f"outside {side} center", ncols=columns, frameon=False)

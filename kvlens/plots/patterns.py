@@ -13,6 +13,7 @@ from kvlens.analysis.attention import KINDS, AttentionPatterns, token_label
 from kvlens.plots.parts import caption_below, colour_bar, heat_map
 from kvlens.plots.style import COLOURS, axes_or_new, styled
 from kvlens.plots.uptake import attention_caption
+from kvlens.plots.words import heads_phrase
 from kvlens.store.errors import InputError
 
 if TYPE_CHECKING:
@@ -107,8 +108,7 @@ def plot_patterns(
     label = "attention weight (square-root colours)"
     colour_bar(image, [left, right], label, pad=0.01, aspect=30)
     if axes is None:
-        n_heads = patterns.model.n_heads
-        heads = f"mean over {n_heads} heads" if head is None else f"head {head}"
+        heads = heads_phrase(patterns.model.n_heads, head)
         size = f"{len(view.tokens)} tokens"
         mass = f"mean β {view.beta:.2f}"
         words = attention_caption(patterns, f"layer {layer}, {heads}", size, mass)
@@ -145,7 +145,7 @@ def _view(patterns: AttentionPatterns, layer: int, head: int | None, kind: str) 
 
 
 def _bins(n: int) -> np.ndarray:
-    """The first token of each of at most `MOST` bins of n tokens, of equal size but for rounding."""
+    """The first token of each of at most `MOST` bins of n tokens, about equal in size."""
     edges = np.linspace(0, n, min(n, MOST) + 1).round().astype(int)
     return np.unique(edges)[:-1]
 

@@ -1,4 +1,4 @@
-"""Pictures: what results show of themselves in a notebook, as HTML (see `kvlens.store.facts.PICTURES`)."""
+"""What results show of themselves in a notebook, as HTML (`kvlens.store.facts.PICTURES`)."""
 
 from __future__ import annotations
 

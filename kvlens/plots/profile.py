@@ -141,7 +141,7 @@ def _draw_axes(picture: ProfilePicture, ax: Axes, inches: float) -> None:
 
 def _draw_legend(ax: Axes, handles: Sequence[Artist], labels: Sequence[str], room: int) -> int:
     """A legend above, in as many columns as fit `room` letters; returns its lines."""
-    folded = [wrapped(label, room - HANDLE) for label in labels]
+    folded = [wrapped(label, room - HANDLE, at_hyphens=True) for label in labels]
     columns = _legend_columns(labels, room)
     entries = ["\n".join(lines) for lines in folded]
     spaces = {"borderaxespad": 0.2, "handlelength": 1.8, "columnspacing": 1.2}

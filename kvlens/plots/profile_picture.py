@@ -1,4 +1,4 @@
-"""What both pictures of a profile show, whichever library draws them: curves, chosen layers, words."""
+"""What a picture of profiles shows, whichever library draws it: curves, chosen layers, words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kvlens.dimension.profile import IDEstimate, IDProfile
 from kvlens.layers.layer_set import LayerSet
 from kvlens.plots.profile_words import caption, curve_label
 from kvlens.plots.style import BAND, Look
-from kvlens.plots.words import LAYER, WORDS
+from kvlens.plots.words import LAYER, named
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import phrase, runs
 
@@ -171,7 +171,7 @@ def _curves_of_estimators(
     """Every estimator of one profile: a colour, marker and dash each."""
     curves = []
     for i, estimator in enumerate(profile.estimates):
-        label = WORDS.get(estimator, estimator)
+        label = named(estimator)
         curves.append(_curve(profile, estimator, layer_set, relative, label, Look.of(i)))
     return curves
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from kvlens.dimension.profile import IDEstimate, IDProfile
 from kvlens.layers.layer_set import LayerSet
 from kvlens.plots.style import BAND
-from kvlens.plots.words import NBSP, WORDS, shortened
+from kvlens.plots.words import NBSP, named, shortened
 from kvlens.store.layer_ranges import phrase
 
 Row = Sequence[IDEstimate]
@@ -33,25 +33,23 @@ def caption(
         sets: the layer set of each, or None.
         drawn: the estimates of each curve.
     """
-    sentences = [
-        _subject(shown),
-        f"Band: ±{BAND} standard errors (sampling only, not bias).",
-        _doubts(drawn),
-    ]
+    sentences = [_subject(shown)]
+    sentences.append(f"Band: ±{BAND} standard errors (sampling only, not bias).")
+    sentences.append(_doubts(drawn))
     if len(shown) == 1:
-        sentences += [_gaps(shown[0]), _choice(sets[0])]
-    text = " ".join(sentence for sentence in sentences if sentence)
+        sentences.append(_gaps(shown[0]))
+        sentences.append(_choice(sets[0]))
+    text = " ".join(filter(None, sentences))
     return text.replace("n = ", f"n{NBSP}={NBSP}")
 
 
 def _facts(profile: IDProfile) -> list[str]:
     """States, points, prompt and texts of a profile, in words."""
-    return [
-        WORDS.get(profile.states, profile.states),
-        WORDS.get(profile.points, profile.points),
-        f"prompt {profile.prompt.name}",
-        f"n = {profile.texts.n:,} texts{_points_a_layer(profile)}",
-    ]
+    states = named(profile.states)
+    points = named(profile.points)
+    prompt = f"prompt {profile.prompt.name}"
+    texts = f"n = {profile.texts.n:,} texts"
+    return [states, points, prompt, texts + _points_a_layer(profile)]
 
 
 def _points_a_layer(profile: IDProfile) -> str:
@@ -71,7 +69,7 @@ def _subject(shown: Sequence[IDProfile]) -> str:
         head = f"{shortened(first.model.name)}, {first.model.n_layers} layers"
     else:
         estimator = next(iter(first.estimates))
-        head = WORDS.get(estimator, estimator)
+        head = named(estimator)
     columns = zip(*[_facts(profile) for profile in shown], strict=True)
     facts = [" / ".join(dict.fromkeys(column)) for column in columns]
     return f"{head}: {'; '.join(facts)}."

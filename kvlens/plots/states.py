@@ -1,4 +1,4 @@
-"""What the final token's states hold, layer by layer: ranks, spectra, similarity to the embedding."""
+"""What the final token's states hold by layer: ranks, spectra, similarity to the embedding."""
 
 from __future__ import annotations
 

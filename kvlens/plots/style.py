@@ -1,6 +1,7 @@
 """The one style of every picture: colours, marks, type, new figures, and how they are written.
 
-What several pictures draw alike (grid, caption, colour bar) is in `kvlens.plots.parts`. No result is known here.
+What several pictures draw alike (grid, caption, colour bar) is in `kvlens.plots.parts`. No result
+is known here.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,15 +19,13 @@ from kvlens.plots.parts import (
     stripe_rows,
 )
 from kvlens.plots.style import BAND, STRIPE, Look, axes_or_new, styled
-from kvlens.plots.words import WORDS, window_name
+from kvlens.plots.words import named, window_name
 from kvlens.store.layer_ranges import runs
 from kvlens.studies.layer_sweep import Sweep, Window
-from kvlens.studies.regret import LayerStudy, Outcome
+from kvlens.studies.regret import Correlation, LayerStudy, Outcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Row = tuple[str | None, str | None, str]  # states, points, rule
 
 
 @styled
@@ -51,10 +50,9 @@ def plot_sweep(
     drawn = axes_or_new(axes, width, 4.5, **options)
     quality, dimension = drawn
     _draw_plain(quality, sweep)
-    for i, (size, bias) in enumerate(sorted({(w.width, w.bias) for w in sweep.windows})):
-        windows = [w for w in sweep.windows if (w.width, w.bias) == (size, bias)]
+    for i, (kind, windows) in enumerate(_by_kind(sweep.windows).items()):
         windows.sort(key=lambda window: window.first)
-        _draw_windows(quality, windows, window_name(size, bias), Look.of(i))
+        _draw_windows(quality, windows, window_name(*kind), Look.of(i))
     _draw_dimension(dimension, layer_set.profile)
     for ax in drawn:
         for first, last in runs(layer_set.layers):
@@ -86,33 +84,118 @@ def plot_study(
     Returns:
         The two axes.
     """
-    rows = list(dict.fromkeys(_row(o) for o in study.outcomes if o.states))
-    sources = _rows_by_source(rows)
+    rows = _Rows.of(study.outcomes)
     options = {"columns": 2, "sharey": True, "width_ratios": (1.4, 1)}
     drawn = axes_or_new(axes, width, 0.17 * len(rows) + 1.3, **options)
     regret, correlation = drawn
-    kinds = sorted({(o.width, o.bias) for o in study.outcomes})
-    for i, kind in enumerate(kinds):
-        aside = i - (len(kinds) - 1) / 2
+    outcomes = _by_kind(study.outcomes)
+    correlations = _by_kind(study.correlations)
+    for i, kind in enumerate(outcomes):
         look = {"label": window_name(*kind), "ms": 3.5, "lw": 0.9, **Look.of(i).mark}
-        outcomes = [o for o in study.outcomes if o.states and (o.width, o.bias) == kind]
-        places = np.array([rows.index(_row(outcome)) for outcome in outcomes])
-        horizontal_bars(regret, places + 0.19 * aside, [o.regret for o in outcomes], **look)
-        ranked = [c for c in study.correlations if (c.width, c.bias) == kind]
-        middles = np.array([np.mean(sources[c.states, c.points]) for c in ranked])
-        horizontal_bars(correlation, middles + 0.5 * aside, [c.rho for c in ranked], **look)
+        aside = i - (len(outcomes) - 1) / 2
+        _draw_regrets(regret, rows, outcomes[kind], 0.19 * aside, look)
+        _draw_correlations(correlation, rows, correlations.get(kind, []), 0.5 * aside, look)
     for ax in drawn:
-        _source_axis(ax, sources)
+        _draw_rows(ax, rows)
         ax.tick_params(axis="y", length=0, labelleft=ax is regret)
-    names = [f"{states}, {points}: {rule}" for states, points, rule in rows]
-    regret.set_yticks(range(len(rows)), names, fontsize=7)
+    regret.set_yticks(range(len(rows)), rows.names, fontsize=7)
     regret.set_ylim(len(rows) - 0.5, -0.5)
     regret.set_xlabel("best window - chosen layers (Spearman × 100)", fontsize=8)
     correlation.set_xlabel("rank correlation, -ID and quality", fontsize=8)
     correlation.set_xlim(-1, 1)
-    look = {"loc": "lower right", "bbox_to_anchor": (1, 1), "frameon": False}
-    correlation.legend(ncols=2, fontsize=7, **look)
+    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1)}
+    correlation.legend(ncols=2, frameon=False, fontsize=7, **place)
     return drawn
+
+
+class OfWindows(Protocol):
+    """A window, an outcome or a correlation: what has a width and a bias."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def bias(self) -> float: ...
+
+
+Item = TypeVar("Item", bound=OfWindows)
+
+
+def _by_kind(items: Iterable[Item]) -> dict[tuple[int, float], list[Item]]:
+    """Items by their width and bias, in ascending order."""
+    groups: dict[tuple[int, float], list[Item]] = {}
+    for item in items:
+        groups.setdefault((item.width, item.bias), []).append(item)
+    return dict(sorted(groups.items()))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of a study, from the top: what the rules choose on each kind of states.
+
+    Attributes:
+        places: (states, points, rule) -> row.
+        sources: (states, points) -> its rows.
+    """
+
+    places: dict[tuple[str, str, str], int]
+    sources: dict[tuple[str, str], list[int]]
+
+    @classmethod
+    def of(cls, outcomes: Iterable[Outcome]) -> _Rows:
+        """In order of appearance; outcomes without a profile have no row."""
+        rows = cls({}, {})
+        for outcome in outcomes:
+            if outcome.states and outcome.points:
+                rows._add(outcome.states, outcome.points, outcome.rule)
+        return rows
+
+    def _add(self, states: str, points: str, rule: str) -> None:
+        key = (states, points, rule)
+        if key not in self.places:
+            self.sources.setdefault((states, points), []).append(len(self))
+            self.places[key] = len(self)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def names(self) -> list[str]:
+        """What the rows are called."""
+        return [f"{states}, {points}: {rule}" for states, points, rule in self.places]
+
+
+def _draw_regrets(
+    ax: Axes, rows: _Rows, outcomes: Sequence[Outcome], aside: float, look: dict[str, Any]
+) -> None:
+    """The regret of each rule, `aside` of the middle of its row."""
+    places = []
+    regrets = []
+    for outcome in outcomes:
+        if outcome.states and outcome.points:
+            row = rows.places[outcome.states, outcome.points, outcome.rule]
+            places.append(row + aside)
+            regrets.append(outcome.regret)
+    horizontal_bars(ax, places, regrets, **look)
+
+
+def _draw_correlations(
+    ax: Axes, rows: _Rows, correlations: Sequence[Correlation], aside: float, look: dict[str, Any]
+) -> None:
+    """The rank correlation on each kind of states, `aside` of the middle of its rows."""
+    places = []
+    for correlation in correlations:
+        middle = float(np.mean(rows.sources[correlation.states, correlation.points]))
+        places.append(middle + aside)
+    horizontal_bars(ax, places, [correlation.rho for correlation in correlations], **look)
+
+
+def _draw_rows(ax: Axes, rows: _Rows) -> None:
+    """The rows of every other kind of states on a stripe; a line at zero."""
+    for i, places in enumerate(rows.sources.values()):
+        colour = STRIPE if i % 2 == 0 else "1"
+        stripe_rows(ax, places[0], places[-1], colour)
+    ax.axvline(0, color="0.3", lw=0.8, ls="--")
+    grid(ax, "x")
 
 
 def _draw_plain(ax: Axes, sweep: Sweep) -> None:
@@ -139,26 +222,5 @@ def _draw_dimension(ax: Axes, profile: IDProfile) -> None:
     errors = BAND * profile.stderrs(estimator)
     ax.plot(profile.layers, values, color="black", marker="o", ms=2.5, lw=1.2)
     band(ax, profile.layers, values - errors, values + errors, color="black", alpha=0.15)
-    ax.set_ylabel(f"ID ({WORDS.get(estimator, estimator)})")
+    ax.set_ylabel(f"ID ({named(estimator)})")
     ax.set_ylim(0, None)
-
-
-def _row(outcome: Outcome) -> Row:
-    return outcome.states, outcome.points, outcome.rule
-
-
-def _rows_by_source(rows: Sequence[Row]) -> dict[tuple[str | None, str | None], list[int]]:
-    """States and points of a profile -> the places of its rows."""
-    places: dict[tuple[str | None, str | None], list[int]] = {}
-    for place, (states, points, _) in enumerate(rows):
-        places.setdefault((states, points), []).append(place)
-    return places
-
-
-def _source_axis(ax: Axes, sources: Mapping[Any, Sequence[int]]) -> None:
-    """The rows of every other kind of states on a stripe; a line at zero."""
-    for i, places in enumerate(sources.values()):
-        colour = STRIPE if i % 2 == 0 else "1"
-        stripe_rows(ax, min(places), max(places), colour)
-    ax.axvline(0, color="0.3", lw=0.8, ls="--")
-    grid(ax, "x")

@@ -1,4 +1,4 @@
-"""How much weight the re-routed prefix takes: by layer and position, and at both ends of the text."""
+"""How much weight the re-routed prefix takes, by layer and position and at both ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from kvlens.analysis.attention import KINDS, AttentionPatterns, AttentionShift
 from kvlens.plots.parts import caption_below, colour_bar, grid, heat_map, legend_above
 from kvlens.plots.style import Look, axes_or_new, styled
-from kvlens.plots.words import EFFECTS, PREFIX_WEIGHT, REROUTED_LAYER, SPANS, counted
+from kvlens.plots.words import EFFECTS, PREFIX_WEIGHT, REROUTED_LAYER, SPANS, counted, heads_phrase
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import phrase
 
@@ -22,6 +22,8 @@ BetaMap = Float[np.ndarray, "n_rerouted bins"]
 MOST_LABELS = 16  # layers that are labelled on an axis
 MOST_NUMBERS = 120  # cells of a map that are small enough to be read as numbers
 MOST_BINS = 12
+ENDS = ("first 10 %", "last 10 %")
+POINT = {"ms": 5, "lw": 1, "capsize": 2}
 BRIGHT = 0.55  # share of the largest weight from which on a cell is bright
 
 
@@ -58,12 +60,8 @@ def plot_beta(
     (drawn,) = axes_or_new(ax, width, height)
     image = draw_beta_map(drawn, maps[kind], top or 1)
     _write_numbers(drawn, maps[kind], top)
-    step = _label_step(n_layers)
-    drawn.set_yticks(range(0, n_layers, step), _layer_names(shift, step))
-    drawn.set_xticks(range(0, 101, 20))
-    drawn.set_xlabel(f"relative position of the token, % of {SPANS[shift.span]}")
-    drawn.set_ylabel(REROUTED_LAYER)
-    heads = f"mean over {shift.model.n_heads} heads" if head is None else f"head {head}"
+    _map_axes(drawn, shift)
+    heads = heads_phrase(shift.model.n_heads, head)
     drawn.set_title(f"{EFFECTS[kind]} ({heads})", fontsize=9, loc="left")
     colour_bar(image, drawn, PREFIX_WEIGHT, pad=0.02)
     if ax is None:
@@ -88,9 +86,7 @@ def plot_ends(shift: AttentionShift, ax: Axes | None = None, width: float = 5.0)
     (drawn,) = axes_or_new(ax, width, 0.45 * width + 1.0)
     for kind in KINDS:
         _draw_ends(drawn, shift, kind)
-    n_layers = len(shift.layers)
-    step = _label_step(n_layers)
-    drawn.set_xticks(range(0, n_layers, step), _layer_names(shift, step))
+    drawn.set_xticks(*_layer_ticks(shift))
     drawn.set_ylim(0)
     drawn.set_xlabel(REROUTED_LAYER)
     drawn.set_ylabel(PREFIX_WEIGHT)
@@ -119,18 +115,16 @@ def attention_caption(result: AttentionShift | AttentionPatterns, *more: str) ->
     """What was re-routed and how, and what else is to be said."""
     biases = ", ".join(f"{bias:g}" for bias in dict.fromkeys(result.bias))
     layers = f"{phrase(result.layers)} of {result.model.n_layers} re-routed"
-    facts = [
-        result.model.name,
-        f"{layers}, bias {biases}, position {result.position}",
-        f"prompt {result.prompt.name}",
-        *more,
-    ]
+    route = f"{layers}, bias {biases}, position {result.position}"
+    prompt = f"prompt {result.prompt.name}"
+    facts = [result.model.name, route, prompt, *more]
     return f"{'; '.join(facts)}."
 
 
 def _corpus(shift: AttentionShift) -> str:
-    tokens = f"{sum(shift.n_tokens):,} tokens"
-    return f"{counted(shift.texts.n, 'texts')}, {tokens}; positions over {SPANS[shift.span]}"
+    texts = counted(shift.texts.n, "texts")
+    n_tokens = sum(shift.n_tokens)
+    return f"{texts}, {n_tokens:,} tokens; positions over {SPANS[shift.span]}"
 
 
 def _check(shift: AttentionShift, kind: str, head: int | None) -> None:
@@ -140,13 +134,19 @@ def _check(shift: AttentionShift, kind: str, head: int | None) -> None:
         raise InputError(f"no {kind} effect of head {head}: give {choices}")
 
 
-def _label_step(n_layers: int) -> int:
-    """Every how many layers to label."""
-    return max(1, -(-n_layers // MOST_LABELS))
+def _layer_ticks(shift: AttentionShift) -> tuple[list[int], list[str]]:
+    """Where layers are labelled, and how."""
+    step = -(-len(shift.layers) // MOST_LABELS)
+    rows = list(range(0, len(shift.layers), step))
+    return rows, [str(shift.layers[row]) for row in rows]
 
 
-def _layer_names(shift: AttentionShift, step: int) -> list[str]:
-    return [str(layer) for layer in shift.layers[::step]]
+def _map_axes(ax: Axes, shift: AttentionShift) -> None:
+    """Layers downwards, positions in per cent."""
+    ax.set_yticks(*_layer_ticks(shift))
+    ax.set_xticks(range(0, 101, 20))
+    ax.set_xlabel(f"relative position of the token, % of {SPANS[shift.span]}")
+    ax.set_ylabel(REROUTED_LAYER)
 
 
 def _write_numbers(ax: Axes, values: BetaMap, top: float) -> None:
@@ -167,10 +167,10 @@ def _draw_ends(ax: Axes, shift: AttentionShift, kind: str) -> None:
     mean, deviation, n_texts = shift.ends(kind)
     hollow = kind == "propagated"
     layers = np.arange(len(shift.layers))
-    for end, name in enumerate(("first 10 %", "last 10 %")):
+    for end, name in enumerate(ENDS):
         look = Look.of(end)
         fill = "white" if hollow else look.colour
-        marks = {"ms": 5, "lw": 1, "capsize": 2, "mfc": fill, **look.mark}
+        marks = {**POINT, **look.mark, "mfc": fill}
         x = layers + 0.32 * end + 0.16 * hollow - 0.24
         bars = deviation[end] if n_texts > 1 else None
         ax.errorbar(x, mean[end], bars, label=f"{name}, {kind}", **marks)

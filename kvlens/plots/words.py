@@ -1,4 +1,4 @@
-"""What pictures call things: kinds of states, effects, metrics, windows; and how long lines are cut."""
+"""What pictures call things (kinds of states, effects, metrics, windows), and how lines are cut."""
 
 from __future__ import annotations
 
@@ -42,14 +42,30 @@ NO_POST = "no post-processing"
 POINTS_A_LETTER = 4.2  # how wide a letter of a caption or legend is, on average
 
 
+def named(word: str) -> str:
+    """The name of an estimator, a kind of states or of points; unknown ones name themselves."""
+    return WORDS.get(word, word)
+
+
+def heads_phrase(n_heads: int, head: int | None) -> str:
+    """Which attention heads are shown: all of them by their mean, unless it is one."""
+    return f"mean over {n_heads} heads" if head is None else f"head {head}"
+
+
 def letters(inches: float) -> int:
     """How many letters of a caption or legend fit on a line of `inches`."""
     return int(72 * inches / POINTS_A_LETTER)
 
 
-def wrapped(text: str, width: int) -> list[str]:
-    """The lines of a caption, at most `width` letters each; words with hyphens stay whole."""
-    return textwrap.wrap(text, width, break_on_hyphens=False)
+def wrapped(text: str, width: int, at_hyphens: bool = False) -> list[str]:
+    """Text in lines of at most `width` letters.
+
+    Args:
+        text: of a caption, where names with hyphens stay whole; or a name itself.
+        width: in letters.
+        at_hyphens: whether a line may end at a hyphen.
+    """
+    return textwrap.wrap(text, width, break_on_hyphens=at_hyphens)
 
 
 def shortened(name: str, limit: int = 44) -> str:

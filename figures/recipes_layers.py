@@ -1,0 +1,71 @@
+"""Figures of which layers are good, and whether the rules find them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from layout import WIDE, root_figure
+from saved import Drawn, load_all, load_results, source
+
+from kvlens.plots.style import new_axes
+from kvlens.plots.sweeps import plot_study, plot_sweep
+from kvlens.store.layer_ranges import phrase
+from kvlens.studies.layer_sweep import Sweep
+from kvlens.studies.regret import LayerStudy
+
+
+def depth(data: Path) -> Drawn:
+    """Above: quality when the layers of one window are re-routed, with bootstrap 95 % bands;
+    dashed, grey: without re-routing. Below: intrinsic dimension ± 1.96 standard errors. Shaded: the
+    layers that the rule chose. The best window is the best of many on these very pairs, so that its
+    gain is too large."""
+    results = load_results(data, "sweep", "layers")
+    options = {"sharex": "col", "height_ratios": (1.5, 1)}
+    axes = new_axes(WIDE, 4.3, 2, len(results), **options)
+    columns = list(zip(axes[: len(results)], axes[len(results) :], strict=True))
+    numbers = []
+    sources = []
+    for (sweep, layer_set), column in zip(results, columns, strict=True):
+        above, _ = plot_sweep(sweep, layer_set, column)
+        above.set_title(sweep.model.name, fontsize=9)
+        above.legend(loc="lower right", frameon=False, borderpad=0.2)
+        numbers.append(_best_window_in_words(sweep))
+        sources.append(source(sweep, _pairs(sweep), sweep.command))
+    return Drawn(root_figure(axes), " ".join(numbers), sources)
+
+
+def _best_window_in_words(sweep: Sweep) -> str:
+    """The quality without re-routing, and that of the best window."""
+    best = max(sweep.windows, key=lambda window: window.spearman)
+    interval = f"{best.low:.1f} to {best.high:.1f}"
+    window = f"{phrase(best.layers)}, bias {best.bias:g}"
+    plain = f"{sweep.model.name}: {sweep.plain:.1f} without"
+    return f"{plain}; best {best.spearman:.1f} ({interval}), {window}."
+
+
+def _pairs(sweep: Sweep) -> str:
+    pairs = f"n = {sweep.n_pairs} pairs of {sweep.data}"
+    return f"{pairs}, prompt {sweep.prompt.name}, {sweep.pooling} pooling"
+
+
+def regret(data: Path) -> Drawn:
+    """Does low intrinsic dimension (ID) find the best layers? Left: by how much the best window of
+    the sweep beats the layers that each rule chooses from the ID of some states (hidden, keys,
+    values) at some points (final token, mean over tokens, all tokens). Right: Spearman correlation,
+    over all windows, of -ID and quality. Bars: 95 % intervals."""
+    results = load_all(data, "study")
+    height = 0.5 + sum(0.17 * _n_rows(study) + 0.7 for study in results)
+    options = {"sharey": "row", "width_ratios": (1.4, 1)}
+    axes = new_axes(WIDE, height, len(results), 2, **options)
+    sources = []
+    for study, left, right in zip(results, axes[::2], axes[1::2], strict=True):
+        plot_study(study, (left, right))
+        left.set_title(study.model.name, fontsize=9, loc="left")
+        made = source(study, f"n = {study.n_pairs} pairs of {study.data}", study.command)
+        sources.append(f"{made}\n\n```\n{study}\n```")
+    return Drawn(root_figure(axes), "", sources)
+
+
+def _n_rows(study: LayerStudy) -> int:
+    """How many rows `plot_study` draws: rules on kinds of states."""
+    return len({(o.states, o.points, o.rule) for o in study.outcomes if o.states})
