@@ -37,10 +37,10 @@ class _Table:
 
     @classmethod
     def of(cls, scores: Sequence[Score]) -> _Table:
-        cells = {(score.task, _method(score), score.post): score for score in scores}
+        cells = {(score.task, score.method_label, score.post): score for score in scores}
         tasks = tuple(dict.fromkeys(score.task for score in scores))
         posts = tuple(dict.fromkeys(score.post for score in scores))
-        names = dict.fromkeys(_method(score) for score in scores)
+        names = dict.fromkeys(score.method_label for score in scores)
         unsorted = cls(cells, tasks, posts, tuple(names))
         return cls(cells, tasks, posts, tuple(unsorted._by_mean()))
 
@@ -122,9 +122,9 @@ def plot_lengths(
     """
     (drawn,) = axes_or_new(ax, width, 3.2)
     lengths = sorted({_length(score) for score in result.scores})
-    methods = list(dict.fromkeys(_method(score) for score in result.scores))
+    methods = list(dict.fromkeys(score.method_label for score in result.scores))
     for i, method in enumerate(methods):
-        scores = [s for s in result.scores if (_method(s), s.post) == (method, post)]
+        scores = [s for s in result.scores if (s.method_label, s.post) == (method, post)]
         scores.sort(key=_length)
         # Side by side, so that the bars can be told apart.
         aside = 0.04 * (i - len(methods) / 2)
@@ -139,11 +139,6 @@ def plot_lengths(
     if ax is None:
         drawn.legend(frameon=False, fontsize=7)
     return drawn
-
-
-def _method(score: Score) -> str:
-    """The label without the post-processing."""
-    return score.label.split(" + ")[0]
 
 
 def _length(score: Score) -> int:
