@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from kvlens.dimension.doubts import BALL_LIMITS, BALL_POINTS
 from kvlens.dimension.estimation import estimate, estimate_points
-from kvlens.dimension.neighbours import _neighbours
+from kvlens.dimension.neighbours import nearest_neighbours
 from kvlens.dimension.profile import IDEstimate, IDProfile, NoEstimate, ScaleProfile
 from kvlens.models.info import ModelInfo
 from kvlens.store.errors import InputError
@@ -104,12 +104,12 @@ def test_equals_scikit_dimension_on_clean_data(make, d):
 
 
 def assert_neighbours_exact(points: np.ndarray) -> None:
-    distances, indices = _neighbours(points, 64)
+    neighbours = nearest_neighbours(points, 64)
     truth = cdist(points, points)
     np.fill_diagonal(truth, np.inf)
     order = np.argsort(truth, axis=1, kind="stable")[:, :64]
-    assert np.array_equal(indices, order)
-    assert np.array_equal(distances, np.take_along_axis(truth, order, axis=1))
+    assert np.array_equal(neighbours.indices, order)
+    assert np.array_equal(neighbours.distances, np.take_along_axis(truth, order, axis=1))
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e3, 1e6, 1e10])
@@ -232,7 +232,7 @@ def test_nan_and_infinity(bad):
     points = ball(100, 4, seed=0)
     points[[3, 9], 2] = bad
     with pytest.raises(
-        InputError, match=r"layer 7: NaN or infinity in 2 of 100 states: .*--dtype float32"
+        InputError, match=r"layer 7: NaN or infinity in 2 of 100 states: .*`dtype=\"float32\"`"
     ):
         estimate_points(points, layer=7)
 

@@ -28,7 +28,7 @@ from kvlens.evaluation.scores import Score, Scores
 from kvlens.plots.attention_html import beta_html, patterns_html
 from kvlens.plots.scores import plot_lengths, plot_scores
 from kvlens.plots.sweeps import plot_study, plot_sweep
-from kvlens.store.provenance import versions
+from kvlens.store.provenance import made_by, versions
 from kvlens.studies.layer_sweep import Sweep, Window
 from kvlens.studies.regret import LayerStudy
 
@@ -363,9 +363,8 @@ def test_collect_takes_what_is_drawn_and_no_more(tmp_path):
     )
     shift = attention_shift(lm, lines[:20], (1, 2))
     patterns, trace = attention_patterns(lm, "a cat", (1, 2)), kvlens.record(lm, lines)
-    layer_set = kvlens.select(
-        kvlens.estimate(trace), command="kvlens profile x -o /tmp/secret --n 30"
-    )
+    with made_by("kvlens profile x -o /tmp/secret --n 30"):
+        layer_set = kvlens.select(kvlens.estimate(trace))
     results = {
         "layers": layer_set,
         "shift-text": shift,

@@ -127,7 +127,7 @@ def header(path):
 
 
 def test_every_file_is_tested():
-    others = {"README.md", "expected.json", "texts.jsonl", "pairs.jsonl"}
+    others = {"README.md", "expected.json", "texts.jsonl", "pairs.jsonl", "layerset.schema.json"}
     beside = {"vectors.npy.json", "stopped.npy.part"}
     assert {path.name for path in DATA.iterdir()} == {
         *RECORDS,

@@ -15,6 +15,7 @@ from kvlens.cli.folders import output_folder, run_folder, run_name
 from kvlens.cli.options import LimitOptions, ModelOptions, PromptedTexts
 from kvlens.cli.progress import progress
 from kvlens.cli.values import Layers, Names
+from kvlens.layers.rules import RULES
 
 if TYPE_CHECKING:
     from kvlens.dimension.profile import IDProfile
@@ -57,13 +58,13 @@ class Selection:
     """How the layers are selected.
 
     Attributes:
-        rule: paper, lowest-k, window-around-minimum or explicit
+        rule: its name
         window: window, as a share of the layers
         skip_early: share of early layers that paper passes over
         layers: layers for --rule explicit, such as 7-10 or 7,9
     """
 
-    rule: str = "paper"
+    rule: Annotated[str, Parameter(help=", ".join(RULES))] = "paper"
     window: float = 0.10
     skip_early: float = 0.20
     layers: Layers | None = None
@@ -183,12 +184,11 @@ def _profiled(
     """Measure, select, and save both files, and the trace where it is wanted."""
     from kvlens.dimension.estimation import estimate
     from kvlens.layers.selection import select
-    from kvlens.store.provenance import current_command
 
     estimator = measured.estimators[0]
     with progress(f"estimating {name}", "layers") as bar:
         profile = estimate(trace, measured.states, measured.estimators, progress=bar)
-    layer_set = select(profile, estimator=estimator, command=current_command(), **asdict(selection))
+    layer_set = select(profile, estimator=estimator, **asdict(selection))
     home.mkdir(exist_ok=True)
     profile.save(home / "profile.json")
     layer_set.save(home / "layers.json")

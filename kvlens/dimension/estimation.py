@@ -1,128 +1,168 @@
-"""Intrinsic dimension (ID) per layer, by scikit-dimension, with standard errors and the reasons to doubt it.
+"""Estimation: from recorded states to an ID profile.
 
-1. drop copies of points, then find every point's nearest neighbours, once, exactly; 2. feed those distances to TwoNN
-and MLE, and to GRIDE at growing scales; 3. take the standard errors from the neighbour graph; 4. say what speaks
-against a value: too few points for it, no plateau over scales, many copies, points that are not independent.
+1. Drop copies of points, then find every point's nearest neighbours, once, exactly (`neighbours`).
+2. Feed those distances to TwoNN and MLE, and to GRIDE at growing scales (`estimators`).
+3. Take the standard errors from the neighbour graph.
+4. Say what speaks against a value (`doubts`): too few points for it, no plateau over scales, many
+   copies, points that are not independent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from kvlens.dimension.doubts import _off_plateau, _too_small
-from kvlens.dimension.estimators import (
-    _ESTIMATORS,
-    MLE_NEIGHBOURS,
-    _root_sandwich,
-    _scales,
-)
-from kvlens.dimension.neighbours import _distinct_neighbours
+from kvlens.dimension.doubts import NOT_INDEPENDENT, many_copies, off_plateau, too_small
+from kvlens.dimension.estimators import ESTIMATORS, gride_scales
+from kvlens.dimension.neighbours import Neighbours, distinct_neighbours
 from kvlens.dimension.profile import IDEstimate, IDProfile, NoEstimate, ScaleProfile
 from kvlens.store.errors import InputError
+from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import versions
 
 if TYPE_CHECKING:
     from kvlens.tracing.trace import Trace
 
+DEFAULT = ("twonn", "mle")
+
 
 def estimate(
     trace: Trace,
     states: str = "hidden",
-    estimators: Sequence[str] = ("twonn", "mle"),
-    progress: Callable[[int, int], None] | None = None,
+    estimators: Sequence[str] = DEFAULT,
+    progress: Progress | None = None,
 ) -> IDProfile:
     """Estimate the ID of every recorded layer; see `estimate_points`.
 
-    states: hidden, k, k_pre, v or kv. progress: called with (layers done, layers). A layer without an estimate is
-    left out and named in `IDProfile.skipped`.
-    Raises InputError as `estimate_points` does, and when no layer has an estimate.
+    Args:
+        trace: what was recorded.
+        states: hidden, k, k_pre, v or kv (k beside v).
+        estimators: ``twonn``, ``mle`` or both.
+        progress: called with (layers done, layers).
+
+    Returns:
+        The profile. A layer without an estimate is left out and named in `IDProfile.skipped`.
+
+    Raises:
+        InputError: as `estimate_points`, and when no layer has an estimate.
     """
-    rows: dict[str, list[IDEstimate]] = {name: [] for name in estimators}
-    scales, skipped = [], {}
+    progress = progress or silent
+    estimated: list[tuple[dict[str, IDEstimate], ScaleProfile]] = []
+    skipped: dict[int, str] = {}
     for done, layer in enumerate(trace.layers, 1):
         try:
-            found, profile = estimate_points(trace.states(layer, states), estimators, layer)
+            estimated.append(estimate_points(trace.states(layer, states), estimators, layer))
         except NoEstimate as error:
             skipped[layer] = str(error).removeprefix(f"layer {layer}: ")
-        else:
-            scales.append(profile)
-            for name, one in found.items():
-                if trace.points == "all" and states == "hidden":
-                    text = "not independent: the points are tokens of shared texts, the standard error is too small"
-                    one = one.model_copy(update={"warnings": (*one.warnings, text)})
-                rows[name].append(one)
-        if progress:
-            progress(done, len(trace.layers))
-    if not scales:
-        raise InputError(
-            f"no layer has an ID estimate: {next(iter(skipped.values()), 'no layer was recorded')}"
-        )
+        progress(done, len(trace.layers))
+    if not estimated:
+        reason = next(iter(skipped.values()), "no layer was recorded")
+        raise InputError(f"no layer has an ID estimate: {reason}")
+    points = trace.points if states == "hidden" else "last"  # K and V: always the final token's
+    rows = [estimates for estimates, _ in estimated]
+    if points == "all":
+        rows = [_not_independent(row) for row in rows]
     return IDProfile(
         model=trace.model,
         states=states,
-        points=trace.points if states == "hidden" else "last",
+        points=points,
         prompt=trace.prompt,
         texts=trace.texts,
-        estimates={name: tuple(row) for name, row in rows.items()},
-        scales=tuple(scales),
+        estimates={name: tuple(row[name] for row in rows) for name in estimators},
+        scales=tuple(scales for _, scales in estimated),
         skipped=skipped,
         versions=versions(trace.versions),
     )
 
 
 def estimate_points(
-    X: np.ndarray, estimators: Sequence[str] = ("twonn", "mle"), layer: int = 0
+    X: ArrayLike, estimators: Sequence[str] = DEFAULT, layer: int = 0
 ) -> tuple[dict[str, IDEstimate], ScaleProfile]:
-    """Estimate the ID of points ``[n, d]`` (any real dtype; float64 inside), which are said to be those of `layer`.
+    """Estimate the ID of points.
 
-    twonn: Facco et al. 2017, the linear fit without the tenth of largest ratios; mle: Levina and Bickel 2005 over
-    20 neighbours, inverse estimates averaged (MacKay and Ghahramani); both are scikit-dimension's. Exact and near
-    copies of points are dropped first. Deterministic; memory is the points once or twice, never n x n.
-    Raises InputError for an unknown estimator and for NaN or infinity; NoEstimate (an InputError) for fewer than
-    50 distinct points and for distances so degenerate that an estimate is 0, NaN or infinite.
+    Exact and near copies of points are dropped first. Deterministic; memory is the points once or
+    twice, never n x n.
+
+    Args:
+        X: the points, ``[n, d]``, of any real dtype; float64 inside.
+        estimators: ``twonn`` (Facco et al. 2017, the linear fit without the tenth of largest
+            ratios), ``mle`` (Levina and Bickel 2005 over 20 neighbours, inverse estimates averaged
+            after MacKay and Ghahramani); both are scikit-dimension's.
+        layer: the points are said to be those of this layer.
+
+    Returns:
+        Estimator -> estimate, and the ID by GRIDE at growing scales.
+
+    Raises:
+        InputError: for an unknown estimator, for what is no array ``[n, d]``, and for NaN or
+            infinity.
+        NoEstimate: (an `InputError`) for fewer than 50 distinct points, and for distances so
+            degenerate that an estimate is 0, NaN or infinite.
     """
-    if unknown := [name for name in estimators if name not in _ESTIMATORS]:
-        raise InputError(
-            f"unknown estimator {unknown[0]!r}: the known ones are {', '.join(_ESTIMATORS)}"
-        )
-    if not estimators:
-        raise InputError(f"no estimator given: the known ones are {', '.join(_ESTIMATORS)}")
-    X = np.asarray(X)
-    if X.ndim != 2 or not X.size:
-        raise InputError(
-            f"layer {layer}: points have to be an array [n, d], not of shape {list(X.shape)}"
-        )
-    if bad := len(X) - int(np.isfinite(X).all(axis=1).sum()):
-        raise InputError(
-            f"layer {layer}: NaN or infinity in {bad} of {len(X)} states: record again with --dtype float32"
-        )
-    distances, indices = _distinct_neighbours(X, layer)
-    n, dropped = len(distances), len(X) - len(distances)
-    scales = _scales(distances, indices, layer)
-    estimates = {}
-    for name in estimators:
-        value, influence, k = _ESTIMATORS[name](distances, indices)
-        if not (np.isfinite(value) and value > 0):
-            raise NoEstimate(
-                f"layer {layer}: {name} came out as {value:g}: the neighbour distances are degenerate"
-            )
-        doubts = [
-            _too_small(name, value, n),
-            _off_plateau(MLE_NEIGHBOURS if name == "mle" else 2, scales),
-        ]
-        if dropped > 0.05 * len(X):
-            doubts.append(
-                f"duplicates: {dropped} of {len(X)} points are copies of others and were dropped"
-            )
-        estimates[name] = IDEstimate(
-            layer=layer,
-            value=value,
-            stderr=value**2 / n * _root_sandwich(influence, indices, k),
-            n=n,
-            dropped=dropped,
-            warnings=tuple(filter(None, doubts)),
-        )
+    _check_names(estimators)
+    points = _as_points(X, layer)
+    neighbours = distinct_neighbours(points, layer)
+    scales = gride_scales(neighbours, layer)
+    dropped = len(points) - neighbours.n
+    estimates = {name: _estimate(name, neighbours, scales, dropped) for name in estimators}
     return estimates, scales
+
+
+def _check_names(estimators: Sequence[str]) -> None:
+    known = f"the known ones are {', '.join(ESTIMATORS)}"
+    unknown = [name for name in estimators if name not in ESTIMATORS]
+    if unknown:
+        raise InputError(f"unknown estimator {unknown[0]!r}: {known}")
+    if not estimators:
+        raise InputError(f"no estimator given: {known}")
+
+
+def _as_points(X: ArrayLike, layer: int) -> NDArray:
+    """`X` as an array ``[n, d]`` of finite numbers, in its own dtype."""
+    points = np.asarray(X)
+    if points.ndim != 2 or not points.size:
+        shape = list(points.shape)
+        raise InputError(f"layer {layer}: points have to be an array [n, d], not of shape {shape}")
+    bad = np.count_nonzero(~np.isfinite(points).all(axis=1))
+    if bad:
+        raise InputError(
+            f"layer {layer}: NaN or infinity in {bad} of {len(points)} states: "
+            'record again with `dtype="float32"`'
+        )
+    return points
+
+
+def _estimate(name: str, neighbours: Neighbours, scales: ScaleProfile, dropped: int) -> IDEstimate:
+    """One estimator's value of the points, with its error and the doubts about it."""
+    estimator = ESTIMATORS[name]
+    reading = estimator.read(neighbours)
+    value = reading.value
+    if not (np.isfinite(value) and value > 0):
+        raise NoEstimate(
+            f"layer {scales.layer}: {name} came out as {value:g}: "
+            "the neighbour distances are degenerate"
+        )
+    doubts = (
+        too_small(name, value, neighbours.n),
+        off_plateau(estimator.reach, scales),
+        many_copies(dropped, neighbours.n + dropped),
+    )
+    return IDEstimate(
+        layer=scales.layer,
+        value=value,
+        stderr=reading.stderr(neighbours),
+        n=neighbours.n,
+        dropped=dropped,
+        warnings=tuple(doubt for doubt in doubts if doubt),
+    )
+
+
+def _not_independent(estimates: dict[str, IDEstimate]) -> dict[str, IDEstimate]:
+    """The estimates, with the warning that their points are no independent draws."""
+    return {
+        name: each.model_copy(update={"warnings": (*each.warnings, NOT_INDEPENDENT)})
+        for name, each in estimates.items()
+    }

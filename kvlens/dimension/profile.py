@@ -1,10 +1,15 @@
-"""ID profile: the intrinsic dimension of every layer, with its errors and doubts; one JSON file."""
+"""ID profile: the intrinsic dimension (ID) of every layer, with its errors and doubts.
+
+The values only: how they are estimated is in `estimation`, when they are doubted in `doubts`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Callable
+from typing import ClassVar, Literal
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field, model_validator
 
 from kvlens.models.info import ModelInfo
@@ -15,19 +20,23 @@ from kvlens.store.layer_ranges import phrase
 from kvlens.texts.prompts import Prompt
 from kvlens.texts.texts import TextsInfo
 
-if TYPE_CHECKING:
-    pass
-
 
 class NoEstimate(InputError):
     """These points have no estimate: too few are distinct, or their distances are degenerate."""
 
 
 class IDEstimate(Record):
-    """One layer's ID by one estimator; n: points used; dropped: copies of other points, not used.
+    """One layer's ID by one estimator.
 
-    stderr covers the estimator's own mean at this n (how much the value would move with other points of the same
-    kind), NOT the distance to the true dimension, from which the estimators are biased downwards as it grows.
+    Attributes:
+        layer: 0-based block index.
+        value: the ID.
+        stderr: standard error. It covers the estimator's own mean at this n (how much the value
+            would move with other points of the same kind), NOT the distance to the true dimension,
+            from which the estimators are biased downwards as it grows.
+        n: points used.
+        dropped: copies of other points, not used.
+        warnings: what speaks against the value; each starts with its kind and a colon.
     """
 
     layer: int = Field(ge=0)
@@ -39,8 +48,15 @@ class IDEstimate(Record):
 
 
 class ScaleProfile(Record):
-    """One layer's ID by GRIDE (Denti et al. 2022) at growing scales: each compares the distances of the neighbours
-    of rank neighbours[i] / 2 and neighbours[i]. stderrs: as in `IDEstimate`."""
+    """One layer's ID by GRIDE (Denti et al. 2022) at growing scales.
+
+    Attributes:
+        layer: 0-based block index.
+        neighbours: scale i compares the distances of the neighbours of rank ``neighbours[i] / 2``
+            and ``neighbours[i]``.
+        values: the ID at each scale.
+        stderrs: as in `IDEstimate`.
+    """
 
     layer: int = Field(ge=0)
     neighbours: tuple[int, ...]
@@ -49,10 +65,19 @@ class ScaleProfile(Record):
 
 
 class IDProfile(JsonArtifact):
-    """ID of every layer, by estimator ("twonn", "mle"), layers ascending, with what it was made from; one JSON file.
+    """ID of every layer, with what it was made from; one JSON file.
 
-    skipped: layers without an estimate and why (the key and value of layer 0 are the same for every text that ends
-    in the same token).
+    Attributes:
+        model: whose states they are.
+        states: hidden, k, k_pre, v or kv (k beside v).
+        points: which tokens' states: last, mean or all.
+        prompt: the template around every text.
+        texts: where the texts come from.
+        estimates: estimator (``twonn``, ``mle``) -> one estimate a layer, layers ascending.
+        scales: one a layer.
+        skipped: layers without an estimate, and why (the key and value of layer 0 are the same for
+            every text that ends in the same token).
+        versions: package -> version.
     """
 
     what: ClassVar[str] = "an ID profile"
@@ -74,63 +99,80 @@ class IDProfile(JsonArtifact):
     def _consistent(self) -> IDProfile:
         if not self.layers or list(self.layers) != sorted(set(self.layers)):
             raise ValueError(f"layers have to ascend without repetition, not {list(self.layers)}")
-        if any(tuple(e.layer for e in row) != self.layers for row in self.estimates.values()):
-            raise ValueError("the estimators have to cover the same layers")
+        for row in self.estimates.values():
+            if tuple(estimate.layer for estimate in row) != self.layers:
+                raise ValueError("the estimators have to cover the same layers")
         return self
 
     @property
     def layers(self) -> tuple[int, ...]:
-        return tuple(e.layer for e in next(iter(self.estimates.values())))
+        """The layers that have an estimate, ascending."""
+        first = next(iter(self.estimates.values()))
+        return tuple(estimate.layer for estimate in first)
 
-    def values(self, estimator: str) -> np.ndarray:
-        """The ID by layer, float64 ``[n_layers]``."""
-        return np.array([e.value for e in self.estimates[estimator]])
+    def values(self, estimator: str) -> Float[np.ndarray, " n_layers"]:
+        """The ID by layer, float64."""
+        return np.array([estimate.value for estimate in self.estimates[estimator]])
 
-    def stderrs(self, estimator: str) -> np.ndarray:
-        """Its standard errors, float64 ``[n_layers]``."""
-        return np.array([e.stderr for e in self.estimates[estimator]])
+    def stderrs(self, estimator: str) -> Float[np.ndarray, " n_layers"]:
+        """Its standard errors, float64."""
+        return np.array([estimate.stderr for estimate in self.estimates[estimator]])
 
     @property
     def warnings(self) -> list[str]:
-        """The estimates' warnings, one line per kind, layers and estimators grouped."""
-        groups: dict[
-            tuple[tuple[int, str], ...], list[str]
-        ] = {}  # (layer, warning) of one kind -> estimators
-        for name, row in self.estimates.items():
-            said = [(e.layer, text) for e in row for text in e.warnings]
-            for kind in dict.fromkeys(text.partition(":")[0] for _, text in said):
-                hits = tuple(one for one in said if one[1].startswith(kind))
-                groups.setdefault(hits, []).append(name)
-        lines = []
-        for hits, names in groups.items():
-            example = f" (at layer {hits[0][0]})" if len({text for _, text in hits}) > 1 else ""
-            lines.append(
-                f"{', '.join(names)} at {phrase([at for at, _ in hits])}: {hits[0][1]}{example}"
-            )
+        """The estimates' warnings, one line a kind, layers and estimators grouped."""
+        groups: dict[tuple[tuple[int, str], ...], list[str]] = {}
+        for estimator, row in self.estimates.items():
+            for group in _by_kind(row):
+                groups.setdefault(group, []).append(estimator)
+        lines = [_grouped_line(group, names) for group, names in groups.items()]
         if self.skipped:
-            lines.append(
-                f"{phrase(list(self.skipped))} left out: {next(iter(self.skipped.values()))}"
-            )
+            first_reason = next(iter(self.skipped.values()))
+            lines.append(f"{phrase(list(self.skipped))} left out: {first_reason}")
         return lines
 
-    def _facts(self) -> tuple[str, dict[str, str]]:
+    def __str__(self) -> str:
+        return facts_text(self._title(), self._facts(), self.warnings)
+
+    def _repr_html_(self) -> str:
+        title = self._title()
+        return facts_html(title, self._facts(), self.warnings, picture_of(self, title))
+
+    def _title(self) -> str:
+        return f"ID profile: {self.model.name}, {phrase(self.layers)} of {self.model.n_layers}"
+
+    def _facts(self) -> dict[str, str]:
         facts = {
             "states": f"{self.states}, points {self.points}, prompt {self.prompt.name}",
             "texts": f"{self.texts.n}, {self.texts.source}",
-            **{f"{name} ID": self._span(name) for name in self.estimates},
         }
-        return (
-            f"ID profile: {self.model.name}, {phrase(self.layers)} of {self.model.n_layers}",
-            facts,
-        )
+        for estimator, row in self.estimates.items():
+            facts[f"{estimator} ID"] = f"{_extreme(min, row)} to {_extreme(max, row)}"
+        return facts
 
-    def __str__(self) -> str:
-        return facts_text(*self._facts(), self.warnings)
 
-    def _repr_html_(self) -> str:
-        title, facts = self._facts()
-        return facts_html(title, facts, self.warnings, picture_of(self, title))
+def warning_kind(warning: str) -> str:
+    """What an estimate's warning is about, without its numbers: ``n too small``, ``duplicates``."""
+    return warning.partition(":")[0]
 
-    def _span(self, name: str) -> str:
-        low, high = (f(self.estimates[name], key=lambda e: e.value) for f in (min, max))
-        return " to ".join(f"{e.value:.1f} ± {e.stderr:.1f} (layer {e.layer})" for e in (low, high))
+
+def _by_kind(row: tuple[IDEstimate, ...]) -> list[tuple[tuple[int, str], ...]]:
+    """One estimator's warnings as (layer, warning), those of one kind together."""
+    groups: dict[str, list[tuple[int, str]]] = {}
+    for estimate in row:
+        for warning in estimate.warnings:
+            groups.setdefault(warning_kind(warning), []).append((estimate.layer, warning))
+    return [tuple(group) for group in groups.values()]
+
+
+def _grouped_line(group: tuple[tuple[int, str], ...], estimators: list[str]) -> str:
+    layers = [layer for layer, _ in group]
+    first = group[0][1]
+    alike = all(warning == first for _, warning in group)
+    example = "" if alike else f" (at layer {layers[0]})"
+    return f"{', '.join(estimators)} at {phrase(layers)}: {first}{example}"
+
+
+def _extreme(pick: Callable[..., IDEstimate], row: tuple[IDEstimate, ...]) -> str:
+    estimate = pick(row, key=lambda estimate: estimate.value)
+    return f"{estimate.value:.1f} ± {estimate.stderr:.1f} (layer {estimate.layer})"

@@ -10,44 +10,71 @@ from kvlens.dimension.profile import IDProfile
 from kvlens.layers.shape import LayerIndices, Shape, Z
 from kvlens.models.info import ModelInfo
 from kvlens.store.artifact import JsonArtifact, Record
-from kvlens.store.facts import facts_html
+from kvlens.store.facts import facts_html, facts_text
 from kvlens.store.layer_ranges import phrase
 from kvlens.texts.prompts import Prompt
 
 Position = Literal["keep", "origin", "none"]
-
-
 Pooling = Literal["hybrid", "last", "mean", "text_mean"]
-
-
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+WINDOW = 0.10
+SKIP_EARLY = 0.20
 
 
 class RuleParameters(Record):
-    """What a rule is told. window, skip_early: fractions of the model's layers; z: see `shape`; layers: those
-    given to rule `explicit`."""
+    """What a rule goes by.
 
-    window: Fraction = 0.10
-    skip_early: Fraction = 0.20
+    Attributes:
+        window: share of the model's layers; the choice has 1 + floor(window * n_layers) layers.
+        skip_early: share of the model's layers; rules that rank leave out the layers below
+            ceil(skip_early * n_layers).
+        estimator: whose ID they look at.
+        z: see `kvlens.layers.shape.shape`.
+        layers: those that the user names, for rule ``explicit``.
+    """
+
+    window: Fraction = WINDOW
+    skip_early: Fraction = SKIP_EARLY
     estimator: str = "twonn"
     z: Annotated[FiniteFloat, Field(gt=0)] = Z
     layers: LayerIndices | None = None
 
 
 class Prompts(Record):
-    """The templates that queries and documents are embedded with."""
+    """The templates that queries and documents are embedded with.
+
+    Attributes:
+        query: around what is searched with.
+        document: around what is searched.
+    """
 
     query: Prompt
     document: Prompt
 
 
 class LayerSet(JsonArtifact):
-    """The layers to re-route, and everything else that an embedding needs to be reproduced; one JSON file.
+    """The layers to re-route, and all else that an embedding needs to be reproduced; one JSON file.
 
-    layers: 0-based block indices, ascending; empty is the plain model. bias: added to the re-routed column's
-    logit, one number or one per layer. position: the re-routed key as cached (keep), re-rotated to position 0
-    (origin) or not rotated (none). profile: ID per layer with errors, calibration texts, versions. versions:
-    those of the selection. command: the command line that made it, or null. The schema: layerset.schema.json.
+    Its schema: layerset.schema.json.
+
+    Attributes:
+        model: what is re-routed.
+        layers: 0-based block indices, ascending; empty is the plain model.
+        bias: added to the re-routed column's logit, one number or one a layer.
+        position: the re-routed key as cached (``keep``), re-rotated to position 0 (``origin``) or
+            not rotated (``none``).
+        pooling: from hidden states to a vector.
+        prompts: the templates around texts.
+        rule: what chose the layers.
+        parameters: what the rule went by.
+        branch: which of its branches the rule took.
+        reason: why, in one sentence.
+        shape: of the profile.
+        warnings: what to beware of.
+        profile: ID by layer with errors, and the calibration texts.
+        versions: those of the selection.
+        command: the command line that made it, or null.
     """
 
     model_config = ConfigDict(
@@ -83,8 +110,8 @@ class LayerSet(JsonArtifact):
     def _consistent(self) -> LayerSet:
         if list(self.layers) != sorted(set(self.layers)):
             raise ValueError(f"layers have to ascend without repetition, not {list(self.layers)}")
-        if self.layers and self.layers[-1] >= self.model.n_layers:
-            last = self.model.n_layers - 1
+        last = self.model.n_layers - 1
+        if self.layers and self.layers[-1] > last:
             raise ValueError(
                 f"layer {self.layers[-1]} is outside the model, whose layers are 0 to {last}"
             )
@@ -97,23 +124,25 @@ class LayerSet(JsonArtifact):
         return self
 
     def __str__(self) -> str:
-        p, minima = (
-            self.parameters,
-            f" (minima: {phrase(self.shape.minima)})" if self.shape.minima else "",
-        )
-        told = f" (window {p.window:g}, skip_early {p.skip_early:g}, estimator {p.estimator}, z {p.z:g})"
-        return "\n".join(
-            [
-                f"{phrase(self.layers)} of {self.model.n_layers}, {self.model.name}",
-                f"  rule     {self.rule}{'' if p.layers is not None else told}",
-                f"  shape    {self.shape.name}{minima}",
-                f"  why      {self.reason}",
-                *(f"  warning  {text}" for text in self.warnings),
-            ]
-        )
+        minima = phrase(self.shape.minima)
+        shape = f"{self.shape.name} (minima: {minima})" if self.shape.minima else self.shape.name
+        facts = {"rule": self._rule(), "shape": shape, "why": self.reason}
+        return facts_text(self._title(), facts, self.warnings)
 
     def _repr_html_(self) -> str:
-        title = f"layer set: {phrase(self.layers)} of {self.model.n_layers}, {self.model.name}"
         how = f"bias {self.bias}, position {self.position}, pooling {self.pooling}"
         facts = {"rule": self.rule, "shape": self.shape.name, "why": self.reason, "re-routing": how}
-        return facts_html(title, facts, self.warnings)
+        return facts_html(f"layer set: {self._title()}", facts, self.warnings)
+
+    def _title(self) -> str:
+        return f"{phrase(self.layers)} of {self.model.n_layers}, {self.model.name}"
+
+    def _rule(self) -> str:
+        """The rule and what it went by; one that the user's layers decide goes by nothing else."""
+        p = self.parameters
+        if p.layers is not None:
+            return self.rule
+        return (
+            f"{self.rule} (window {p.window:g}, skip_early {p.skip_early:g}, "
+            f"estimator {p.estimator}, z {p.z:g})"
+        )

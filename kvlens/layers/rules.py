@@ -1,23 +1,32 @@
-"""Rules: from the shape of an ID profile to layers."""
+"""Rules: from the evidence of an ID profile to layers.
+
+A rule is a function from `Evidence` to a `Choice`, and one entry of `RULES`. Their names are in the
+terminal's help, so that nothing heavy is imported here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, floor
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from kvlens.dimension.profile import IDProfile
-from kvlens.layers.layer_set import RuleParameters
-from kvlens.layers.shape import Shape
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import phrase
+
+if TYPE_CHECKING:
+    from kvlens.layers.evidence import Evidence
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a rule answers: layers, the branch it took, why (one sentence), and what to beware of."""
+    """What a rule answers.
+
+    Attributes:
+        layers: block indices, in any order.
+        branch: which of its branches the rule took.
+        reason: why, in one sentence.
+        warnings: what to beware of.
+    """
 
     layers: tuple[int, ...]
     branch: str
@@ -25,121 +34,129 @@ class Choice:
     warnings: tuple[str, ...] = ()
 
 
-class _View:
-    """One estimator's numbers by layer, and the counts that the rules share."""
-
-    def __init__(self, profile: IDProfile, p: RuleParameters):
-        self.n, self.p, self.measured = profile.model.n_layers, p, list(profile.layers)
-        self.value = dict(zip(self.measured, profile.values(p.estimator), strict=True))
-        self.error = dict(zip(self.measured, profile.stderrs(p.estimator), strict=True))
-        # Rounded first: 0.29 * 100 is 28.999999999999996 in binary.
-        self.further = floor(round(p.window * self.n, 9))
-        self.first = ceil(round(p.skip_early * self.n, 9))
-        self.past = f"past the first {100 * p.skip_early:g} % of the depth"
-
-    def late_by_id(self) -> list[int]:
-        late = [layer for layer in self.measured if layer >= self.first]
-        if not late:
-            raise InputError(f"no profiled layer lies {self.past}: lower skip_early")
-        return sorted(late, key=lambda layer: (self.value[layer], layer))
-
-    def show(self, layer: int) -> str:
-        return f"layer {layer} (ID {self.value[layer]:.1f}, standard error {self.error[layer]:.1f})"
-
-    def rivals(self, layer: int, others: Sequence[int]) -> list[str]:
-        """A warning when the ID of some of the others is not clearly above that of `layer`."""
-        margin = {
-            s: self.p.z * np.hypot(self.error[s], self.error[layer]) for s in others if s != layer
-        }
-        close = [s for s, limit in margin.items() if self.value[s] - self.value[layer] <= limit]
-        return (
-            [f"the ID at layer {layer} is not clearly below that at {phrase(close)}"]
-            if close
-            else []
-        )
+Rule = Callable[["Evidence"], Choice]
 
 
-def lowest_k(profile: IDProfile, shape: Shape, p: RuleParameters) -> Choice:
+def lowest_k(evidence: Evidence) -> Choice:
     """The 1 + floor(window * n_layers) layers of lowest ID past skip_early, whatever the shape."""
-    view = _View(profile, p)
-    late = view.late_by_id()
-    chosen, rest = late[: 1 + view.further], late[1 + view.further :]
-    warnings = view.rivals(chosen[-1], sorted(rest))
-    if len(chosen) <= view.further:
+    late = evidence.late_by_id()
+    chosen = late[: 1 + evidence.further]
+    count = f"{len(chosen)} layers" if len(chosen) > 1 else "layer"
+    return Choice(
+        layers=tuple(chosen),
+        branch="lowest past skip_early",
+        reason=(
+            f"The {count} of lowest {evidence.parameters.estimator} ID {evidence.past}; "
+            f"the lowest is {evidence.describe(chosen[0])}."
+        ),
+        warnings=tuple(_lowest_k_warnings(evidence, chosen, late)),
+    )
+
+
+def _lowest_k_warnings(evidence: Evidence, chosen: list[int], late: list[int]) -> list[str]:
+    """Rivals of the chosen, too few layers, and a choice where the ID falls towards its limit."""
+    not_chosen = late[len(chosen) :]
+    warnings = evidence.rivals(chosen[-1], sorted(not_chosen))
+    if len(chosen) <= evidence.further:
         warnings.append(
-            f"only {len(chosen)} profiled layers lie {view.past}, too few for the window"
+            f"only {len(chosen)} profiled layers lie {evidence.past}, too few for the window"
         )
     limit = min(late)
-    early = [layer for layer in view.measured if layer < limit]
-    if early and limit in chosen and view.value[early[-1]] < view.value[limit]:
+    if limit in chosen and _falls_before(evidence, limit):
         warnings.append(
             f"layer {limit} is where skip_early ends, not a minimum: the ID is lower before it"
         )
-    count = f"{len(chosen)} layers" if len(chosen) > 1 else "layer"
-    reason = (
-        f"The {count} of lowest {p.estimator} ID {view.past}; the lowest is {view.show(chosen[0])}."
-    )
-    return Choice(tuple(chosen), "lowest past skip_early", reason, tuple(warnings))
+    return warnings
 
 
-def paper(profile: IDProfile, shape: Shape, p: RuleParameters) -> Choice:
-    """U: the minimum and floor(window * n_layers) more. Several minima: `lowest_k`; so too, with a warning, for
-    the shapes that the paper does not cover."""
-    if shape.name != "U":
-        lowest = lowest_k(profile, shape, p)
-        where = f", minima at {phrase(shape.minima)}" if shape.minima else ""
-        reason = (
-            f"The profile is not a U ({shape.name}{where}), so the rule takes t{lowest.reason[1:]}"
+def _falls_before(evidence: Evidence, limit: int) -> bool:
+    """Whether the ID is lower at the profiled layer just before `limit`."""
+    earlier = [layer for layer in evidence.layers if layer < limit]
+    return bool(earlier) and bool(evidence.value[earlier[-1]] < evidence.value[limit])
+
+
+def paper(evidence: Evidence) -> Choice:
+    """U: the minimum and floor(window * n_layers) more. Several minima: as `lowest_k`.
+
+    So too, with a warning, for the shapes that the paper does not cover.
+    """
+    if evidence.shape.name != "U":
+        return _without_u(evidence)
+    start = evidence.shape.minima[0]
+    further = evidence.further
+    end = min(start + further, evidence.n_layers - 1)
+    warnings = evidence.rivals(start, evidence.layers)
+    if end < start + further:
+        warnings.append(
+            f"the window is clipped at the last layer, {end}: {end - start} further layers"
         )
-        guess = (
-            f"the paper's rule does not cover this shape ({shape.name}): the choice is a guess",
-        )
-        warnings = lowest.warnings if shape.name == "several minima" else guess + lowest.warnings
-        return Choice(lowest.layers, lowest.branch, reason, warnings)
-    view, start = _View(profile, p), shape.minima[0]
-    end = min(start + view.further, view.n - 1)
-    reason = (
-        f"The {p.estimator} profile is a U with its minimum at {view.show(start)}: the window starts there and "
-        f"spans floor({p.window:g} x {view.n}) = {view.further} more."
-    )
-    warnings = tuple(view.rivals(start, view.measured))
-    if end < start + view.further:
-        warnings += (
-            f"the window is clipped at the last layer, {end}: {end - start} further layers",
-        )
-    return Choice(tuple(range(start, end + 1)), "U: window from the minimum", reason, warnings)
-
-
-def window_around_minimum(profile: IDProfile, shape: Shape, p: RuleParameters) -> Choice:
-    """1 + floor(window * n_layers) neighbouring layers around the lowest one past skip_early (an odd one out
-    comes after it), shifted to stay inside the model."""
-    view = _View(profile, p)
-    late = view.late_by_id()
-    start = max(0, min(late[0] - view.further // 2, view.n - 1 - view.further))
-    reason = (
-        f"A window around {view.show(late[0])}, where the {p.estimator} ID is lowest {view.past}."
-    )
-    layers = tuple(range(start, start + view.further + 1))
+    p = evidence.parameters
     return Choice(
-        layers, "window around the minimum", reason, tuple(view.rivals(late[0], sorted(late)))
+        layers=tuple(range(start, end + 1)),
+        branch="U: window from the minimum",
+        reason=(
+            f"The {p.estimator} profile is a U with its minimum at {evidence.describe(start)}: "
+            f"the window starts there and spans floor({p.window:g} x {evidence.n_layers}) = "
+            f"{further} more."
+        ),
+        warnings=tuple(warnings),
     )
 
 
-def explicit(profile: IDProfile, shape: Shape, p: RuleParameters) -> Choice:
+def _without_u(evidence: Evidence) -> Choice:
+    """What rule `paper` does with another shape than a U."""
+    lowest = lowest_k(evidence)
+    shape = evidence.shape.name
+    minima = evidence.shape.minima
+    where = f", minima at {phrase(minima)}" if minima else ""
+    guess = f"the paper's rule does not cover this shape ({shape}): the choice is a guess"
+    covered = shape == "several minima"
+    return Choice(
+        layers=lowest.layers,
+        branch=lowest.branch,
+        reason=f"The profile is not a U ({shape}{where}), so the rule takes t{lowest.reason[1:]}",
+        warnings=lowest.warnings if covered else (guess, *lowest.warnings),
+    )
+
+
+def window_around_minimum(evidence: Evidence) -> Choice:
+    """1 + floor(window * n_layers) neighbouring layers around the lowest one past skip_early.
+
+    An odd one out comes after it; the window is shifted to stay inside the model.
+    """
+    late = evidence.late_by_id()
+    lowest = late[0]
+    further = evidence.further
+    start = max(0, min(lowest - further // 2, evidence.n_layers - 1 - further))
+    return Choice(
+        layers=tuple(range(start, start + further + 1)),
+        branch="window around the minimum",
+        reason=(
+            f"A window around {evidence.describe(lowest)}, "
+            f"where the {evidence.parameters.estimator} ID is lowest {evidence.past}."
+        ),
+        warnings=tuple(evidence.rivals(lowest, sorted(late))),
+    )
+
+
+def explicit(evidence: Evidence) -> Choice:
     """The layers that the user names."""
-    if p.layers is None:
+    layers = evidence.parameters.layers
+    if layers is None:
         raise InputError(
-            'rule "explicit" needs layers, such as layers=(7, 8, 9), or () for the plain model'
+            'rule "explicit" needs `layers`: block indices, or an empty tuple for the plain model'
         )
-    return Choice(p.layers, "explicit", "The layers were given by the user.")
+    return Choice(layers, "explicit", "The layers were given by the user.")
 
 
-Rule = Callable[[IDProfile, Shape, RuleParameters], Choice]
-
+EXPLICIT = "explicit"
 
 RULES: dict[str, Rule] = {
     "paper": paper,
     "lowest-k": lowest_k,
     "window-around-minimum": window_around_minimum,
-    "explicit": explicit,
+    EXPLICIT: explicit,
 }
+
+# The rules that choose by the profile.
+PROFILE_RULES = tuple(name for name in RULES if name != EXPLICIT)

@@ -8,5 +8,5 @@ from kvlens.layers.layer_set import LayerSet
 
 
 def schema() -> str:
-    """The JSON schema of the layer-set file, as published in layerset.schema.json."""
+    """The JSON schema of the layer-set file, as layerset.schema.json publishes it."""
     return json.dumps(LayerSet.model_json_schema(), indent=2) + "\n"

@@ -1,121 +1,199 @@
-"""From an ID profile to the layers to re-route: the profile's shape, the selection rules, the layer-set file.
+"""Selection: from an ID profile to the layers to re-route.
 
-Source: KV-Embedding (arXiv:2601.01046), layer selection by intrinsic dimension (ID): a small window at the ID
-minimum. The exact branches of rule `paper` are known from secondary sources, and cover only two shapes.
+Source: KV-Embedding (arXiv:2601.01046), layer selection by intrinsic dimension (ID): a small window
+at the ID minimum. The exact branches of rule ``paper`` are known from secondary sources, and cover
+only two shapes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 from pydantic import ValidationError
 
-from kvlens.dimension.profile import IDProfile
-from kvlens.layers.layer_set import LayerSet, Pooling, Position, Prompts, RuleParameters
-from kvlens.layers.rules import RULES, _View
-from kvlens.layers.shape import Shape, Z, shape
+from kvlens.dimension.profile import IDProfile, warning_kind
+from kvlens.layers.evidence import Evidence
+from kvlens.layers.layer_set import (
+    SKIP_EARLY,
+    WINDOW,
+    LayerSet,
+    Pooling,
+    Position,
+    Prompts,
+    RuleParameters,
+)
+from kvlens.layers.rules import EXPLICIT, RULES, Choice
+from kvlens.layers.shape import Z, shape
 from kvlens.store.artifact import first_problem
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import phrase
-from kvlens.store.provenance import versions
-from kvlens.texts.prompts import DEFAULT_DOCUMENT, DEFAULT_QUERY, PROMPTS, Prompt
+from kvlens.store.provenance import current_command, versions
+from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, query_for
+
+
+class EmbeddingOptions(TypedDict, total=False):
+    """The keywords by which `select` takes an `EmbeddingSettings`."""
+
+    bias: float | Sequence[float]
+    position: Position
+    pooling: Pooling
+    query: Prompt | None
+    document: Prompt | None
+
+
+@dataclass(frozen=True)
+class EmbeddingSettings:
+    """How texts are embedded once the layers are chosen.
+
+    Attributes:
+        bias: see `LayerSet`.
+        position: see `LayerSet`.
+        pooling: see `LayerSet`.
+        query: None: the document prompt's counterpart.
+        document: None: the prompt profiled with where that is a compression prompt, else the
+            default.
+    """
+
+    bias: float | Sequence[float] = 1.0
+    position: Position = "keep"
+    pooling: Pooling = "hybrid"
+    query: Prompt | None = None
+    document: Prompt | None = None
+
+    def prompts(self, profiled: Prompt) -> Prompts:
+        """The prompts of a layer set whose profile was made with the prompt `profiled`."""
+        is_compression = profiled.name.startswith("kv-document")
+        document = self.document or (profiled if is_compression else DEFAULT_DOCUMENT)
+        return Prompts(query=self.query or query_for(document), document=document)
 
 
 def select(
     profile: IDProfile,
     rule: str = "paper",
-    window: float = 0.10,
-    skip_early: float = 0.20,
+    window: float = WINDOW,
+    skip_early: float = SKIP_EARLY,
     estimator: str = "twonn",
     layers: Sequence[int] | None = None,
     z: float = Z,
-    *,
-    bias: float | Sequence[float] = 1.0,
-    position: Position = "keep",
-    pooling: Pooling = "hybrid",
-    query: Prompt | None = None,
-    document: Prompt | None = None,
-    command: str | None = None,
+    **embedding: Unpack[EmbeddingOptions],
 ) -> LayerSet:
     """Choose the layers to re-route from an ID profile, by a rule of `RULES`.
 
-    window: the choice has 1 + floor(window * n_layers) layers; skip_early: rules that rank leave out layers
-    below ceil(skip_early * n_layers); z: see `shape`; layers: for rule explicit only, ascending. The rest
-    describes the embedding, see `LayerSet`; document defaults to the prompt profiled with where that is a
-    compression prompt, else to the paper's; query to the document prompt's counterpart.
-    Raises InputError for an unknown rule or estimator and for values out of range.
+    Args:
+        profile: what `estimate` gave.
+        rule: the name of the rule.
+        window: the choice has 1 + floor(window * n_layers) layers.
+        skip_early: rules that rank leave out layers below ceil(skip_early * n_layers).
+        estimator: whose ID decides.
+        layers: for rule ``explicit`` only, ascending.
+        z: see `kvlens.layers.shape.shape`.
+        **embedding: `bias`, `position`, `pooling`, `query`, `document`: see `EmbeddingSettings`.
+
+    Returns:
+        The layer set.
+
+    Raises:
+        InputError: for an unknown rule or estimator, and for values out of range.
     """
     if rule not in RULES:
         raise InputError(f"unknown rule {rule!r}: choose one of {', '.join(RULES)}")
     if estimator not in profile.estimates:
-        raise InputError(
-            f"the profile has no estimator {estimator!r}, only {', '.join(profile.estimates)}"
-        )
-    if layers is not None and rule != "explicit":
-        raise InputError(f'layers go with rule "explicit", not with "{rule}"')
+        known = ", ".join(profile.estimates)
+        raise InputError(f"the profile has no estimator {estimator!r}, only {known}")
+    if layers is not None and rule != EXPLICIT:
+        raise InputError(f'`layers` go with rule "explicit", not with "{rule}"')
+    settings = EmbeddingSettings(**embedding)
     try:
-        p = RuleParameters(
+        parameters = RuleParameters(
             window=window,
             skip_early=skip_early,
             estimator=estimator,
             z=z,
             layers=None if layers is None else tuple(layers),
         )
-        found = shape(profile.values(estimator), profile.stderrs(estimator), z, profile.layers)
-        choice = RULES[rule](profile, found, p)
-        compression = profile.prompt.name.startswith("kv-document")
-        document = document or (profile.prompt if compression else DEFAULT_DOCUMENT)
-        counterpart = PROMPTS.get(document.name.replace("document", "query"), DEFAULT_QUERY)
-        prompts = Prompts(query=query or counterpart, document=document)
-        return LayerSet(
-            model=profile.model,
-            layers=choice.layers if rule == "explicit" else tuple(sorted(choice.layers)),
-            bias=bias if isinstance(bias, int | float) else tuple(bias),
-            position=position,
-            pooling=pooling,
-            prompts=prompts,
-            rule=rule,
-            parameters=p,
-            branch=choice.branch,
-            reason=choice.reason,
-            shape=found,
-            warnings=choice.warnings + _beware(profile, found, p, choice.layers, prompts),
-            profile=profile,
-            versions=versions(),
-            command=command,
-        )
+        return _selected(profile, rule, parameters, settings)
     except ValidationError as error:
         raise InputError(first_problem(error)) from error
 
 
-def _beware(
-    profile: IDProfile, found: Shape, p: RuleParameters, layers: Sequence[int], prompts: Prompts
-) -> tuple[str, ...]:
-    """What every rule warns of: edges, layers without an estimate, doubtful estimates, another prompt."""
-    view, n, warnings = _View(profile, p), profile.model.n_layers, []
-    lowest = min(view.measured, key=lambda layer: view.value[layer])
-    if p.layers is None:
-        edge = (
-            ", an edge"
-            if lowest in (view.measured[0], view.measured[-1], *found.edge_minima)
-            else ""
+def _selected(
+    profile: IDProfile, rule: str, parameters: RuleParameters, settings: EmbeddingSettings
+) -> LayerSet:
+    """The layer set of checked names; raises ValidationError for what fits no layer set."""
+    values = profile.values(parameters.estimator)
+    errors = profile.stderrs(parameters.estimator)
+    profile_shape = shape(values, errors, parameters.z, profile.layers)
+    evidence = Evidence.of(profile, profile_shape, parameters)
+    choice = RULES[rule](evidence)
+    prompts = settings.prompts(profile.prompt)
+    bias = settings.bias
+    return LayerSet(
+        model=profile.model,
+        # What the user names has to ascend already.
+        layers=choice.layers if rule == EXPLICIT else tuple(sorted(choice.layers)),
+        bias=bias if isinstance(bias, int | float) else tuple(bias),
+        position=settings.position,
+        pooling=settings.pooling,
+        prompts=prompts,
+        rule=rule,
+        parameters=parameters,
+        branch=choice.branch,
+        reason=choice.reason,
+        shape=profile_shape,
+        warnings=(*choice.warnings, *_cautions(profile, evidence, choice, prompts)),
+        profile=profile,
+        versions=versions(),
+        command=current_command() or None,
+    )
+
+
+def _cautions(
+    profile: IDProfile, evidence: Evidence, choice: Choice, prompts: Prompts
+) -> list[str]:
+    """What to beware of, whatever the rule."""
+    cautions: list[str] = []
+    if evidence.parameters.layers is None:
+        cautions += _edge_cautions(evidence, choice)
+    n_profiled = len(evidence.layers)
+    if n_profiled < evidence.n_layers:
+        cautions.append(
+            f"only {n_profiled} of the model's {evidence.n_layers} layers were profiled"
         )
-        out = ", which is not chosen" if lowest not in layers else ""
-        warnings += (
-            [f"the profile is lowest at {view.show(lowest)}{edge}{out}"] if edge or out else []
-        )
-        ends = [name for name, i in (("first", 0), ("last", n - 1)) if i in layers]
-        warnings += [f"the choice includes the model's {' and '.join(ends)} layer"] if ends else []
-    if len(view.measured) < n:
-        warnings.append(f"only {len(view.measured)} of the model's {n} layers were profiled")
-    if doubtful := [e for e in profile.estimates[p.estimator] if e.warnings and e.layer in layers]:
-        kinds = dict.fromkeys(text.partition(":")[0] for e in doubtful for text in e.warnings)
-        warnings.append(
-            f"the ID at {phrase([e.layer for e in doubtful])} is in doubt ({', '.join(kinds)})"
-        )
+    cautions += _doubtful_estimates(profile, evidence.parameters.estimator, choice)
     if profile.prompt not in (prompts.query, prompts.document):
-        documents = prompts.document.name
-        warnings.append(
-            f"profiled with prompt {profile.prompt.name}, but documents will use {documents}"
+        cautions.append(
+            f"profiled with prompt {profile.prompt.name}, "
+            f"but documents will use {prompts.document.name}"
         )
-    return tuple(warnings)
+    return cautions
+
+
+def _edge_cautions(evidence: Evidence, choice: Choice) -> list[str]:
+    """Is the lowest layer an edge, or not chosen? Is the model's first or last layer chosen?"""
+    cautions: list[str] = []
+    layers = evidence.layers
+    lowest = min(layers, key=lambda layer: evidence.value[layer])
+    edges = (layers[0], layers[-1], *evidence.shape.edge_minima)
+    edge = ", an edge" if lowest in edges else ""
+    out = ", which is not chosen" if lowest not in choice.layers else ""
+    if edge or out:
+        cautions.append(f"the profile is lowest at {evidence.describe(lowest)}{edge}{out}")
+    ends = {"first": 0, "last": evidence.n_layers - 1}
+    chosen_ends = [name for name, layer in ends.items() if layer in choice.layers]
+    if chosen_ends:
+        cautions.append(f"the choice includes the model's {' and '.join(chosen_ends)} layer")
+    return cautions
+
+
+def _doubtful_estimates(profile: IDProfile, estimator: str, choice: Choice) -> list[str]:
+    """Which of the chosen layers' estimates carry warnings, and of what kinds."""
+    chosen = [each for each in profile.estimates[estimator] if each.layer in choice.layers]
+    doubtful = [estimate for estimate in chosen if estimate.warnings]
+    if not doubtful:
+        return []
+    layers = phrase([estimate.layer for estimate in doubtful])
+    warnings = [warning for estimate in doubtful for warning in estimate.warnings]
+    kinds = dict.fromkeys(warning_kind(warning) for warning in warnings)
+    return [f"the ID at {layers} is in doubt ({', '.join(kinds)})"]

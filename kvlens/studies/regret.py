@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from kvlens.dimension.profile import IDProfile
 from kvlens.evaluation.significance import PAIR_DRAWS as DRAWS
 from kvlens.evaluation.significance import draws, spearman
-from kvlens.layers.rules import RULES
+from kvlens.layers.rules import PROFILE_RULES
 from kvlens.layers.selection import select
 from kvlens.models.info import ModelInfo
 from kvlens.store.artifact import JsonArtifact, Record
@@ -119,11 +119,10 @@ def choices(
             f"two profiles of {twice[0][0]}, {twice[0][1]}: give one of each states and points"
         )
     share = (width - 1) / profiles[0].model.n_layers if profiles else 0
-    rules = [rule for rule in RULES if rule != "explicit"]
     return {
         (rule, p.states, p.points): select(p, rule, window=share, estimator=estimator).layers
         for p in profiles
-        for rule in rules
+        for rule in PROFILE_RULES
     }
 
 

@@ -60,13 +60,11 @@ PROMPTS: dict[str, Prompt] = {
 # 270M): kv-document 63.1 / 79.4, -quoted 68.9 / 75.9, -inner 76.6 / 76.4. The paper's own is kv-document.
 DEFAULT_QUERY, DEFAULT_DOCUMENT = PROMPTS["kv-query-inner"], PROMPTS["kv-document-inner"]
 
-# Document prompt -> the query prompt of the same form.
+# Document prompt -> the query prompt of the same form; the others serve as both.
 QUERY_OF = {
     "kv-document": "kv-query",
     "kv-document-quoted": "kv-query-quoted",
     "kv-document-inner": "kv-query-inner",
-    "prompt-eol": "prompt-eol",
-    "raw": "raw",
 }
 
 
@@ -88,4 +86,4 @@ def as_prompt(prompt: str | Prompt) -> Prompt:
 
 def query_for(document: Prompt) -> Prompt:
     """The query prompt that goes with a document prompt; `DEFAULT_QUERY` for one of the user's."""
-    return PROMPTS.get(QUERY_OF.get(document.name, ""), DEFAULT_QUERY)
+    return PROMPTS.get(QUERY_OF.get(document.name, document.name), DEFAULT_QUERY)

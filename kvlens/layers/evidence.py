@@ -1,0 +1,92 @@
+"""Evidence: what a selection rule decides on, and the counts that the rules share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, floor
+
+import numpy as np
+
+from kvlens.dimension.profile import IDProfile
+from kvlens.layers.layer_set import RuleParameters
+from kvlens.layers.shape import Shape
+from kvlens.store.errors import InputError
+from kvlens.store.layer_ranges import phrase
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One estimator's numbers by layer, their shape, and what the user asked for.
+
+    Attributes:
+        n_layers: of the model; not all of them need to have been profiled.
+        value: layer -> ID, layers ascending.
+        error: layer -> standard error of the ID.
+        shape: of the profile.
+        parameters: what the rule goes by.
+    """
+
+    n_layers: int
+    value: dict[int, float]
+    error: dict[int, float]
+    shape: Shape
+    parameters: RuleParameters
+
+    @classmethod
+    def of(cls, profile: IDProfile, shape: Shape, parameters: RuleParameters) -> Evidence:
+        """The evidence of a profile."""
+        values = profile.values(parameters.estimator)
+        errors = profile.stderrs(parameters.estimator)
+        return cls(
+            n_layers=profile.model.n_layers,
+            value=dict(zip(profile.layers, values, strict=True)),
+            error=dict(zip(profile.layers, errors, strict=True)),
+            shape=shape,
+            parameters=parameters,
+        )
+
+    @property
+    def layers(self) -> list[int]:
+        """The profiled layers, ascending."""
+        return list(self.value)
+
+    @property
+    def further(self) -> int:
+        """How many layers a choice has beside its first: floor(window * n_layers)."""
+        # Rounded first: 0.29 * 100 is 28.999999999999996 in binary.
+        return floor(round(self.parameters.window * self.n_layers, 9))
+
+    @property
+    def past(self) -> str:
+        """Where ranking rules look, in words."""
+        return f"past the first {100 * self.parameters.skip_early:g} % of the depth"
+
+    def late_by_id(self) -> list[int]:
+        """The profiled layers past skip_early, lowest ID first.
+
+        Raises:
+            InputError: when there are none.
+        """
+        first = ceil(round(self.parameters.skip_early * self.n_layers, 9))
+        late = [layer for layer in self.layers if layer >= first]
+        if not late:
+            raise InputError(f"no profiled layer lies {self.past}: lower `skip_early`")
+        return sorted(late, key=lambda layer: (self.value[layer], layer))
+
+    def describe(self, layer: int) -> str:
+        """A layer with its ID and standard error, in words."""
+        return f"layer {layer} (ID {self.value[layer]:.1f}, standard error {self.error[layer]:.1f})"
+
+    def rivals(self, layer: int, others: Sequence[int]) -> list[str]:
+        """A warning when the ID of some of the others is not clearly above that of `layer`."""
+        close = [
+            other for other in others if other != layer and not self._clearly_above(other, layer)
+        ]
+        if not close:
+            return []
+        return [f"the ID at layer {layer} is not clearly below that at {phrase(close)}"]
+
+    def _clearly_above(self, other: int, layer: int) -> bool:
+        margin = self.parameters.z * np.hypot(self.error[other], self.error[layer])
+        return bool(self.value[other] - self.value[layer] > margin)
