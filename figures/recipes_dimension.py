@@ -30,4 +30,4 @@ def layer_id_smollm(data: Path) -> Drawn:
 
 
 def _source(layer_set: LayerSet) -> str:
-    return source(layer_set, texts_of(layer_set.profile), layer_set.command or "")
+    return source(layer_set, texts_of(layer_set.profile))

@@ -30,7 +30,7 @@ def depth(data: Path) -> Drawn:
         above.set_title(sweep.model.name, fontsize=9)
         above.legend(loc="lower right", frameon=False, borderpad=0.2)
         numbers.append(_best_window_in_words(sweep))
-        sources.append(source(sweep, _pairs(sweep), sweep.command))
+        sources.append(source(sweep, _pairs(sweep)))
     return Drawn(root_figure(axes), " ".join(numbers), sources)
 
 
@@ -61,7 +61,7 @@ def regret(data: Path) -> Drawn:
     for study, left, right in zip(results, axes[::2], axes[1::2], strict=True):
         plot_study(study, (left, right))
         left.set_title(study.model.name, fontsize=9, loc="left")
-        made = source(study, f"n = {study.n_pairs} pairs of {study.data}", study.command)
+        made = source(study, f"n = {study.n_pairs} pairs of {study.data}")
         sources.append(f"{made}\n\n```\n{study}\n```")
     return Drawn(root_figure(axes), "", sources)
 

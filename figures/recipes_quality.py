@@ -63,7 +63,7 @@ def _joined(data: Path, kind: str, more: str) -> tuple[list[Scores], list[str]]:
         scores = tuple(score for part in parts for score in part.scores)
         results.append(table.model_copy(update={"scores": scores}))
         for part in parts:
-            sources.append(f"{source(part, _units(part), part.command)}\n\n{part.table()}")
+            sources.append(f"{source(part, _units(part))}\n\n{part.table()}")
     return results, sources
 
 

@@ -28,7 +28,7 @@ def similarity(data: Path) -> Drawn:
     sources = []
     for geometry in results:
         n = len(geometry.groups)
-        sources.append(source(geometry, f"n = {n} sentences", geometry.command))
+        sources.append(source(geometry, f"n = {n} sentences"))
     numbers = f"By topic: {' '.join(_numbered_sentences(results))}"
     return Drawn(root_figure(rows[0]), numbers, sources)
 
@@ -64,7 +64,7 @@ def geometry(data: Path) -> Drawn:
         plot_geometry(result, axes)
         numbers.append(_uniformity_in_words(result))
         pairs = f"{result.n_pairs} positive pairs, {result.pairs}"
-        sources.append(source(result, f"n = {result.n} {result.data}; {pairs}", result.command))
+        sources.append(source(result, f"n = {result.n} {result.data}; {pairs}"))
     text = f"Uniformity and alignment of kv_embedding, {' '.join(numbers)}"
     return Drawn(root_figure(rows[0]), text, sources)
 

@@ -13,6 +13,7 @@ from kvlens.evaluation.scores import Scores
 from kvlens.layers.layer_set import LayerSet
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import short
+from kvlens.store.provenance import Provenance
 from kvlens.studies.layer_sweep import Sweep
 from kvlens.studies.regret import LayerStudy
 
@@ -94,12 +95,18 @@ def _by_model(data: Path, kind: str, model: str) -> dict[str, Any]:
     return results
 
 
-def source(result: Any, data: str, command: str) -> str:
-    """The line of a caption on one result: model, data, command and versions."""
-    versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
-    model = result.model
+def source(result: Any, data: str, command: str | None = None) -> str:
+    """The entry of a caption on one result: model, data, command and versions.
+
+    Args:
+        result: a saved one.
+        data: what it was made from, with n.
+        command: which made it, where it does not say so itself.
+    """
+    origin = Provenance.of(result)
+    model = origin.model
     head = f"* {model.name} ({model.revision[:19]}, {model.dtype}): {data}."
-    return f"{head}\n  `{command}`\n  ({versions})"
+    return f"{head}\n  `{command or origin.command}`\n  ({origin.versions_line})"
 
 
 def texts_of(result: Any) -> str:

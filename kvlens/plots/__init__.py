@@ -25,6 +25,12 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    """The public name, out of its file."""
     if name not in _HOME:
         raise AttributeError(f"module 'kvlens.plots' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"kvlens.plots.{_HOME[name]}"), name)
+    module = importlib.import_module(f"kvlens.plots.{_HOME[name]}")
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME)

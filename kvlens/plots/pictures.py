@@ -10,10 +10,20 @@ from kvlens.plots.uptake import plot_ends
 
 
 def profile_picture(profile: IDProfile, alt: str) -> str:
-    """ID by layer, as an ``<img>`` that holds its own SVG."""
+    """ID by layer, as an ``<img>`` that holds its own SVG.
+
+    Args:
+        profile: what is drawn.
+        alt: the picture in words, for those who cannot see it.
+    """
     return picture_html(plot_profile(profile), alt)
 
 
 def shift_picture(shift: AttentionShift, alt: str) -> str:
-    """The prefix's weight at both ends of the text, as an ``<img>`` that holds its own SVG."""
+    """The prefix's weight at both ends of the text, as an ``<img>`` that holds its own SVG.
+
+    Args:
+        shift: what is drawn.
+        alt: the picture in words, for those who cannot see it.
+    """
     return picture_html(plot_ends(shift), alt)

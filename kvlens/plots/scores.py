@@ -37,6 +37,7 @@ class _Table:
 
     @classmethod
     def of(cls, scores: Sequence[Score]) -> _Table:
+        """The table of these scores."""
         cells = {(score.task, score.method_label, score.post): score for score in scores}
         tasks = tuple(dict.fromkeys(score.task for score in scores))
         posts = tuple(dict.fromkeys(score.post for score in scores))
