@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -188,18 +188,3 @@ def parse_specs(texts: Iterable[str]) -> list[MethodSpec]:
         names = [*methods(), NO_REROUTING] if text == ALL else [text]
         specs.extend(MethodSpec.parse(name) for name in names)
     return list(dict.fromkeys(specs))
-
-
-def _encoder(lm: LanguageModel, spec: str, layers: Any, options: Mapping[str, Any]) -> Encoder:
-    """As `MethodSpec.encoder`, until its callers take that."""
-    force = options.get("force", False)
-    limits = Limits(
-        max_length=options.get("max_length"),
-        batch_tokens=options.get("batch_tokens", ENCODER_LIMITS.batch_tokens),
-    )
-    return MethodSpec.parse(spec).encoder(lm, layers, limits, force)
-
-
-def _label(spec: str) -> str:
-    """As `MethodSpec.label`, until its callers take that."""
-    return MethodSpec.parse(spec).label

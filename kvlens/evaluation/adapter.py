@@ -15,7 +15,7 @@ import torch
 from kvlens.embedding.cache import EmbeddingCache
 from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.post import Post
-from kvlens.embedding.spec import REFERENCE, _encoder
+from kvlens.embedding.spec import REFERENCE, MethodSpec
 from kvlens.evaluation.kinds import import_mteb
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress
@@ -153,6 +153,6 @@ def register(name: str) -> Any:
     from kvlens.models.loading import load
 
     place, _, spec = name.removeprefix("kvlens/").partition(":")
-    encoder = _encoder(load(place), spec or REFERENCE, None, {})
+    encoder = MethodSpec.parse(spec or REFERENCE).encoder(load(place))
     MODEL_REGISTRY[name] = mteb_encoder(encoder).mteb_model_meta
     return MODEL_REGISTRY[name]

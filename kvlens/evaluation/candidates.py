@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from kvlens.embedding.cache import EmbeddingCache
 from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.post import Post, fit
-from kvlens.embedding.spec import NO_REROUTING, _encoder, _label
+from kvlens.embedding.spec import MethodSpec, parse_specs
 from kvlens.evaluation.adapter import mteb_encoder
 from kvlens.evaluation.kinds import unit
 from kvlens.layers.layer_set import LayerSet
-from kvlens.methods.base import methods as all_methods
+from kvlens.layers.route import Route
+from kvlens.methods.base import Method
 from kvlens.models.language_model import LanguageModel
 from kvlens.store.progress import Progress
 from kvlens.texts.limits import Limits
@@ -24,7 +25,7 @@ from kvlens.texts.wikipedia import calibration_texts
 
 CALIBRATION = 600  # passages that the post-processing is fitted on
 
-Layers = LayerSet | str | Path | Sequence[int] | None
+Layers = Route | LayerSet | str | Path | Sequence[int] | None
 
 
 @dataclass(frozen=True)
@@ -32,43 +33,42 @@ class Candidate:
     """A method with its settings.
 
     Attributes:
-        label: What a table shows.
-        encoder: Without post-processing.
-        limits: Those of the encoder.
+        spec: Method and settings, without post-processing.
+        encoder: Its encoder, for all tasks.
     """
 
-    label: str
+    spec: MethodSpec
     encoder: Encoder
-    limits: Limits
 
     def for_task(self, task: Any, instructions: bool) -> Encoder:
-        """An encoder of its own for this task.
+        """An encoder for this task alone, which may get a post-processing.
 
         Args:
             task: A task of mteb.
             instructions: Whether mteb's instruction stands in front of the prompt of queries, or of
                 documents where a task has no queries.
         """
-        if not instructions:
-            return copy(self.encoder)
-        from mteb.types import PromptType
-
-        has_queries = unit(task) == "queries"
-        field = "query" if has_queries else "document"
-        kind = PromptType.query if has_queries else None
-        text = mteb_encoder(self.encoder).get_instruction(task.metadata, kind)
-        prompt = _instructed(getattr(self.encoder.method, field), text)
-        changes: dict[str, Any] = {field: prompt}
-        method = replace(self.encoder.method, **changes)
-        return Encoder(self.encoder.lm, method, **asdict(self.limits))
+        encoder = copy(self.encoder)
+        if instructions:
+            encoder.method = _instructed(encoder, task)
+        return encoder
 
 
-def _instructed(prompt: Prompt, instruction: str) -> Prompt:
-    return Prompt(
-        name=f"{prompt.name}-instructed",
-        prefix=f"Instruct: {instruction}\n{prompt.prefix}",
-        suffix=prompt.suffix,
+def _instructed(encoder: Encoder, task: Any) -> Method:
+    from mteb.types import PromptType
+
+    has_queries = unit(task) == "queries"
+    field = "query" if has_queries else "document"
+    kind = PromptType.query if has_queries else None
+    text = mteb_encoder(encoder).get_instruction(task.metadata, kind)
+    plain: Prompt = getattr(encoder.method, field)
+    prompt = Prompt(
+        name=f"{plain.name}-instructed",
+        prefix=f"Instruct: {text}\n{plain.prefix}",
+        suffix=plain.suffix,
     )
+    changes: dict[str, Any] = {field: prompt}
+    return replace(encoder.method, **changes)
 
 
 def candidates(
@@ -86,13 +86,8 @@ def candidates(
     Raises:
         InputError: For a method, a setting or layers that cannot be used.
     """
-    specs: list[str] = []
-    for name in methods:
-        specs += [*all_methods(), NO_REROUTING] if name == "all" else [name]
-    options = {**asdict(limits), "force": force}
     return [
-        Candidate(_label(spec), _encoder(lm, spec, layers, options), limits)
-        for spec in dict.fromkeys(specs)
+        Candidate(spec, spec.encoder(lm, layers, limits, force)) for spec in parse_specs(methods)
     ]
 
 

@@ -29,7 +29,16 @@ BATCH_TOKENS = 4096
 
 
 class EvaluateOptions(LimitOptions, total=False):
-    """Further keywords of `evaluate`."""
+    """Further keywords of `evaluate`.
+
+    Attributes:
+        max_length: Most tokens of a text, prompt included; by default the model's context.
+        strict: Refuse a longer text, where it is cut otherwise.
+        batch_tokens: Most padded tokens of a batch, by default 4,096.
+        force: Take a layer set that was made for another model.
+        cache: Where vectors are kept, by default in the user's cache.
+        progress: Called with what is being done; gives a context with a callback (done, total).
+    """
 
     force: bool
     cache: EmbeddingCache | None
@@ -61,16 +70,10 @@ def evaluate(
             (no re-routing), ``kv_embedding:layers=7-10:bias=3``, ``mean:document=kv-document``;
             ``all``: every one, and no re-routing.
         layers: For kv_embedding, a layer set, its file or block indices.
-        posts: Post-processings, a row each, None among them; fitted on 600 Wikipedia passages
-            under the document prompt.
+        posts: Post-processings, a row each; None: without. Fitted on 600 Wikipedia passages.
         limit: Only so many pairs, test texts or queries, evenly spread; no comparable result.
-        instructions: mteb's task instruction in front of the prompt of queries and of symmetric
-            tasks.
-        **options: ``max_length``: most tokens of a text, prompt included, by default the model's
-            context. ``strict``: refuse a longer text. ``batch_tokens``: most padded tokens of a
-            batch, by default 4,096. ``force``: take a layer set that was made for another model.
-            ``cache``: where vectors are kept. ``progress``: called with what is being done, gives
-            a context with a callback (done, total).
+        instructions: mteb's task instruction before the prompt of queries and symmetric tasks.
+        **options: See `EvaluateOptions`.
 
     Returns:
         A row a method, post-processing and task; it is written to `folder`, too.
@@ -83,7 +86,6 @@ def evaluate(
     cache = options.pop("cache", None) or EmbeddingCache()
     bars = options.pop("progress", None) or silent_bar
     limits = Limits.of(options, BATCH_TOKENS)
-    tasks = list(tasks)
     folder = Path(folder)
     evaluation = Evaluation(
         candidates=tuple(candidates(lm, methods, layers, limits, force)),
@@ -140,7 +142,7 @@ class Evaluation:
 
     def _row(self, candidate: Candidate, post: str | None, task: Any) -> Row:
         encoder = candidate.for_task(task, self.instructions)
-        label = f"{candidate.label} + {post}" if post else candidate.label
+        label = candidate.spec.with_post(post).label
         with self.bars(f"{label} on {task.metadata.name}") as progress:
             if post:
                 encoder.post = self.fits.fitted(encoder, post, progress)
