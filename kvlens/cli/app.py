@@ -7,13 +7,14 @@ A command is a function in a file of its name; it imports what is heavy when it 
 from __future__ import annotations
 
 import json as json_module
+import re
 import shlex
 import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import App, Group, Parameter
-from cyclopts.exceptions import CycloptsError
+from cyclopts.exceptions import CycloptsError, UnusedCliTokensError
 
 from kvlens import __version__
 from kvlens.cli.answers import Answer, json_alone
@@ -43,7 +44,7 @@ COMMANDS = {
 app = App(
     name="kvlens",
     help="What a decoder-only LLM stores in its final token's keys and values, layer by layer.",
-    version=__version__,
+    version=f"kvlens {__version__}",
     help_format="plaintext",
     group_commands=Group("Besides", sort_key=4),
     group_parameters=OWN,
@@ -103,6 +104,8 @@ def run(
     Returns:
         The exit code; None where the command was not one of kvlens, but for help.
     """
+    if not tokens:
+        raise CycloptsError("a command is missing")
     command, bound, _ = app.parse_args(tokens)
     try:
         with json_alone(json):
@@ -129,8 +132,18 @@ def run(
 def usage_error(error: CycloptsError) -> str:
     """What is wrong with the command line, in one line that names the page to read."""
     command = " ".join(["kvlens", *(error.command_chain or ())])
-    problem = " ".join(str(error).split()).rstrip(".")
-    return f"{command}: {problem[:1].lower()}{problem[1:]} (see {command} --help)"
+    return f"{command}: {_problem(error)} (see {command} --help)"
+
+
+def _problem(error: CycloptsError) -> str:
+    """What cyclopts says, without the command again and without the list of all commands."""
+    if isinstance(error, UnusedCliTokensError):
+        return f"unexpected {shlex.join(error.unused_tokens or ())}"
+    text = " ".join(str(error).split())
+    text = re.sub(r'^Command ".*?" parameter ', "", text)
+    text = text.partition(" Available commands: ")[0].removesuffix(".")
+    starts_a_sentence = text[:1].isupper() and text[1:2].islower()
+    return text[:1].lower() + text[1:] if starts_a_sentence else text
 
 
 def _in_flags(message: str, tokens: Sequence[str]) -> str:

@@ -95,6 +95,7 @@ def attend(
     if (texts.text is None) == (texts.texts is None):
         raise InputError("give either `text` or `texts`")
     folder = output or run_folder(name, suffix="-attend")
+    layers = layers_or_file(route.layers)
     options: dict[str, Any] = {"max_length": limits.max_length}
     with output_folder(folder, overwrite) as scratch:
         many = texts.read(texts.n) if texts.texts else None
@@ -107,7 +108,7 @@ def attend(
                 options["progress"] = bar
             result = write_attention(
                 lm,
-                layers_or_file(route.layers),
+                layers,
                 scratch,
                 texts.text,
                 many,

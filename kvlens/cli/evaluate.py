@@ -106,11 +106,11 @@ def evaluate(
         model: how the model is loaded
     """
     if pairs.pairs is not None:
-        _refuse(tasks.changed, "is of tasks: leave it out with `pairs`")
+        _refuse(tasks.changed, "goes with tasks, not with `pairs`")
         encoder_options = {"force": route.force, **asdict(limits)}
         chosen = methods or ("kv_embedding",)
         return score_pairs(name, pairs, chosen, route.layers, model, encoder_options)
-    _refuse(pairs.changed, "is of sentence pairs: give their file by `pairs`")
+    _refuse(pairs.changed, "goes with sentence pairs: give their file as `pairs`")
     return _on_tasks(name, tasks, methods or ("all",), route, limits, model)
 
 

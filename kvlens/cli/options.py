@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from kvlens.texts.texts import Texts
 
 OWN = Group("Options", sort_key=1)
-TEXTS = Group("Texts", sort_key=2)
-MODEL = Group("Model", sort_key=3)
-EVERY = Group("Every command", sort_key=4)
+PAIRS = Group("Sentence pairs", sort_key=2)
+TEXTS = Group("Texts", sort_key=3)
+MODEL = Group("Model", sort_key=4)
+EVERY = Group("Every command", sort_key=5)
 
 ModelName = Annotated[str, Parameter(name="MODEL")]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import Parameter
 
 from kvlens.cli.answers import Answer, say
-from kvlens.cli.options import ModelName, ModelOptions
+from kvlens.cli.options import PAIRS, ModelName, ModelOptions
 from kvlens.cli.progress import progress
 from kvlens.cli.values import Names, WholeNumber, layers_or_file
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from kvlens.models.language_model import LanguageModel
 
 
-@Parameter(name="*", group="Sentence pairs, in place of tasks")
+@Parameter(name="*", group=PAIRS)
 @dataclass(frozen=True, kw_only=True)
 class PairOptions:
     """A quick look at methods and prompts: Spearman x 100 on a file of sentence pairs.
 
     Attributes:
-        pairs: .jsonl with sentence1, sentence2, score
+        pairs: .jsonl with sentence1, sentence2, score, in place of tasks
         n: how many pairs, evenly spread [default: all]
         prompts: document prompts to compare, comma-separated [default: each method's own]
         bias: bias of kv_embedding [default: the layer set's, else 1]
