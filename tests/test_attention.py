@@ -18,9 +18,7 @@ from kvlens.analysis.attention import (
     attention_shift,
     readable_tokens,
 )
-from kvlens.cli.attend import write_attention
 from kvlens.plots.patterns import MOST, plot_patterns
-from kvlens.plots.saving import save_attention_plots
 from kvlens.plots.uptake import plot_beta, plot_ends
 from kvlens.rerouting.prefix import reroute
 from kvlens.texts.tokens import pad, tokenize
@@ -354,21 +352,3 @@ def test_patterns_are_pictured_with_their_mass(llama, text, kind):
         ]
     with pytest.raises(InputError, match="no propagated pattern of layer 1"):
         plot_patterns(patterns, 1)
-
-
-@pytest.mark.filterwarnings("error")
-def test_attend_writes_results_and_the_same_bytes_again(tmp_path, llama):
-    shift = write_attention(llama, LAYERS, tmp_path / "a", texts=TEXTS, bins=5)
-    patterns = write_attention(llama, LAYERS, tmp_path / "a", text="中 <b> $x$", max_length=200)
-    assert AttentionShift.load(tmp_path / "a" / "shift.safetensors").bins == 5
-    assert AttentionPatterns.load(tmp_path / "a" / "patterns.safetensors").tokens == patterns.tokens
-    written = [
-        *save_attention_plots(shift, tmp_path / "b"),
-        *save_attention_plots(patterns, tmp_path / "b"),
-    ]
-    assert len(written) == 10
-    for path in written:
-        assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
-    for both in ({}, {"text": "a", "texts": TEXTS}):
-        with pytest.raises(InputError, match="either one text or a file of texts"):
-            write_attention(llama, LAYERS, tmp_path, **both)

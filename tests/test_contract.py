@@ -1,7 +1,6 @@
 """What rooms may not do: name a flag of the terminal, or register a hook."""
 
 import ast
-import itertools
 import re
 import tokenize
 from pathlib import Path
@@ -22,8 +21,8 @@ def flags():
     names = {"--json", "--debug", "--install-completion"}
     for name in app:
         if not name.startswith("-"):
-            arguments = app[name].assemble_argument_collection()
-            names.update(itertools.chain.from_iterable(argument.names for argument in arguments))
+            for argument in app[name].assemble_argument_collection():
+                names.update(set(argument.names) - set(argument.negatives))
     return {name for name in names if name.startswith("-")}
 
 

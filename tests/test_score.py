@@ -1,13 +1,9 @@
-import json
-import re
-
 import numpy as np
 import pytest
 from conftest import tiny
 from scipy.stats import rankdata
 
 from kvlens import Encoder, InputError
-from kvlens.cli import main
 from kvlens.evaluation.pair_score import score_pairs
 from kvlens.texts.pairs import read_pairs
 
@@ -44,52 +40,3 @@ def test_bad_pairs(tmp_path, pairs_file):
         read_pairs(pairs_file, 5)
     with pytest.raises(InputError, match="cannot read"):
         read_pairs(tmp_path / "absent")
-
-
-def test_on_the_terminal(tmp_path, pairs_file, capsys):
-    lm = tiny("gpt2")
-    lm.hf.save_pretrained(tmp_path / "gpt2")
-    lm.tokenizer.save_pretrained(tmp_path / "gpt2")
-    model = str(tmp_path / "gpt2")
-    command = [
-        "score",
-        model,
-        "--pairs",
-        str(pairs_file),
-        "--methods",
-        "kv_embedding,mean",
-        "--layers",
-        "1-2",
-    ]
-    assert main([*command, "--prompts", "raw,kv-document-inner", "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert [(row["method"], row["prompt"]) for row in rows] == [
-        (method, prompt)
-        for method in ("kv_embedding", "mean")
-        for prompt in ("raw", "kv-document-inner")
-    ]
-    assert main(["score", model, "--pairs", str(pairs_file)]) == 2
-    assert "kv_embedding needs layers" in capsys.readouterr().err
-
-
-def test_bench_of_methods(tmp_path, capsys):
-    lm = tiny("llama")
-    lm.hf.save_pretrained(tmp_path / "llama")
-    lm.tokenizer.save_pretrained(tmp_path / "llama")
-    (tmp_path / "texts.txt").write_text("\n".join(f"a text number {i}" for i in range(20)))
-    command = [
-        "bench",
-        str(tmp_path / "llama"),
-        "--texts",
-        str(tmp_path / "texts.txt"),
-        "--repeats",
-        "2",
-    ]
-    assert main([*command, "--methods", "kv_embedding,echo", "--layers", "1,2", "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert [row["measured"] for row in rows] == [
-        "kv_embedding / plain",
-        "echo / plain",
-        "echo / kv_embedding",
-    ]
-    assert all(float(re.match(r"[\d.]+", row["cpu"])[0]) > 0 for row in rows)

@@ -13,14 +13,9 @@ if TYPE_CHECKING:
     from cyclopts.argument import Argument
 
 # The library's names where a command has another.
-ALSO_CALLED = {
-    "target": "output",
-    "path": "output",
-    "folder": "output",
-    "source": "input",
-    "limit": "n",
-}
+ALSO_CALLED = {"target": "output", "path": "output", "folder": "output", "source": "input"}
 
+QUOTES = "'\""
 NAMED = re.compile(r"`(?P<name>[a-z_]+)(?:=(?P<value>[^`]+))?`")
 
 
@@ -34,15 +29,19 @@ def flags_in(message: str, arguments: Iterable[Argument]) -> str:
     Returns:
         The message; names that are no option of the command stay as they are.
     """
-    flags = {argument.field_info.name: min(argument.names, key=len) for argument in arguments}
+    flags = {
+        argument.field_info.name: min(argument.names, key=len)
+        for argument in arguments
+        if argument.name.startswith("-")
+    }
 
     def flag(match: re.Match[str]) -> str:
         name = match["name"]
         known = flags.get(name) or flags.get(ALSO_CALLED.get(name, ""))
-        if known is None or not known.startswith("-"):
+        if known is None:
             return match[0]
         if match["value"] in (None, "True"):
             return known
-        return f"{known} {match['value'].strip(chr(34))}"
+        return f"{known} {match['value'].strip(QUOTES)}"
 
     return NAMED.sub(flag, message)

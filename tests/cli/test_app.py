@@ -1,0 +1,132 @@
+"""The terminal itself: help, exit codes, bad command lines, completion."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+import kvlens
+from kvlens.cli import main
+from kvlens.cli.app import app
+
+COMMANDS = [name for name in app if not name.startswith("-")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "kvlens: a command is missing (see kvlens --help)"),
+        (["fly"], 'kvlens: unknown command "fly" (see kvlens --help)'),
+        (["profil"], 'Did you mean "profile"?'),
+        (["profile"], "kvlens profile: MODEL requires an argument (see kvlens profile --help)"),
+        (["profile", "x", "--n", "0"], "'0' is not a positive whole number"),
+        (["profile", "x", "--n", "5.5"], "'5.5' is not a positive whole number"),
+        (["profile", "x", "--n"], "--n requires an argument"),
+        (["profile", "x", "--layers", "a"], "'a' is not a list of layers"),
+        (["profile", "x", "--points", "first"], 'Choose from: "last", "mean", "all"'),
+        (["profile", "x", "--fast"], "unknown option: --fast"),
+        (["profile", "x", "--no-strict"], "unknown option: --no-strict"),
+        (["profile", "x", "--texts", "--json"], "It is a flag, not a value"),
+        (["report", "a", "b c"], "unexpected 'b c'"),
+        (["embed", "x", "-i", "a"], "--output requires an argument"),
+        (["check", "x", "--tolerance", "much"], 'unable to convert "much" into float'),
+        (["sweep", "x", "--pairs", "p", "--biases", "a,b"], "is not a list of numbers"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_exit_2(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert message in err
+    assert re.match(r"kvlens( [a-z]+)?: ", err)
+
+
+def test_debug_shows_the_traceback(run):
+    with pytest.raises(kvlens.InputError):
+        run("profile @nowhere --debug")
+
+
+def test_an_interrupt_is_a_line_and_exit_130(monkeypatch, capsys):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kvlens.models.catalog.is_cached", interrupted)
+    assert main(["models"]) == 130
+    assert capsys.readouterr().err.startswith("kvlens: interrupted; nothing half-written was left")
+
+
+@pytest.mark.parametrize("command", ["profile", "embed", "sweep", "evaluate", "bench"])
+def test_help_tells_each_default_once(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "[default: " in told
+    assert not re.search(r"default: (None|False|\[\])|\[default: [^]]*\] \[default", told)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_described_and_none_negated(command, capsys):
+    for argument in app[command].assemble_argument_collection(parse_docstring=True):
+        assert not argument.show or argument.parameter.help, argument.name
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    told = capsys.readouterr().out
+    assert "--json" in told
+    assert set(re.findall(r"--(?:no|empty)-[a-z-]+", told)) <= {"--no-model"}
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"kvlens {kvlens.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--json", "models"], ["models", "--json"]])
+def test_json_before_or_after_the_command(arguments, capsys):
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)
+
+
+def test_the_last_value_of_an_option_counts_but_sets_of_layers_add_up():
+    profile = "profile a b --n 5 --n 7 --estimators mle --estimators twonn --layers 1 --layers 2-3"
+    arguments = app.parse_args(profile)[1].arguments
+    assert arguments["names"] == ["a", "b"]
+    assert arguments["texts"].n == 7
+    assert arguments["measured"].estimators == ("twonn",)
+    assert arguments["selection"].layers == (2, 3)
+    sweep = "sweep a --pairs p --layers 1,2 --layers x.json --widths 1,4 --biases 0,1,3"
+    windows = app.parse_args(sweep)[1].arguments["windows"]
+    assert windows.layers == ("1,2", "x.json")
+    assert (windows.widths, windows.biases) == ((1, 4), (0.0, 1.0, 3.0))
+
+
+def test_help_is_quick():
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "kvlens.cli", "--help"], check=True, capture_output=True
+        )
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_installed_where_it_is_asked_for(shell, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("ZSH", "ZSH_CUSTOM"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["models", "--json"]) == 0
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(SystemExit, match="0"):
+        main(["--install-completion", "--shell", shell])
+    scripts = [path for path in tmp_path.rglob("*kvlens*") if path.is_file()]
+    assert len(scripts) == 1
+    assert "batch-tokens" in scripts[0].read_text()
+    assert str(scripts[0]) in capsys.readouterr().out

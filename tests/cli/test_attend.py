@@ -1,0 +1,62 @@
+"""`kvlens attend` on a small model: on one text and over many."""
+
+import json
+
+import pytest
+from conftest import TEXTS, tiny
+
+from kvlens import AttentionShift, InputError
+from kvlens.analysis.attention import AttentionPatterns
+from kvlens.cli.attend import write_attention
+from kvlens.plots.saving import save_attention_plots
+
+ATTEND = "attend @llama --layers 1-2 --json"
+
+
+def test_on_one_text_and_over_many(place, run, capsys, monkeypatch):
+    monkeypatch.chdir(place)
+    assert run(f"{ATTEND} --text a") == 0
+    assert json.loads(capsys.readouterr().out)["folder"] == "runs/llama-attend"
+    assert (place / "runs/llama-attend/patterns.safetensors").exists()
+    assert run(f"{ATTEND} --text 'a <b> text' -o @one-text") == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert any(name.endswith(".png") for name in files)
+    assert run(f"{ATTEND} --texts @texts.txt --n 12 -o @many-texts") == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert {name.rpartition(".")[2] for name in files} >= {"png", "safetensors"}
+
+
+@pytest.mark.parametrize("texts", ["", "--text a --texts @texts.txt"])
+def test_either_one_text_or_many(place, run, texts, capsys):
+    assert run(f"{ATTEND} {texts} -o @neither") == 2
+    assert "either --text or --texts" in capsys.readouterr().err
+    assert not (place / "neither").exists()
+
+
+@pytest.mark.parametrize("text", ["- a list", "-1", "--text=--json"])
+def test_a_text_may_begin_with_a_dash(place, run, text, capsys):
+    option = text if text.startswith("--text=") else f"--text '{text}'"
+    assert run(f"{ATTEND} {option} -o @dashed --overwrite") == 0
+    capsys.readouterr()
+
+
+@pytest.mark.filterwarnings("error")
+def test_it_writes_results_and_the_same_bytes_again(tmp_path):
+    llama = tiny("llama")
+    layers = (0, 2)
+    shift = write_attention(llama, layers, tmp_path / "a", texts=TEXTS, bins=5)
+    text = "中 <b> $x$"
+    patterns = write_attention(llama, layers, tmp_path / "a", text=text, max_length=200)
+    assert AttentionShift.load(tmp_path / "a" / "shift.safetensors").bins == 5
+    loaded = AttentionPatterns.load(tmp_path / "a" / "patterns.safetensors")
+    assert loaded.tokens == patterns.tokens
+    written = [
+        *save_attention_plots(shift, tmp_path / "b"),
+        *save_attention_plots(patterns, tmp_path / "b"),
+    ]
+    assert len(written) == 10
+    for path in written:
+        assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
+    for both in ({}, {"text": "a", "texts": TEXTS}):
+        with pytest.raises(InputError, match="either one text or a file of texts"):
+            write_attention(llama, layers, tmp_path, **both)

@@ -1,0 +1,25 @@
+"""`kvlens bench`: ratios, measured side by side."""
+
+import json
+import re
+
+
+def test_it_prints_ratios(run, capsys):
+    assert run("bench @llama --record --memory --texts @texts.txt --n 60 --json") == 0
+    memory, recording = json.loads(capsys.readouterr().out)
+    assert memory["MiB"] >= 0
+    median, low, high = (float(x) for x in re.findall(r"[\d.]+", recording["cpu"]))
+    assert 0 < low <= median <= high
+
+
+def test_of_methods(place, run, capsys):
+    (place / "20.txt").write_text("\n".join(f"a text number {i}" for i in range(20)))
+    methods = "--methods kv_embedding,echo --layers 1,2"
+    assert run(f"bench @llama --texts @20.txt --repeats 2 {methods} --json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["measured"] for row in rows] == [
+        "kv_embedding / plain",
+        "echo / plain",
+        "echo / kv_embedding",
+    ]
+    assert all(float(re.match(r"[\d.]+", row["cpu"])[0]) > 0 for row in rows)

@@ -1,0 +1,65 @@
+"""`kvlens evaluate` on sentence pairs, and `kvlens score`, as it was called before."""
+
+import json
+
+import pytest
+
+PAIRS = "--methods kv_embedding,mean --layers 1-2 --prompts raw,kv-document-inner"
+
+
+@pytest.mark.parametrize("command", ["evaluate", "score"])
+def test_every_method_with_every_prompt(run, pairs_file, command, capsys):
+    assert run(f"{command} @gpt2 --pairs {pairs_file} {PAIRS} --json") == 0
+    out, err = capsys.readouterr()
+    assert [(row["method"], row["prompt"]) for row in json.loads(out)] == [
+        (method, prompt)
+        for method in ("kv_embedding", "mean")
+        for prompt in ("raw", "kv-document-inner")
+    ]
+    assert ("kvlens evaluate --pairs" in err) == (command == "score")
+    assert run(f"{command} @gpt2 --pairs {pairs_file}") == 2
+    assert "kv_embedding needs layers" in capsys.readouterr().err
+
+
+def test_the_alias_gives_the_same(run, pairs_file, capsys):
+    options = f"@gpt2 --pairs {pairs_file} --n 20 --bias 2 --pooling mean {PAIRS}"
+    printed = []
+    for line in (f"evaluate {options}", f"score {options}"):
+        for form in ("", "--json"):
+            assert run(f"{line} {form}") == 0
+            printed.append(capsys.readouterr().out)
+    assert printed[:2] == printed[2:]
+    assert printed[0].count("n = 20") == 4
+    rows = json.loads(printed[1])
+    assert [f"{row['spearman']:5.1f}  ({row['low']:.1f} to" in printed[0] for row in rows]
+
+
+def test_the_alias_is_not_shown(run, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        run("--help")
+    out = capsys.readouterr().out
+    assert "evaluate" in out
+    assert "score " not in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--pairs PAIRS --tasks STS12 --post center", "--tasks goes with tasks, not with --pairs"),
+        ("--pairs PAIRS --post center", "--post goes with tasks"),
+        ("--pairs PAIRS --limit 3", "--limit goes with tasks"),
+        ("--pairs PAIRS --data-dir here", "--data-dir goes with tasks"),
+        ("--pairs PAIRS --task-instructions", "--task-instructions goes with tasks"),
+        ("--pairs PAIRS -o here", "-o goes with tasks"),
+        ("--n 20", "--n goes with sentence pairs: give their file as --pairs"),
+        ("--prompts raw", "--prompts goes with sentence pairs"),
+        ("--bias 0", "--bias goes with sentence pairs"),
+        ("--pooling mean", "--pooling goes with sentence pairs"),
+    ],
+)
+def test_tasks_or_pairs(run, pairs_file, options, message, capsys):
+    assert run(f"evaluate @gpt2 {options.replace('PAIRS', str(pairs_file))}") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert message in err
