@@ -50,7 +50,7 @@ _HOME = {
     "long_articles": "evaluation.long_texts",
     "mteb_encoder": "evaluation.adapter",
     "Scores": "evaluation.scores",
-    "embed_file": "embedding.vectors",
+    "embed_file": "embedding.file_run",
     "load_vectors": "embedding.vectors",
     "report": "reporting.page",
     "plot_profile": "plots.profile",

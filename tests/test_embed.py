@@ -21,7 +21,9 @@ from safetensors import safe_open
 
 import kvlens
 from kvlens.embedding.encoder import Encoder
-from kvlens.embedding.vectors import EmbedResult, check_target, embed_file, load_vectors
+from kvlens.embedding.file_run import EmbedResult, embed_file
+from kvlens.embedding.target import check_target
+from kvlens.embedding.vectors import load_vectors
 from kvlens.store.errors import InputError
 
 ENDINGS = (".npy", ".safetensors", ".parquet")
@@ -245,7 +247,7 @@ SCRIPT = textwrap.dedent(
     """
     import signal, sys, time
     import kvlens
-    from kvlens.embedding.vectors import embed_file
+    from kvlens.embedding.file_run import embed_file
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
     folder = sys.argv[1]
     encoder = kvlens.Encoder(kvlens.load(f"{folder}/model"), layers=[1, 2])
@@ -387,7 +389,9 @@ def test_a_stopped_run_of_another_configuration_is_refused(encoder, rows, stoppe
         embed_file(changed, rows, stopped, resume=True, **options)
     assert "\n" not in str(error.value)
     assert files(stopped.parent) == before
-    with pytest.raises(InputError, match="--resume continues it, --overwrite starts again"):
+    with pytest.raises(
+        InputError, match="`resume=True` continues it, `overwrite=True` starts again"
+    ):
         embed_file(changed, rows, stopped, **options)
     assert files(stopped.parent) == before
     embed_file(changed, rows, stopped, overwrite=True, **options)
@@ -400,7 +404,7 @@ def test_an_existing_target_is_kept_or_replaced_whole(encoder, rows, tmp_path, e
     target = tmp_path / f"out{ending}"
     embed_file(encoder, rows, target)
     before = files(tmp_path)
-    with pytest.raises(InputError, match="exists: give another -o, or --overwrite"):
+    with pytest.raises(InputError, match="exists: give another `target`, or `overwrite=True`"):
         embed_file(encoder, rows, target, resume=True)
     with pytest.raises(KeyboardInterrupt):
         embed_file(
@@ -425,7 +429,7 @@ def test_nothing_of_the_users_is_removed_or_overwritten(encoder, rows, tmp_path)
         ("out.npy", "is in the way and was not left by a stopped run", True),
         ("two.npy", "two.npy.json exists", False),
         ("three.npy", "is in the way", True),
-        ("four.npy", "four.npy exists: give another -o", True),
+        ("four.npy", "four.npy exists: give another `target`", True),
     ):
         with pytest.raises(InputError, match=says):
             embed_file(encoder, rows, tmp_path / name, overwrite=overwrite)
@@ -442,7 +446,7 @@ def test_nothing_of_the_users_is_removed_or_overwritten(encoder, rows, tmp_path)
         ("rows.jsonl", "rows.jsonl/out.npy", {}, "cannot write .*out.npy.part"),
         ("rows.jsonl", "out.npy", {"kind": "passage"}, "kind is query or document"),
         ("rows.jsonl", "out.npy", {"chunk": 0}, "chunk at least 1"),
-        ("rows.jsonl", "out.npy", {"truncate_dim": 0}, "truncate_dim is 0"),
+        ("rows.jsonl", "out.npy", {"truncate_dim": 0}, "`truncate_dim` is 0"),
         (
             "rows.jsonl",
             "out.npy",

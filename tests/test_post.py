@@ -246,7 +246,7 @@ def test_fit_of_another_encoder_is_refused(lm, saved):
         for fitted in (post, file, str(file)):
             with pytest.raises(
                 InputError,
-                match=r"fitted on other embeddings: fit it again, or force=True \(--force\)",
+                match="fitted on other embeddings: fit it again, or `force=True`",
             ):
                 make(post=fitted)
             assert make(post=fitted, force=True).encode("a").shape == (5,)

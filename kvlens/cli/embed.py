@@ -15,7 +15,7 @@ from kvlens.cli.values import Dashed, WholeNumber, layers_or_file
 
 if TYPE_CHECKING:
     from kvlens.embedding.encoder import Encoder
-    from kvlens.embedding.vectors import EmbedResult
+    from kvlens.embedding.file_run import EmbedResult
     from kvlens.models.language_model import LanguageModel
 
 
@@ -119,7 +119,8 @@ def embed(
         limits: how long a text may be
         model: how the model is loaded
     """
-    from kvlens.embedding.vectors import check_target, embed_file
+    from kvlens.embedding.file_run import embed_file
+    from kvlens.embedding.target import check_target
 
     check_target(target.output, source.input, target.resume, target.overwrite)
     encoder = _encoder(model.load(name, hooked=False), vectors, route, limits)

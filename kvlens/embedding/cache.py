@@ -1,31 +1,45 @@
-"""Cache: embeddings on disk, one per distinct text and full configuration; a stopped run continues where it was."""
+"""Cache: embeddings on disk, one per distinct text and full configuration.
+
+A stopped run continues where it was, and a second one reads what the first has computed.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
+from kvlens.embedding.chunks import Arrays, Chunk, longest_first, stored_chunks
 from kvlens.embedding.encoder import Encoder
 from kvlens.store.errors import InputError
-from kvlens.store.files import atomic_path, cache_dir
+from kvlens.store.files import cache_dir
+from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import versions
 
 CHUNK = 1024
+DIGEST_BYTES = 32  # of a SHA-256
 
 
 class EmbeddingCache:
     """Vectors before post-processing, for one encoder after another.
 
-    folder: default ``embeddings`` in the cache (`kvlens.files.cache_dir`). What decides a vector names its folder:
-    the encoder's signature, the prompt, and the versions of what computed it; the text's hash names its row.
+    What decides a vector names its folder: the encoder's signature, the prompt, and the versions of
+    what computed it; the text's hash names its row.
+
+    Attributes:
+        folder: where they are kept.
     """
 
     def __init__(self, folder: str | Path | None = None):
+        """A cache in `folder`; default ``embeddings`` in the user's cache (see `cache_dir`)."""
         self.folder = Path(folder) if folder else cache_dir() / "embeddings"
 
     def encode(
@@ -33,63 +47,75 @@ class EmbeddingCache:
         encoder: Encoder,
         texts: Sequence[str],
         kind: Literal["query", "document"] = "document",
-        progress: Callable[[int, int], None] | None = None,
-    ) -> np.ndarray:
-        """Raw vectors, float32 ``[len(texts), d]``, in the order of `texts`; only what is missing is computed.
+        progress: Progress | None = None,
+    ) -> Float[np.ndarray, "n d"]:
+        """Raw vectors of texts; only what is missing is computed.
 
-        progress: called with (done, missing) distinct texts. Raises InputError for a damaged cache file.
+        Args:
+            encoder: what makes them.
+            texts: in any order, with repetitions.
+            kind: which of the encoder's prompts.
+            progress: called with (done, missing) distinct texts.
+
+        Returns:
+            float32 ``[len(texts), d]``, in the order of `texts`.
+
+        Raises:
+            InputError: for a damaged cache file, and as `Encoder.raw`.
         """
         place = self._place(encoder, kind)
-        found = _read(place)
-        # The longest first wastes no padding, whatever the order of the texts.
-        missing = sorted({t for t in texts if _digest(t) not in found}, key=lambda t: (-len(t), t))
-        report = progress or (lambda done, total: None)
-        for first in range(0, len(missing), CHUNK):
-            some = missing[first : first + CHUNK]
-
-            def tick(done: int, total: int, before: int = first) -> None:
-                report(before + done, len(missing))
-
-            vectors = encoder.raw(some, kind, tick)
-            digests = [_digest(text) for text in some]
-            _write(place, digests, vectors)
-            found |= dict(zip(digests, vectors, strict=True))
-        return np.stack([found[_digest(text)] for text in texts])
+        vector_of = _read(place)
+        missing = longest_first(text for text in texts if digest(text) not in vector_of)
+        chunks = stored_chunks(
+            missing,
+            CHUNK,
+            partial(_file, place),
+            partial(_compute, encoder, kind),
+            progress or silent,
+        )
+        for chunk, arrays in chunks:
+            digests = [digest(text) for text in chunk.texts]
+            vector_of.update(zip(digests, arrays["vectors"], strict=True))
+        return np.stack([vector_of[digest(text)] for text in texts])
 
     def _place(self, encoder: Encoder, kind: str) -> Path:
-        prompt = encoder.method.query if kind == "query" else encoder.method.document
+        method = encoder.method
+        prompt = method.query if kind == "query" else method.document
         facts = json.dumps([prompt.prefix, prompt.suffix, versions()], sort_keys=True)
         name = hashlib.sha256(facts.encode()).hexdigest()[:16]
-        return self.folder / f"{encoder.method.name}-{encoder.signature}-{name}"
+        return self.folder / f"{method.name}-{encoder.signature}-{name}"
 
 
-def _digest(text: str) -> bytes:
+def digest(text: str) -> bytes:
+    """The hash that names a text's row."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-def _read(place: Path) -> dict[bytes, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+def _digests(texts: Sequence[str]) -> UInt8[np.ndarray, "n 32"]:
+    packed = b"".join(digest(text) for text in texts)
+    return np.frombuffer(packed, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
 
-    found: dict[bytes, np.ndarray] = {}
+
+def _file(place: Path, chunk: Chunk) -> Path:
+    rows = _digests(chunk.texts)
+    return place / f"{hashlib.sha256(rows.tobytes()).hexdigest()[:16]}.safetensors"
+
+
+def _compute(encoder: Encoder, kind: str, chunk: Chunk, progress: Progress) -> Arrays:
+    vectors = encoder.raw(chunk.texts, kind, progress)
+    return {"digests": _digests(chunk.texts), "vectors": np.ascontiguousarray(vectors)}
+
+
+def _read(place: Path) -> dict[bytes, np.ndarray]:
+    """Digest -> vector, of every file."""
+    vector_of: dict[bytes, np.ndarray] = {}
     for file in sorted(place.glob("*.safetensors")):
         try:
             arrays = load_file(file)
-            found |= zip(
-                (row.tobytes() for row in arrays["digests"]), arrays["vectors"], strict=True
-            )
+            digests = [row.tobytes() for row in arrays["digests"]]
+            vector_of.update(zip(digests, arrays["vectors"], strict=True))
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise InputError(
                 f"{file} cannot be read ({error}): delete it, and its vectors are made again"
             ) from error
-    return found
-
-
-def _write(place: Path, digests: Sequence[bytes], vectors: np.ndarray) -> None:
-    from safetensors.numpy import save_file
-
-    rows = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32)
-    with atomic_path(
-        place / f"{hashlib.sha256(rows.tobytes()).hexdigest()[:16]}.safetensors"
-    ) as temporary:
-        save_file({"digests": rows, "vectors": np.ascontiguousarray(vectors)}, temporary)
+    return vector_of

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
 
-from kvlens.embedding.post import KINDS, Post, fit
-from kvlens.layers.layer_set import LayerSet
-from kvlens.layers.route import Route, block_indices, check_model
-from kvlens.methods.base import Method, get_method, takes_layers
-from kvlens.models.info import ModelInfo
+from kvlens.embedding.bar import text_bar
+from kvlens.embedding.configure import Layers, configure
+from kvlens.embedding.output import Output, OutputOptions, at_least_one
+from kvlens.embedding.post import Post, find_post, fit, post_file
+from kvlens.embedding.signature import signature_of
+from kvlens.embedding.similarity import cosine_matrix, cosine_pairs
+from kvlens.methods.base import Method
+from kvlens.models.forward import finite_or_refuse
 from kvlens.models.language_model import LanguageModel
 from kvlens.store.errors import InputError
+from kvlens.store.progress import Progress, silent
+from kvlens.texts.limits import Limits
 from kvlens.texts.prompts import PROMPTS, Prompt, from_template
 from kvlens.texts.texts import Texts, as_texts
 from kvlens.texts.tokens import TokenizedText, batches
@@ -29,19 +33,20 @@ from kvlens.texts.tokens import TokenizedText, batches
 class Encoder:
     """One method on one model.
 
-    method: a name (see `kvlens.methods`) or a Method. layers: for kv_embedding, a LayerSet or its file (both bring
-    bias, position, prompts and pooling along), or block indices. settings: the method's own settings, over those.
-    post: ``center``, ``zscore`` or ``whiten`` (fitted before by `fit_post`, kept beside the layer-set file), a file,
-    or a Post. max_length: token limit, default the model's context. force: use a layer set or a post-processing that
-    was made for another model. truncated: how many distinct texts the last call cut.
-    Raises InputError for anything that does not fit together.
+    Attributes:
+        lm: the model.
+        method: with every setting that depends on the model filled in.
+        limits: how long a text may be, how much goes into a batch.
+        post: the post-processing, or None.
+        folder: where post-processing is kept: that of the layer-set file, or None.
+        truncated: how many distinct texts the last call cut.
     """
 
     def __init__(
         self,
         lm: LanguageModel,
         method: str | Method = "kv_embedding",
-        layers: Route | LayerSet | str | Path | Sequence[int] | None = None,
+        layers: Layers | None = None,
         post: str | Path | Post | None = None,
         max_length: int | None = None,
         batch_tokens: int = 4096,
@@ -49,36 +54,53 @@ class Encoder:
         force: bool = False,
         **settings: Any,
     ):
-        self.lm, self.strict, self.batch_tokens = lm, strict, batch_tokens
-        self.max_length = min(max_length or lm.info.max_positions, lm.info.max_positions)
+        """An encoder.
+
+        Args:
+            lm: the model.
+            method: a name (see `kvlens.methods`), or a Method.
+            layers: for a method that re-routes, a LayerSet or its file (both bring bias, position,
+                prompts and pooling along), a Route, or block indices.
+            post: ``center``, ``zscore`` or ``whiten`` (fitted before by `fit_post`, kept beside
+                the layer-set file), a file, or a Post.
+            max_length: most tokens of a text with its prompt; default the model's context.
+            batch_tokens: most padded tokens of a batch.
+            strict: refuse a longer text, where it is cut otherwise.
+            force: use a layer set or a post-processing that was made for another model.
+            **settings: the method's own; they go before those of the layer set.
+
+        Raises:
+            InputError: for anything that does not fit together.
+        """
+        limits = Limits(max_length, strict, batch_tokens)
+        self.lm = lm
+        self.limits = replace(limits, max_length=limits.tokens_for(lm.info.max_positions))
         self.folder = Path(layers).parent if isinstance(layers, str | Path) else None
-        chosen = LayerSet.load(layers) if isinstance(layers, str | Path) else layers
-        if not isinstance(method, str) and chosen is not None:
-            raise InputError(
-                "layers go with the name of a method; this Method has its own settings"
-            )
-        if isinstance(method, str):
-            if chosen is not None and takes_layers(method):
-                settings = {**settings_from(chosen, lm.info, force), **settings}
-            method = get_method(method, **settings)
-        elif settings:
-            method = replace(method, **settings)
-        self.method = method.for_model(lm)
+        self.method = configure(lm.info, method, layers, settings, force).for_model(lm)
         self.truncated = 0
         self.post: Post | None = None
         if post is not None:
-            self.post = self._find_post(post, force)
+            self.post = find_post(post, self.folder, self.signature, force)
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens of a text with its prompt."""
+        return self.limits.tokens_for(self.lm.info.max_positions)
+
+    @property
+    def batch_tokens(self) -> int:
+        """Most padded tokens of a batch."""
+        return self.limits.batch_tokens
+
+    @property
+    def strict(self) -> bool:
+        """Whether a longer text is refused, where it is cut otherwise."""
+        return self.limits.strict
 
     @property
     def signature(self) -> str:
-        """A hash of all that decides a vector before post-processing: model, tokenizer, method, settings, limit."""
-        info, method = self.lm.info, self.method
-        values = method.settings().items()
-        # What a prompt is called changes no vector; nor does 1 in place of 1.0.
-        settings = {k: [v["prefix"], v["suffix"]] if isinstance(v, dict) else v for k, v in values}
-        facts = [info.revision, info.tokenizer, info.dtype, method.name, settings, self.max_length]
-        plain = json.loads(json.dumps(facts), parse_int=float)
-        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+        """A hash of all that decides a vector before post-processing, see `signature_of`."""
+        return signature_of(self.lm.info, self.method, self.max_length)
 
     def encode(
         self,
@@ -87,34 +109,40 @@ class Encoder:
         prompt: str | Prompt | None = None,
         batch_size: int | None = None,
         show_progress_bar: bool | None = None,
-        convert_to_numpy: bool = True,
-        convert_to_tensor: bool = False,
-        normalize_embeddings: bool = False,
-        truncate_dim: int | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> np.ndarray | torch.Tensor | list[torch.Tensor]:
-        """Embed one text (1-D) or a list of texts (2-D, in their order), float32.
+        *,
+        progress: Progress | None = None,
+        **output: Unpack[OutputOptions],
+    ) -> np.ndarray | Tensor | list[Tensor]:
+        """Embed one text or a list of texts; equal texts are embedded once.
 
-        prompt_name: ``query``, ``document`` (default) or a named prompt; prompt: a Prompt, a template with ``{text}``
-        or a plain prefix. batch_size: most texts in a batch, besides the token budget. show_progress_bar: default on
-        a terminal when there are many texts. Equal texts are embedded once. Raises InputError for what is no string.
+        Args:
+            inputs: the texts, which are never interpreted.
+            prompt_name: ``query``, ``document`` (default) or a named prompt.
+            prompt: a Prompt, a template with ``{text}``, or a plain prefix.
+            batch_size: most texts in a batch, besides the token budget.
+            show_progress_bar: default on a terminal, when there are many texts.
+            progress: called with (done, total) distinct texts, in place of a bar.
+            **output: see `Output`.
+
+        Returns:
+            float32 ``[d]`` for one text, ``[n, d]`` for a list, in its order.
+
+        Raises:
+            InputError: for what is no string, an unknown prompt, sizes below 1, a text that is too
+                long for a strict encoder, and NaN or infinity.
         """
         single = isinstance(inputs, str)
         texts = as_texts([inputs] if isinstance(inputs, str) else inputs, empty=True).items
-        for name, value in (("batch_size", batch_size), ("truncate_dim", truncate_dim)):
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}; it must be at least 1")
+        form = Output(**output)
+        at_least_one("batch_size", batch_size)
         distinct = list(dict.fromkeys(texts))
-        with _bar(show_progress_bar, len(distinct), progress) as tick:
-            vectors = self._embed(distinct, self._prompt(prompt_name, prompt), batch_size, tick)
-        row = {text: i for i, text in enumerate(distinct)}
-        vectors = vectors[[row[text] for text in texts]] if texts else vectors
-        vectors = self.finish(vectors, truncate_dim, normalize_embeddings)
-        if convert_to_tensor:
-            return vectors[0] if single else vectors
-        if convert_to_numpy:
-            return vectors[0].numpy(force=True) if single else vectors.numpy(force=True)
-        return vectors[0] if single else list(vectors)
+        with text_bar(show_progress_bar, len(distinct), progress) as tell:
+            template = self.prompt_for(prompt_name, prompt)
+            vectors = self._embed(distinct, template, batch_size, tell)
+        row_of = {text: row for row, text in enumerate(distinct)}
+        vectors = vectors[[row_of[text] for text in texts]]
+        vectors = self.finish(vectors, form.truncate_dim, form.normalize_embeddings)
+        return form.convert(vectors, single)
 
     def encode_query(self, inputs: str | Sequence[str], **options: Any) -> Any:
         """`encode` with the method's query prompt."""
@@ -125,24 +153,31 @@ class Encoder:
         return self.encode(inputs, **{"prompt_name": "document", **options})
 
     def raw(
-        self,
-        texts: Sequence[str],
-        kind: str = "document",
-        progress: Callable[[int, int], None] | None = None,
-    ) -> np.ndarray:
-        """Vectors of distinct texts before post-processing, float32 ``[n, d]``, with the prompt of `kind`."""
-        with _bar(False, len(texts), progress) as tick:
-            return self._embed(texts, self._prompt(kind, None), None, tick).numpy(force=True)
+        self, texts: Sequence[str], kind: str = "document", progress: Progress | None = None
+    ) -> Float[np.ndarray, "n d"]:
+        """Vectors before post-processing.
 
-    def similarity(self, a: Any, b: Any) -> torch.Tensor:
-        """Cosine similarities ``[len(a), len(b)]``."""
-        return _unit(a) @ _unit(b).T
+        Args:
+            texts: distinct texts.
+            kind: ``query`` or ``document``, whose prompt is used.
+            progress: called with (done, total) texts.
 
-    def similarity_pairwise(self, a: Any, b: Any) -> torch.Tensor:
-        """Cosine similarities of matching rows, ``[n]``."""
-        return (_unit(a) * _unit(b)).sum(-1)
+        Returns:
+            float32 ``[n, d]``.
+        """
+        vectors = self._embed(texts, self.prompt_for(kind), None, progress or silent)
+        return vectors.numpy(force=True)
+
+    def similarity(self, a: Any, b: Any) -> Float[Tensor, "n m"]:
+        """Cosine similarities of every row of `a` with every row of `b`."""
+        return cosine_matrix(a, b)
+
+    def similarity_pairwise(self, a: Any, b: Any) -> Float[Tensor, " n"]:
+        """Cosine similarities of matching rows."""
+        return cosine_pairs(a, b)
 
     def get_embedding_dimension(self) -> int:
+        """How many numbers a vector has, after post-processing."""
         return int(np.atleast_2d(self.encode("a")).shape[1])
 
     def fit_post(
@@ -152,148 +187,94 @@ class Encoder:
         dimension: int | None = None,
         shrinkage: float | None = None,
     ) -> Post:
-        """Fit a post-processing on `texts` (calibration texts, never evaluated ones) and use it from now on.
+        """Fit a post-processing and use it from now on.
 
-        Saved as ``post-KIND-SIGNATURE.safetensors`` beside the layer-set file when the encoder came from one.
+        Args:
+            kind: ``center``, ``zscore`` or ``whiten``.
+            texts: calibration texts, never evaluated ones.
+            dimension: see `fit`.
+            shrinkage: see `fit`.
+
+        Returns:
+            The fit, saved as ``post-KIND-SIGNATURE.safetensors`` beside the layer-set file when
+            the encoder came from one.
+
+        Raises:
+            InputError: as `fit`.
         """
         self.post = None
-        vectors = self.encode(as_texts(texts).items)
-        self.post = fit(np.asarray(vectors), kind, self.signature, dimension, shrinkage)
+        vectors = np.asarray(self.encode(as_texts(texts).items))
+        self.post = fit(vectors, kind, self.signature, dimension, shrinkage)
         if self.folder is not None:
-            self.post.save(self._post_file(kind))
+            self.post.save(post_file(self.folder, kind, self.signature))
         return self.post
 
-    def finish(self, vectors: torch.Tensor, truncate_dim: int | None, unit: bool) -> torch.Tensor:
-        """Post-processing, then truncation, then normalization, of raw vectors ``[n, d]``."""
+    def finish(
+        self, vectors: Float[Tensor, "n d"], truncate_dim: int | None = None, unit: bool = False
+    ) -> Float[Tensor, "n k"]:
+        """What follows on raw vectors.
+
+        Args:
+            vectors: as `raw` makes them.
+            truncate_dim: keep so many leading dimensions of the post-processed vectors.
+            unit: make what is left of unit length.
+
+        Returns:
+            The finished vectors.
+        """
         if self.post is not None:
             vectors = self.post(vectors)
         vectors = vectors[:, :truncate_dim]
-        return torch.nn.functional.normalize(vectors, dim=-1) if unit else vectors
+        return normalize(vectors, dim=-1) if unit else vectors
 
     def tokenize(self, texts: Sequence[str], prompt: Prompt) -> list[TokenizedText]:
-        return self.method.tokenize(self.lm, texts, prompt, self.max_length, self.strict)
+        """Prompted texts as the method tokenizes them, within the encoder's limits."""
+        return self.method.tokenize(self.lm, texts, prompt, self.max_length, self.limits.strict)
 
-    def _embed(
-        self,
-        texts: Sequence[str],
-        prompt: Prompt,
-        batch_size: int | None,
-        tick: Callable[[int, int], None],
-    ) -> torch.Tensor:
-        tokenized = self.tokenize(texts, prompt)
-        self.truncated, done = sum(text.truncated for text in tokenized), 0
-        rows, parts = [], []
-        with torch.inference_mode():
-            pad_id = self.lm.tokenizer.pad_token_id
-            for batch in batches(
-                tokenized, pad_id, self.batch_tokens, batch_size, device=self.lm.device
-            ):
-                parts.append(self.method.embed(self.lm, batch).float())
-                rows.append(batch.rows)
-                done += len(batch.rows)
-                tick(done, len(texts))
-        if not parts:
-            return self._embed([""], prompt, None, lambda done, total: None)[:0]
-        vectors = torch.cat(parts)[torch.cat(rows).argsort()]
-        if not bool(torch.isfinite(vectors).all()):
-            raise InputError(
-                f"NaN or infinity in the embeddings in {self.lm.info.dtype}: try --dtype float32"
-            )
-        return vectors.clone()  # a normal tensor: inference tensors cannot be used in training
+    def prompt_for(self, name: str | None = None, prompt: str | Prompt | None = None) -> Prompt:
+        """The prompt that keywords of sentence-transformers mean.
 
-    def _prompt(self, name: str | None, prompt: str | Prompt | None) -> Prompt:
+        Args:
+            name: ``query``, ``document`` (default), or one of `PROMPTS`.
+            prompt: a Prompt, a template with ``{text}`` or a plain prefix; goes before `name`.
+
+        Returns:
+            The prompt.
+
+        Raises:
+            InputError: for an unknown name, and a template with more than one ``{text}``.
+        """
         if isinstance(prompt, Prompt):
             return prompt
         if prompt is not None:
-            return (
-                from_template(prompt)
-                if "{text}" in prompt
-                else Prompt(name="prefix", prefix=prompt)
-            )
+            template = "{text}" in prompt
+            return from_template(prompt) if template else Prompt(name="prefix", prefix=prompt)
         known = {**PROMPTS, "query": self.method.query, "document": self.method.document}
-        if (name := name or "document") not in known:
-            raise InputError(
-                f"unknown prompt_name {name!r}: give query, document, or {', '.join(PROMPTS)}"
-            )
+        name = name or "document"
+        if name not in known:
+            choices = ", ".join(PROMPTS)
+            raise InputError(f"unknown prompt_name {name!r}: give query, document, or {choices}")
         return known[name]
 
-    def _post_file(self, kind: str) -> Path:
-        return (self.folder or Path()) / f"post-{kind}-{self.signature}.safetensors"
-
-    def _find_post(self, post: str | Path | Post, force: bool) -> Post:
-        if isinstance(post, str) and not post.endswith(".safetensors"):
-            if post not in KINDS:
-                raise InputError(
-                    f"unknown post-processing {post!r}: give one of {', '.join(KINDS)}, or its file"
-                )
-            file = self._post_file(post)
-            if not file.exists():
-                raise InputError(
-                    f"no {post} is fitted for this encoder ({file.name} is missing): call encoder.fit_post({post!r}, "
-                    "kvlens.calibration_texts()), or give `kvlens embed` --fit-post"
-                )
-            post = file
-        found = post if isinstance(post, Post) else Post.load(post)
-        if found.embedder != self.signature and not force:
-            raise InputError(
-                "this post-processing was fitted on other embeddings: fit it again, or force=True (--force)"
-            )
-        return found
-
-
-def settings_from(
-    layers: Route | LayerSet | str | Path | Sequence[int], model: ModelInfo, force: bool = False
-) -> dict[str, Any]:
-    """The settings that layers bring to a method that takes layers.
-
-    Args:
-        layers: a layer set or its file, which bring bias, position, pooling and prompts along; a
-            route, which brings bias and position; or block indices alone.
-        model: what is re-routed.
-        force: take a layer set that was made for another model.
-
-    Returns:
-        Keyword arguments of the method, as they are recorded.
-
-    Raises:
-        InputError: for a layer set of another model, and layers outside the model or repeated.
-    """
-    if isinstance(layers, str | Path):
-        layers = LayerSet.load(layers)
-    if isinstance(layers, LayerSet):
-        check_model(layers, model, force)
-        prompts = {"query": layers.prompts.query, "document": layers.prompts.document}
-        names = ("layers", "bias", "position", "pooling")
-        return {**{name: getattr(layers, name) for name in names}, **prompts}
-    if isinstance(layers, Route):
-        indices = block_indices(layers.layers, model)
-        return {"layers": indices, "bias": _plainest(layers.bias), "position": layers.position}
-    return {"layers": block_indices(layers, model)}
-
-
-def _plainest(biases: tuple[float, ...]) -> float | tuple[float, ...]:
-    """One number where all layers have the same, as a person would give it; else one a layer."""
-    distinct = set(biases) or {1.0}
-    return distinct.pop() if len(distinct) == 1 else biases
-
-
-def _unit(vectors: Any) -> torch.Tensor:
-    vectors = torch.as_tensor(
-        np.asarray(vectors) if not isinstance(vectors, torch.Tensor) else vectors
-    )
-    return torch.nn.functional.normalize(torch.atleast_2d(vectors).float(), dim=-1)
-
-
-@contextlib.contextmanager
-def _bar(
-    show: bool | None, total: int, callback: Callable[[int, int], None] | None
-) -> Iterator[Callable[[int, int], None]]:
-    """The caller's own callback, or a progress bar for notebooks and terminals."""
-    if callback is not None:
-        yield callback
-        return
-    from tqdm.auto import tqdm
-
-    shown = total > 256 and sys.stderr.isatty() if show is None else show
-    with tqdm(total=total, unit="text", disable=not shown) as bar:
-        yield lambda done, total: bar.update(done - bar.n) and None
+    def _embed(
+        self, texts: Sequence[str], prompt: Prompt, batch_size: int | None, progress: Progress
+    ) -> Float[Tensor, "n d"]:
+        """Raw vectors of distinct texts, in their order."""
+        if not texts:  # no row, but the width of all others
+            return self._embed([""], prompt, None, silent)[:0]
+        tokenized = self.tokenize(texts, prompt)
+        self.truncated = sum(text.truncated for text in tokenized)
+        pad_id = self.lm.tokenizer.pad_token_id
+        device = self.lm.device
+        done = 0
+        rows: list[Tensor] = []
+        parts: list[Tensor] = []
+        with torch.inference_mode():
+            for batch in batches(tokenized, pad_id, self.batch_tokens, batch_size, device=device):
+                parts.append(self.method.embed(self.lm, batch).float())
+                rows.append(batch.rows)
+                done += len(batch.rows)
+                progress(done, len(texts))
+        vectors = torch.cat(parts)[torch.cat(rows).argsort()]
+        finite_or_refuse(vectors, "the embeddings", self.lm.info)
+        return vectors.clone()  # a normal tensor: inference tensors cannot be used in training

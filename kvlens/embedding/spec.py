@@ -160,7 +160,8 @@ class MethodSpec:
             InputError: as `Encoder`.
         """
         # Here, since a label needs no torch.
-        from kvlens.embedding.encoder import Encoder, settings_from
+        from kvlens.embedding.configure import settings_from
+        from kvlens.embedding.encoder import Encoder
         from kvlens.methods.base import get_method, takes_layers
 
         settings = {setting.name: setting.value for setting in self.settings}

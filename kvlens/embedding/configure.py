@@ -1,0 +1,87 @@
+"""Configure: what a user gives for a method becomes the `Method` that an encoder runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kvlens.layers.layer_set import LayerSet
+from kvlens.layers.route import Route, block_indices, check_model
+from kvlens.methods.base import Method, get_method, takes_layers
+from kvlens.models.info import ModelInfo
+from kvlens.store.errors import InputError
+
+Layers = Route | LayerSet | str | Path | Sequence[int]
+
+
+def configure(
+    model: ModelInfo,
+    method: str | Method,
+    layers: Layers | None,
+    settings: Mapping[str, Any],
+    force: bool = False,
+) -> Method:
+    """A method with its settings.
+
+    Args:
+        model: what it will run on.
+        method: a name, or a Method.
+        layers: for a name that takes layers; other names do not look at them.
+        settings: the method's own; they go before what `layers` bring along.
+        force: take a layer set that was made for another model.
+
+    Returns:
+        The method, not yet checked against the model (see `Method.for_model`).
+
+    Raises:
+        InputError: for an unknown method or setting, layers beside a Method, and layers that do
+            not fit the model.
+    """
+    if isinstance(layers, str | Path):
+        layers = LayerSet.load(layers)
+    if isinstance(method, str):
+        brought: dict[str, Any] = {}
+        if layers is not None and takes_layers(method):
+            brought = settings_from(layers, model, force)
+        return get_method(method, **{**brought, **settings})
+    if layers is not None:
+        raise InputError("layers go with the name of a method; this Method has its own settings")
+    return replace(method, **settings)
+
+
+def settings_from(layers: Layers, model: ModelInfo, force: bool = False) -> dict[str, Any]:
+    """The settings that layers bring to a method that takes layers.
+
+    Args:
+        layers: a layer set or its file, which bring bias, position, pooling and prompts along; a
+            route, which brings bias and position; or block indices alone.
+        model: what is re-routed.
+        force: take a layer set that was made for another model.
+
+    Returns:
+        Keyword arguments of the method, in the form in which they are recorded: signatures and
+        mteb's results depend on it.
+
+    Raises:
+        InputError: for a layer set of another model, and layers outside the model or repeated.
+    """
+    if isinstance(layers, str | Path):
+        layers = LayerSet.load(layers)
+    if isinstance(layers, LayerSet):
+        check_model(layers, model, force)
+        names = ("layers", "bias", "position", "pooling")
+        settings = {name: getattr(layers, name) for name in names}
+        prompts = layers.prompts
+        return {**settings, "query": prompts.query, "document": prompts.document}
+    if isinstance(layers, Route):
+        indices = block_indices(layers.layers, model)
+        return {"layers": indices, "bias": _plainest(layers.bias), "position": layers.position}
+    return {"layers": block_indices(layers, model)}
+
+
+def _plainest(biases: tuple[float, ...]) -> float | tuple[float, ...]:
+    """One number where all layers have the same, as a person would give it; else one a layer."""
+    distinct = set(biases) or {1.0}
+    return distinct.pop() if len(distinct) == 1 else biases
