@@ -18,8 +18,6 @@ from kvlens.analysis.attention import (
     attention_shift,
     readable_tokens,
 )
-from kvlens.plots.patterns import MOST, plot_patterns
-from kvlens.plots.uptake import plot_beta, plot_ends
 from kvlens.rerouting.prefix import reroute
 from kvlens.texts.tokens import pad, tokenize
 
@@ -302,53 +300,3 @@ def test_tokens_read_as_text():
     tokenizer = byte_tokenizer()
     words = readable_tokens(tokenizer, tokenizer("a €!").input_ids)
     assert words == ("a", " ", "…", "…", "€", "!")
-
-
-def test_pictures_show_the_numbers(llama):
-    shift = attention_shift(llama, TEXTS, LAYERS, BIAS, prompt=PROMPT)
-    ax = plot_beta(shift, "propagated")
-    np.testing.assert_allclose(
-        ax.images[0].get_array(), shift.arrays["beta.propagated.mean"].mean(1)
-    )
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["0", "2"]
-    assert "n = 5 texts" in " ".join(ax.figure.get_supxlabel().split())
-    mean, std, _ = shift.ends()
-    lines = plot_ends(shift).containers
-    np.testing.assert_allclose(lines[0].lines[0].get_ydata(), mean[0])
-    bar = lines[1].lines[2][0].get_segments()[0]
-    np.testing.assert_allclose(bar[:, 1], [mean[1, 0] - std[1, 0], mean[1, 0] + std[1, 0]])
-    for wrong in ({"kind": "both"}, {"head": 4}):
-        with pytest.raises(InputError, match="heads 0 to 3"):
-            plot_beta(shift, **wrong)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("text", ["a $cat$\n", "x" * 150])
-def test_patterns_are_pictured_with_their_mass(llama, text, kind):
-    patterns = attention_patterns(llama, text, LAYERS, BIAS, prompt="raw")
-    left, right = plot_patterns(patterns, 2, head=1, kind=kind)
-    (before,), (after, prefix) = (
-        [np.asarray(image.get_array().data) for image in ax.images] for ax in (left, right)
-    )
-    n = min(len(text), MOST)
-    assert (before.shape, after.shape, prefix.shape) == ((n, n), (n, n), (n, 1))
-    np.testing.assert_allclose(before.sum(1), 1, atol=1e-5)
-    np.testing.assert_allclose(after.sum(1) + prefix[:, 0], 1, atol=1e-5)
-    beta = (
-        patterns.arrays["beta"][1, 1] if kind == "local" else patterns.arrays["after"][1, 1, :, 0]
-    )
-    parts = np.split(beta, np.unique(np.linspace(0, len(text), n + 1).round().astype(int))[1:-1])
-    np.testing.assert_allclose(prefix[:, 0], [part.mean() for part in parts], atol=1e-6)
-    if len(text) < MOST:
-        assert [label.get_text() for label in left.get_yticklabels()] == [
-            "a",
-            "␣",
-            "$",
-            "c",
-            "a",
-            "t",
-            "$",
-            "↵",
-        ]
-    with pytest.raises(InputError, match="no propagated pattern of layer 1"):
-        plot_patterns(patterns, 1)

@@ -5,7 +5,6 @@ import io
 import json
 from dataclasses import replace
 
-import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -17,9 +16,6 @@ import kvlens
 from kvlens.analysis.lens import KVLens, effective_rank, kv_lens, linear_cka, ridge_r2
 from kvlens.analysis.method_geometry import Geometry
 from kvlens.cli import main
-from kvlens.plots.geometry import plot_geometry, plot_sentences
-from kvlens.plots.saving import save_lens_plots
-from kvlens.plots.states import plot_ranks, plot_similarities, plot_spectra
 from kvlens.store.errors import InputError
 
 N = 60
@@ -303,49 +299,3 @@ def test_the_command_writes_what_python_gives(look):
         assert one.effective_rank == pytest.approx(other.effective_rank, rel=1e-4)
     for one, other in zip(lens.similarities, again.similarities, strict=True):
         assert one.value == pytest.approx(other.value, abs=1e-3)
-
-
-def test_plots_draw_the_numbers_and_leave_matplotlib_as_it_was(look, tmp_path):
-    _, _, lens, geometry = look
-    before = dict(matplotlib.rcParams)
-    ranks, directions = plot_ranks(lens)
-    for line, kind in zip(ranks.lines, ("k_pre", "k", "v"), strict=False):
-        assert line.get_ydata().tolist() == [one.effective_rank for one in lens.spectra_of(kind)]
-        assert line.get_xdata().tolist() == [one.layer for one in lens.spectra_of(kind)]
-    assert directions.lines[2].get_ydata().tolist() == [
-        one.directions[0] for one in lens.spectra_of("v")
-    ]
-    for ax, kind in zip(plot_spectra(lens), ("k_pre", "k", "v"), strict=True):
-        for line, one in zip(ax.lines, lens.spectra_of(kind), strict=False):
-            assert tuple(line.get_ydata()) == one.energy
-    cka, r2 = plot_similarities(lens)
-    drawn = {line.get_label(): line.get_ydata() for line in (*cka.lines, *r2.lines)}
-    assert list(drawn["hidden state"]) == [one.value for one in lens.similarities_of("hidden")]
-    assert list(drawn["V"]) == [one.value for one in lens.similarities_of("v", "r2")]
-    chance = [line.get_ydata() for line in r2.lines if line.get_label() != "V"]
-    assert list(chance[0]) == [one.control for one in lens.similarities_of("v", "r2")]
-    isotropy, evenness, uniform = plot_geometry(geometry)
-    for i, row in enumerate(geometry.methods):
-        assert isotropy.lines[i].get_xdata() == row.mean_cosine
-        assert evenness.lines[i].get_xdata() == row.eigenvalue_entropy_ratio
-        assert uniform.lines[i].get_xydata().tolist() == [[row.alignment, row.uniformity]]
-    alone = geometry.model_copy(
-        update={
-            "methods": tuple(row.model_copy(update={"alignment": None}) for row in geometry.methods)
-        }
-    )
-    assert plot_geometry(alone)[2].lines[1].get_xdata() == alone.methods[1].uniformity
-    for ax, (label, values) in zip(plot_sentences(geometry), geometry.cosines.items(), strict=True):
-        np.testing.assert_array_equal(ax.images[0].get_array(), np.array(values))
-        low, high = ax.images[0].get_clim()
-        assert high == 1
-        assert low <= np.min([*geometry.cosines.values()]) < low + 0.1
-        inside = np.mean(
-            [values[i][j] for i in range(12) for j in range(12) if i != j and i // 3 == j // 3]
-        )
-        across = np.mean([values[i][j] for i in range(12) for j in range(12) if i // 3 != j // 3])
-        assert ax.get_title() == f"{label}\ngap {round(inside - across, 2) + 0.0:.2f}"
-    paths = save_lens_plots(lens, geometry, tmp_path)
-    assert [path.suffix for path in paths] == [".png", ".pdf"] * 5
-    assert all(path.stat().st_size > 5000 for path in paths)
-    assert dict(matplotlib.rcParams) == before

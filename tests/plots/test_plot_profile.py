@@ -1,9 +1,3 @@
-from __future__ import annotations
-
-import os
-import re
-import subprocess
-import sys
 from itertools import pairwise
 
 import matplotlib
@@ -11,31 +5,28 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.image import imread
-from test_layers import GEMMA, SMOLLM2, U, make_profile
+from profile_cases import CHOSEN, LONG, OTHER, PROFILE, STDERR
+from test_layers import SMOLLM2, U, make_profile
 
 from kvlens.layers.selection import select
 from kvlens.plots.profile import plot_profile
 from kvlens.plots.profile_page import profile_html
-from kvlens.plots.saving import save_profile_plots
 from kvlens.plots.style import COLOURS
 from kvlens.store.errors import InputError
 
-STDERR = np.linspace(0.2, 0.6, 30)
-PROFILE = make_profile(
-    U,
-    STDERR,
-    mle=U - 1,
-    warn={3: "no plateau: GRIDE 3", 4: "no plateau: GRIDE 4"},
-    name="model-30",
-    dropped=4,
-)
-CHOSEN = select(PROFILE)  # layers 11-14
-OTHER = make_profile(GEMMA, 0.5, name="model-18", n=690)
-LONG = make_profile(
-    np.linspace(8, 30, 80),
-    0.3,
-    name="an-organisation/" + "a-very-long-model-name-" * 4 + "80-layers",
+SAID = (
+    "TwoNN",
+    "MLE",
+    "chosen: layers 11-14",
+    "model-30, 30 layers",
+    "final token",
+    "n = 1,000 texts",
+    "(996 points a layer)",
+    "±1.96 standard errors",
+    "rule paper",
+    "layer (0-based block index)",
+    "intrinsic dimension",
+    "Hollow: in doubt (no plateau).",
 )
 
 
@@ -54,22 +45,21 @@ def texts(ax):
 
 def test_curves_bands_and_chosen_layers_are_the_data():
     ax = plot_profile(PROFILE, CHOSEN)
+    layers = np.arange(30)
     for line, band, name in zip(full_lines(ax), ax.collections, ("twonn", "mle"), strict=True):
-        v, e = PROFILE.values(name), PROFILE.stderrs(name)
-        np.testing.assert_array_equal(line.get_xdata(), np.arange(30))
+        v = PROFILE.values(name)
+        e = PROFILE.stderrs(name)
+        np.testing.assert_array_equal(line.get_xdata(), layers)
         np.testing.assert_array_equal(line.get_ydata(), v)
         edges = {tuple(np.round(p, 9)) for p in band.get_paths()[0].vertices}
         for sign in (-1, 1):
-            assert {
-                tuple(np.round(p, 9)) for p in zip(np.arange(30), v + sign * 1.96 * e, strict=True)
-            } <= edges
+            edge = np.column_stack([layers, v + sign * 1.96 * e])
+            assert {tuple(point) for point in np.round(edge, 9)} <= edges
     assert spans(ax) == [(10.5, 14.5)]
     assert ax.get_ylim()[0] == 0
     assert ax.get_ylim()[1] > (U + 1.96 * STDERR).max()
     said = texts(ax)
-    for part in ("TwoNN", "MLE", "chosen: layers 11-14", "model-30, 30 layers", "final token", "n = 1,000 texts",
-                 "(996 points a layer)", "±1.96 standard errors", "rule paper",
-                 "layer (0-based block index)", "intrinsic dimension", "Hollow: in doubt (no plateau)."):  # fmt: skip
+    for part in SAID:
         assert part in said, part
 
 
@@ -189,60 +179,3 @@ def test_what_cannot_be_drawn():
         for draw in (plot_profile, profile_html):
             with pytest.raises(InputError, match=said):
                 draw(profiles, layer_sets)
-
-
-def test_html_figure_shows_the_same_and_tells_more_on_hover():
-    figure = profile_html(PROFILE, CHOSEN)
-    band, curve, _, mle, key = figure.data
-    np.testing.assert_array_equal(curve.y, PROFILE.values("twonn"))
-    np.testing.assert_allclose(band.y, np.r_[U + 1.96 * STDERR, (U - 1.96 * STDERR)[::-1]])
-    assert (curve.name, mle.name, key.name) == ("TwoNN", "MLE", "chosen: layers 11-14")
-    assert [(s.x0, s.x1) for s in figure.layout.shapes] == [(10.5, 14.5)]
-    assert curve.text[3] == (
-        "<b>TwoNN</b>, layer 3<br>ID 11.42 ± 0.24 (standard error)<br>"
-        "n = 996 points, 4 duplicates dropped<br>warning: no plateau: GRIDE 3"
-    )
-    assert "layer 11 (chosen)" in curve.text[11]
-    assert [i for i, c in enumerate(curve.marker.color) if c == "white"] == [3, 4]
-    several = profile_html([PROFILE, OTHER], [CHOSEN, None])
-    assert [i for i, size in enumerate(several.data[1].marker.size) if size > 7] == [11, 12, 13, 14]
-
-
-def test_saved_files(tmp_path):
-    hostile = make_profile(
-        U, STDERR, name="</script><script>alert(1)</script>", warn={2: "<img src=x>"}
-    )
-    paths = save_profile_plots(hostile, select(hostile), tmp_path / "new" / "folder")
-    assert [path.name for path in paths] == ["layer_id.png", "layer_id.pdf", "layer_id.html"]
-    png, pdf, html = paths
-    assert imread(png).shape[1] == 1000
-    content = pdf.read_bytes()
-    assert content.startswith(b"%PDF")
-    assert b"/FontFile2" in content
-    assert b"/Type3" not in content
-    assert b"CreationDate" not in content
-    page = html.read_text(encoding="utf-8")
-    assert not re.search(r"<(script|link|img)[^>]*\s(src|href)\s*=", page.replace("\\u003c", ""))
-    assert "<script>alert" not in page
-    assert "&lt;script&gt;alert" in page.replace("\\u0026", "&")
-    assert '"showSendToCloud": false' in page
-    for trace in profile_html([hostile, OTHER]).data:
-        assert not re.search("<(script|img)", (trace.name or "") + "".join(trace.text or ()))
-    with pytest.raises(InputError, match="cannot write"):
-        save_profile_plots(hostile, None, png)
-
-
-def test_same_input_same_bytes_in_another_process_without_a_display(tmp_path):
-    here = save_profile_plots(PROFILE, CHOSEN, tmp_path / "here")
-    CHOSEN.save(tmp_path / "layers.json")
-    code = (
-        "import sys; from kvlens.layers.layer_set import LayerSet; from kvlens.plots.saving import save_profile_plots\n"
-        "s = LayerSet.load(sys.argv[1]); save_profile_plots(s.profile, s, sys.argv[2])\n"
-        "assert 'matplotlib.pyplot' not in sys.modules"
-    )
-    environment = {k: v for k, v in os.environ.items() if "DISPLAY" not in k and k != "MPLBACKEND"}
-    environment["PYTHONHASHSEED"] = "7"
-    command = [sys.executable, "-c", code, str(tmp_path / "layers.json"), str(tmp_path / "there")]
-    subprocess.run(command, check=True, env=environment)
-    for path in here:
-        assert path.read_bytes() == (tmp_path / "there" / path.name).read_bytes(), path.name

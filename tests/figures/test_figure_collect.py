@@ -1,0 +1,75 @@
+"""What figures need of a run folder, made small."""
+
+import numpy as np
+import pytest
+from collect import collect
+from conftest import tiny
+from figure_data import made_up_scores, made_up_sweep
+from saved import KINDS
+
+import kvlens
+from kvlens.analysis.lens import KVLens, kv_lens
+from kvlens.store.provenance import made_by
+
+
+@pytest.fixture(scope="module")
+def results():
+    """Some kinds of results, of one model, in the order of `KINDS`."""
+    lm = tiny("llama")
+    lines = [f"text {i} {'la ' * (i % 5)}" for i in range(60)]
+    trace = kvlens.record(lm, lines)
+    with made_by("kvlens profile x -o /tmp/secret --n 30"):
+        layer_set = kvlens.select(kvlens.estimate(trace))
+    return {
+        "layers": layer_set,
+        "shift-text": kvlens.attention_shift(lm, lines[:20], (1, 2)),
+        "patterns": kvlens.attention_patterns(lm, "a cat", (1, 2)),
+        "lens": kv_lens(trace),
+        "scores": made_up_scores(layer_set, 0),
+        "sweep": made_up_sweep(layer_set),
+    }
+
+
+@pytest.fixture(scope="module")
+def collected(results, tmp_path_factory):
+    """The same, after `collect`."""
+    folder = tmp_path_factory.mktemp("collect")
+    for kind, result in results.items():
+        path = folder / "run" / KINDS[kind].file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        result.save(path)
+    paths = collect(folder / "run", folder / "data")
+    assert all(path.stem.endswith("_tiny-llama") for path in paths)
+    by_kind = {path.name.partition("_")[0]: path for path in paths}
+    return {kind: KINDS[kind].result.load(path) for kind, path in by_kind.items()}
+
+
+def test_what_is_there_is_taken(results, collected):
+    assert list(collected) == [kind for kind in KINDS if kind in results]
+
+
+def test_commands_do_not_tell_where_they_wrote(results, collected):
+    command = "kvlens profile x -o runs/tiny-llama --n 30"
+    assert collected["layers"] == results["layers"].model_copy(update={"command": command})
+    assert collected["sweep"].command == "kvlens sweep MODEL -o runs/tiny-llama/sweep.json"
+
+
+def test_attention_keeps_its_means_over_heads(results, collected):
+    shift = results["shift-text"]
+    small = collected["shift-text"]
+    for kind in ("local", "propagated"):
+        for before, after in zip(shift.ends(kind), small.ends(kind), strict=True):
+            np.testing.assert_allclose(after, before, rtol=1e-5)
+        name = f"beta.{kind}.mean"
+        mean = shift.arrays[name].mean(1)
+        np.testing.assert_allclose(small.arrays[name][:, 0], mean, rtol=1e-6)
+    after = results["patterns"].arrays["after"].mean(1)
+    np.testing.assert_allclose(collected["patterns"].arrays["after"][:, 0], after, rtol=1e-6)
+
+
+def test_single_heads_and_cosines_are_left_out(results, collected):
+    assert {spectrum.head for spectrum in collected["lens"].spectra} == {None}
+    assert isinstance(collected["lens"], KVLens)
+    windows = collected["sweep"].windows
+    assert [w.spearman for w in windows] == [w.spearman for w in results["sweep"].windows]
+    assert {w.cosines for w in windows} == {()}

@@ -1,0 +1,22 @@
+import numpy as np
+from profile_cases import CHOSEN, OTHER, PROFILE, STDERR
+from test_layers import U
+
+from kvlens.plots.profile_page import profile_html
+
+
+def test_html_figure_shows_the_same_and_tells_more_on_hover():
+    figure = profile_html(PROFILE, CHOSEN)
+    band, curve, _, mle, key = figure.data
+    np.testing.assert_array_equal(curve.y, PROFILE.values("twonn"))
+    np.testing.assert_allclose(band.y, np.r_[U + 1.96 * STDERR, (U - 1.96 * STDERR)[::-1]])
+    assert (curve.name, mle.name, key.name) == ("TwoNN", "MLE", "chosen: layers 11-14")
+    assert [(s.x0, s.x1) for s in figure.layout.shapes] == [(10.5, 14.5)]
+    assert curve.text[3] == (
+        "<b>TwoNN</b>, layer 3<br>ID 11.42 ± 0.24 (standard error)<br>"
+        "n = 996 points, 4 duplicates dropped<br>warning: no plateau: GRIDE 3"
+    )
+    assert "layer 11 (chosen)" in curve.text[11]
+    assert [i for i, c in enumerate(curve.marker.color) if c == "white"] == [3, 4]
+    several = profile_html([PROFILE, OTHER], [CHOSEN, None])
+    assert [i for i, size in enumerate(several.data[1].marker.size) if size > 7] == [11, 12, 13, 14]
