@@ -15,7 +15,6 @@ from PIL import Image
 import kvlens
 from kvlens.analysis.attention import AttentionPatterns, AttentionShift
 
-
 MADE_UP = {"methods", "lengths", "depth"}  # drawn of other data here
 
 
