@@ -35,6 +35,8 @@ from kvlens.cli.values import shown_default
 from kvlens.store.errors import InputError
 from kvlens.store.provenance import made_by
 
+INTERRUPTED = "interrupted; nothing half-written was left (embed goes on with --resume)"
+
 COMMANDS = {
     Group("Look into a model", sort_key=1): (profile, attend, lens, report, models),
     Group("Embed", sort_key=2): (embed,),
@@ -102,7 +104,7 @@ def run(
         debug: show the traceback of an error
 
     Returns:
-        The exit code; None where the command was not one of kvlens, but for help.
+        The exit code; None after the installation of completion, which answers for itself.
     """
     if not tokens:
         raise CycloptsError("a command is missing")
@@ -116,13 +118,12 @@ def run(
         print(f"kvlens: {_in_flags(str(error), tokens)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            "kvlens: interrupted; nothing half-written was left (embed goes on with --resume)",
-            file=sys.stderr,
-        )
+        print(f"kvlens: {INTERRUPTED}", file=sys.stderr)
         return 130
-    if not isinstance(answer, Answer):
-        return None
+    return None if answer is None else _shown(answer, json)
+
+
+def _shown(answer: Answer, json: bool) -> int:
     text = json_module.dumps(answer.data, indent=1) if json else answer.text
     if text:
         print(text)

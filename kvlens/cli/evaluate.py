@@ -68,11 +68,6 @@ class TaskOptions:
             raise InputError(f"`lengths` takes numbers of tokens such as 256,1024, not {given}")
         return [int(length) for length in self.lengths]
 
-    @property
-    def changed(self) -> list[str]:
-        """The options that are not as they are by default."""
-        return [field.name for field in fields(self) if getattr(self, field.name) != field.default]
-
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
@@ -105,18 +100,23 @@ def evaluate(
         limits: how long a text may be
         model: how the model is loaded
     """
-    if pairs.pairs is not None:
-        _refuse(tasks.changed, "goes with tasks, not with `pairs`")
-        encoder_options = {"force": route.force, **asdict(limits)}
-        chosen = methods or ("kv_embedding",)
-        return score_pairs(name, pairs, chosen, route.layers, model, encoder_options)
-    _refuse(pairs.changed, "goes with sentence pairs: give their file as `pairs`")
-    return _on_tasks(name, tasks, methods or ("all",), route, limits, model)
+    from kvlens.texts.pairs import read_pairs
+
+    if pairs.pairs is None:
+        _refuse(pairs, "goes with sentence pairs: give their file as `pairs`")
+        return _on_tasks(name, tasks, methods or ("all",), route, limits, model)
+    _refuse(tasks, "goes with tasks, not with `pairs`")
+    validation = read_pairs(pairs.pairs, pairs.n)
+    lm = model.load(name, hooked=False)
+    chosen = methods or ("kv_embedding",)
+    return score_pairs(lm, validation, pairs, chosen, route, limits.limits)
 
 
-def _refuse(names: Sequence[str], why: str) -> None:
-    if names:
-        raise InputError(f"`{names[0]}` {why}")
+def _refuse(options: TaskOptions | PairOptions, why: str) -> None:
+    """Raise InputError where one of the options is not as it is by default."""
+    for option in fields(options):
+        if getattr(options, option.name) != option.default:
+            raise InputError(f"`{option.name}` {why}")
 
 
 def _on_tasks(

@@ -4,7 +4,7 @@ A group is a frozen dataclass whose fields become flags; its docstring is their 
 are evaluated here, where their names are known: a command's file inherits the fields.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
@@ -15,6 +15,7 @@ from kvlens.store.errors import InputError
 
 if TYPE_CHECKING:
     from kvlens.models.language_model import LanguageModel
+    from kvlens.texts.limits import Limits
     from kvlens.texts.texts import Texts
 
 OWN = Group("Options", sort_key=1)
@@ -138,6 +139,13 @@ class LengthOptions:
 
     max_length: WholeNumber | None = None
     batch_tokens: WholeNumber = 2048
+
+    @property
+    def limits(self) -> "Limits":
+        """The same, as the library takes it in one value."""
+        from kvlens.texts.limits import Limits
+
+        return Limits(**asdict(self))
 
 
 @Parameter(name="*", group=TEXTS)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cyclopts import Parameter
 
 from kvlens.cli.answers import Answer, say
-from kvlens.cli.options import PAIRS, ModelName, ModelOptions
+from kvlens.cli.options import PAIRS, ModelName, ModelOptions, RouteOptions
 from kvlens.cli.progress import progress
 from kvlens.cli.values import Names, WholeNumber, layers_or_file
 
 if TYPE_CHECKING:
-    from kvlens.embedding.encoder import Encoder
+    from kvlens.embedding.spec import MethodSpec
     from kvlens.models.language_model import LanguageModel
+    from kvlens.texts.limits import Limits
+    from kvlens.texts.pairs import Pairs
 
 
 @Parameter(name="*", group=PAIRS)
@@ -38,11 +40,6 @@ class PairOptions:
     prompts: Names | None = None
     bias: float | None = None
     pooling: str | None = None
-
-    @property
-    def changed(self) -> list[str]:
-        """The options that are not as they are by default."""
-        return [field.name for field in fields(self) if getattr(self, field.name) != field.default]
 
 
 @Parameter(name="*")
@@ -71,43 +68,44 @@ def score(
         layers: layer-set file of `kvlens profile`, or layers such as 7-10, for kv_embedding
         model: how the model is loaded
     """
+    from kvlens.embedding.spec import ENCODER_LIMITS
+    from kvlens.texts.pairs import read_pairs
+
     print("note: kvlens score is now kvlens evaluate --pairs", file=sys.stderr)
-    return score_pairs(name, pairs, methods, layers, model, {})
+    validation = read_pairs(pairs.pairs, pairs.n)
+    lm = model.load(name, hooked=False)
+    return score_pairs(lm, validation, pairs, methods, RouteOptions(layers=layers), ENCODER_LIMITS)
 
 
 def score_pairs(
-    name: str,
+    lm: LanguageModel,
+    pairs: Pairs,
     options: PairOptions,
     methods: Sequence[str],
-    layers: str | None,
-    model: ModelOptions,
-    encoder_options: Mapping[str, Any],
+    route: RouteOptions,
+    limits: Limits,
 ) -> Answer:
     """Score every method with every prompt; each row is said as soon as it is known.
 
     Args:
-        name: of the model.
-        options: which pairs, and with what settings.
-        methods: names, or ``all``.
-        layers: layer-set file or layers, for the methods that re-route.
-        model: how it is loaded.
-        encoder_options: further options of `Encoder`.
+        lm: the model.
+        pairs: what is ranked.
+        options: prompts and settings that are compared.
+        methods: specifications of methods, or ``all``.
+        route: layers, for the methods that take them.
+        limits: how long a text may be.
 
     Returns:
         The rows.
     """
     from kvlens.evaluation import pair_score
     from kvlens.methods.base import methods as all_methods
-    from kvlens.texts.pairs import read_pairs
 
-    assert options.pairs is not None
-    pairs = read_pairs(options.pairs, options.n)
-    route = layers_or_file(layers)
-    lm = model.load(name, hooked=False)
+    layers = layers_or_file(route.layers)
     rows = []
     for method in all_methods() if tuple(methods) == ("all",) else methods:
         for prompt in options.prompts or (None,):
-            encoder = _encoder(lm, method, route, options, prompt, encoder_options)
+            encoder = _spec(method, prompt, options).encoder(lm, layers, limits, route.force)
             with progress(f"{method} {prompt or ''}") as bar:
                 scored = pair_score.score_pairs(encoder, pairs, bar)
             shown = encoder.method.document.name
@@ -117,24 +115,17 @@ def score_pairs(
     return Answer(rows, "")
 
 
-def _encoder(
-    lm: LanguageModel,
-    method: str,
-    layers: Any,
-    options: PairOptions,
-    prompt: str | None,
-    encoder_options: Mapping[str, Any],
-) -> Encoder:
-    """An encoder with the settings that were given: None leaves a method its own."""
-    from kvlens.embedding.encoder import Encoder
-    from kvlens.texts.prompts import get_prompt
+def _spec(method: str, prompt: str | None, options: PairOptions) -> MethodSpec:
+    """The method with the settings that the options name; it keeps its own for the rest."""
+    from kvlens.embedding.spec import MethodSpec, Setting
+    from kvlens.methods.base import takes_layers
 
-    reroutes = method == "kv_embedding"
-    settings: dict[str, Any] = {}
+    spec = MethodSpec.parse(method)
+    settings = list(spec.settings)
     if options.pooling is not None:
-        settings["pooling"] = options.pooling
-    if reroutes and options.bias is not None:
-        settings["bias"] = options.bias
+        settings.append(Setting.parse("pooling", options.pooling))
+    if options.bias is not None and takes_layers(spec.method):
+        settings.append(Setting.parse("bias", str(options.bias)))
     if prompt is not None:
-        settings["document"] = get_prompt(prompt)
-    return Encoder(lm, method, layers if reroutes else None, **encoder_options, **settings)
+        settings.append(Setting.parse("document", prompt))
+    return replace(spec, settings=tuple(settings))

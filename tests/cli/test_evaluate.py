@@ -34,6 +34,18 @@ def test_the_alias_gives_the_same(run, pairs_file, capsys):
     assert [f"{row['spearman']:5.1f}  ({row['low']:.1f} to" in printed[0] for row in rows]
 
 
+def test_methods_take_settings(run, pairs_file, capsys):
+    line = f"evaluate @gpt2 --pairs {pairs_file} --layers 1-2 --json --methods"
+    rows = {}
+    for methods in ("kv_embedding:bias=2:pooling=mean", "kv_embedding --bias 2 --pooling mean"):
+        assert run(f"{line} {methods}") == 0
+        (rows[methods],) = json.loads(capsys.readouterr().out)
+    by_setting, by_option = rows.values()
+    assert by_setting.pop("method") == "kv_embedding:bias=2:pooling=mean"
+    assert by_option.pop("method") == "kv_embedding"
+    assert by_setting == by_option
+
+
 def test_the_alias_is_not_shown(run, capsys):
     with pytest.raises(SystemExit, match="0"):
         run("--help")
