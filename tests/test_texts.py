@@ -23,10 +23,11 @@ from pydantic import ValidationError
 
 from kvlens.store.errors import InputError
 from kvlens.store.files import cache_dir
-from kvlens.texts import wikipedia as module
+from kvlens.texts.passages import cut
 from kvlens.texts.readers import read_texts
 from kvlens.texts.texts import Texts, as_texts
 from kvlens.texts.wikipedia import articles, calibration_texts
+from kvlens.texts.wikitext import paragraphs
 
 SHA256_1000 = "f54f4e7f53778401d8e393ce9cf7a5b8a3332074a8f2ba328962f2254bc0722a"
 NASTY = [
@@ -374,7 +375,7 @@ This is no prose. It is dropped.
 
 
 def test_wikitext_becomes_sentences_and_gaps():
-    assert module._paragraphs(ARTICLE) == [
+    assert paragraphs(ARTICLE) == [
         [
             "Ada Lovelace was a mathematician from the city.",
             "She wrote to Babbage – often daily.",
@@ -396,9 +397,9 @@ def test_passages_never_cross_a_gap_or_a_paragraph():
     words: list[str | None] = [
         f"W{i} " + " ".join(f"w{i}" for _ in range(8)) + f" e{i}." for i in range(60)
     ]
-    paragraphs: list[list[str | None]] = [[*words[:15], None, *words[15:40]], words[40:]]
+    blocks: list[list[str | None]] = [[*words[:15], None, *words[15:40]], words[40:]]
     targets = [200.0, 10.0, 50.0, 23.0, 100.0, 10.0]
-    cuts = module._cut(paragraphs, targets)
+    cuts = cut(blocks, targets)
     assert sorted(cuts) == list(range(6))
     numbers = {r: [int(w[1:]) for w in re.findall(r"W\d+", text)] for r, text in cuts.items()}
     for r, found in numbers.items():
