@@ -23,8 +23,10 @@ from pydantic import ValidationError
 
 from kvlens.store.errors import InputError
 from kvlens.store.files import cache_dir
+from kvlens.texts.pairs import read_pairs
 from kvlens.texts.passages import cut
 from kvlens.texts.readers import read_texts
+from kvlens.texts.rows import read_rows
 from kvlens.texts.texts import Texts, as_texts
 from kvlens.texts.wikipedia import articles, calibration_texts
 from kvlens.texts.wikitext import paragraphs
@@ -504,3 +506,89 @@ def test_calibration_texts_depend_on_no_cache_hash_seed_or_locale(tmp_path, pass
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == [passages.sha256] * 2
+
+
+# Rows and pairs: one reader for every table file
+
+
+def scored(n):
+    return [{"sentence1": f"a {i}", "sentence2": f'b, "{i}"\n', "score": i / 2} for i in range(n)]
+
+
+def write_table(path, rows):
+    if ".parquet" in path.name:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+        return
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "wt", newline="", encoding="utf-8") as file:
+        if ".jsonl" in path.name:
+            file.write("\n".join(json.dumps(row) for row in rows))
+            return
+        delimiter = "\t" if ".tsv" in path.name else ","
+        writer = csv.DictWriter(file, ["score", "sentence2", "sentence1"], delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+KINDS = ["a.jsonl", "a.jsonl.gz", "a.csv", "a.csv.gz", "a.tsv", "a.parquet"]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_pairs_come_from_every_table_file(tmp_path, name):
+    write_table(tmp_path / name, scored(40))
+    pairs = read_pairs(tmp_path / name)
+    assert pairs.first == tuple(f"a {i}" for i in range(40))
+    assert pairs.second == tuple(f'b, "{i}"\n' for i in range(40))
+    assert pairs.scores.tolist() == [i / 2 for i in range(40)]
+    assert read_pairs(tmp_path / name, 15).scores.tolist() == [i * 40 // 15 / 2 for i in range(15)]
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    # Each row but the header takes two lines in .csv and .tsv, since a sentence ends in one.
+    [("a.jsonl", "line 12"), ("a.csv", "line 25"), ("a.tsv", "line 25"), ("a.parquet", "row 12")],
+)
+def test_a_bad_pair_is_named_by_its_place(tmp_path, name, place):
+    rows = scored(20)
+    rows[11]["score"] = float("nan")
+    write_table(tmp_path / name, rows)
+    with pytest.raises(
+        InputError, match=rf"{name}, {place}: needs sentence1, sentence2 and score \(the row has"
+    ) as error:
+        read_pairs(tmp_path / name)
+    one_line(error)
+
+
+@pytest.mark.parametrize("name", KINDS[2:])
+def test_pairs_without_a_score_are_refused(tmp_path, name):
+    pq.write_table(pa.table({"sentence1": ["a"], "sentence2": ["b"]}), tmp_path / "a.parquet")
+    if "parquet" not in name:
+        write_csv(
+            tmp_path / name,
+            [("sentence1", "sentence2"), ("a", "b")],
+            "\t" if "tsv" in name else ",",
+            gzip.open if ".gz" in name else open,
+        )
+    with pytest.raises(
+        InputError, match=r"cannot read the pairs: .*no column 'score'; it has: 'sentence1'"
+    ):
+        read_pairs(tmp_path / name)
+
+
+def test_rows_have_places_and_optional_columns(tmp_path):
+    (tmp_path / "a.jsonl").write_text(
+        '{"_id": 1, "text": "a", "title": "T"}\n\n{"_id": "2", "text": "b"}\n{"text": "c"}\n'
+    )
+    rows = list(read_rows(tmp_path / "a.jsonl", ("_id", "text"), optional=("title",)))
+    assert [row.place for row in rows] == ["line 1", "line 3", "line 4"]
+    assert [row.fields.get("title") for row in rows] == ["T", None, None]
+    assert [row.problem for row in rows] == ["", "", "has no field '_id'; it has: 'text'"]
+    pq.write_table(pa.table({"text": ["a", "b"], "_id": [1, 2]}), tmp_path / "a.parquet")
+    rows = list(read_rows(tmp_path / "a.parquet", ("_id", "text"), optional=("title",)))
+    assert [(row.place, row.fields) for row in rows] == [
+        ("row 1", {"_id": 1, "text": "a"}),
+        ("row 2", {"_id": 2, "text": "b"}),
+    ]
+    (tmp_path / "a.txt").write_text("a")
+    with pytest.raises(InputError, match="no column 'text'"):
+        list(read_rows(tmp_path / "a.txt", ("text",)))

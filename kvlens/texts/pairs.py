@@ -1,55 +1,96 @@
-"""Score: Spearman correlation of cosine similarities with human judgements on a file of sentence pairs.
+"""Pairs: a table file of sentences that people scored for their similarity, in mteb's STS schema.
 
-A quick look for choosing settings on validation data.
+It knows no score of ours; `evaluation.pair_score` and `studies` correlate.
 """
 
 from __future__ import annotations
 
-import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from kvlens.store.errors import InputError
+from kvlens.texts.rows import Row, read_rows
+from kvlens.texts.texts import text_problem
+
+COLUMNS = ("sentence1", "sentence2", "score")
+FEWEST_PAIRS = 10
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Sentence pairs with their human scores ``[n]``."""
+    """Sentence pairs with their human scores.
+
+    Attributes:
+        first: a sentence of each pair.
+        second: the other one.
+        scores: float64, higher for more alike.
+    """
 
     first: tuple[str, ...]
     second: tuple[str, ...]
-    scores: np.ndarray
+    scores: Float[np.ndarray, " n_pairs"]
 
 
 def read_pairs(path: str | Path, n: int | None = None) -> Pairs:
-    """n rows, evenly spread, of a JSONL file with sentence1, sentence2 and score (mteb's STS schema).
+    """Sentence pairs of a table file with the columns sentence1, sentence2 and score.
 
-    Evenly spread, since such files are sorted by genre: the first rows would be another task than the whole.
+    Args:
+        path: .jsonl, .csv, .tsv or .parquet, perhaps with .gz; ``-`` is JSONL on standard input.
+        n: how many rows, evenly spread over the file, since such files are sorted by genre: the
+            first rows would be another task than the whole. Default all.
 
-    Raises InputError for a file that cannot be read, a malformed line (by number), or fewer than 10 pairs.
+    Returns:
+        The pairs, in the order of the file.
+
+    Raises:
+        InputError: for a file that cannot be read, a malformed row (by its line), fewer than 10
+            pairs, and scores that are all equal.
     """
-    rows: list[tuple[str, str, float]] = []
-    try:
-        with open(path, encoding="utf-8") as file:
-            for line in file:
-                row = json.loads(line)
-                a, b, value = row["sentence1"], row["sentence2"], float(row["score"])
-                if not (isinstance(a, str) and isinstance(b, str) and np.isfinite(value)):
-                    raise ValueError("two strings and a finite number")
-                rows.append((a, b, value))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    pairs = _read_all(path)
+    if n is not None and n < len(pairs):
+        pairs = [pairs[i * len(pairs) // n] for i in range(n)]
+    if len(pairs) < FEWEST_PAIRS:
+        raise InputError(f"{path} has {len(pairs)} pairs, at least {FEWEST_PAIRS} are needed")
+    first, second, scores = zip(*pairs, strict=True)
+    if len(set(scores)) < 2:
         raise InputError(
-            f"{path}, line {len(rows) + 1}: needs sentence1, sentence2 and score ({error!r})"
-        ) from error
-    if n is not None and n < len(rows):
-        rows = [rows[i * len(rows) // n] for i in range(n)]
-    if len(rows) < 10:
-        raise InputError(f"{path} has {len(rows)} pairs, at least 10 are needed")
-    if len({score for _, _, score in rows}) < 2:
-        raise InputError(f"{path}: all {len(rows)} scores are equal, nothing can be ranked by them")
-    first, second, scores = zip(*rows, strict=True)
+            f"{path}: all {len(pairs)} scores are equal, nothing can be ranked by them"
+        )
     return Pairs(first, second, np.array(scores))
+
+
+def _read_all(path: str | Path) -> list[tuple[str, str, float]]:
+    try:
+        rows = list(read_rows(path, COLUMNS))
+    except InputError as error:
+        raise InputError(f"cannot read the pairs: {error}") from None
+    return [_pair(row, path) for row in rows]
+
+
+def _pair(row: Row, path: str | Path) -> tuple[str, str, float]:
+    problem = _problem(row)
+    if problem or row.fields is None:
+        raise InputError(
+            f"{path}, {row.place}: needs sentence1, sentence2 and score (the row {problem})"
+        )
+    first, second, score = (row.fields[column] for column in COLUMNS)
+    return first, second, float(score)
+
+
+def _problem(row: Row) -> str:
+    """Why a row is no pair, as the rest of a sentence on it; empty when it is one."""
+    if row.problem or row.fields is None:
+        return row.problem
+    first, second, score = (row.fields[column] for column in COLUMNS)
+    problem = text_problem(first) or text_problem(second)
+    if problem:
+        return problem
+    try:
+        is_number = math.isfinite(float(score))
+    except (TypeError, ValueError):
+        is_number = False
+    return "" if is_number else f"has the score {score!r}, not a finite number"

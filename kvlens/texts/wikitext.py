@@ -78,7 +78,7 @@ DEBRIS = re.compile(
     rf"[{HOLE}{{}}|<>=*#_\\]|''|\[\[|\]\]|https?:|www\.|[a-z][.?!][A-Z]|\(\s|\s[,.;)]|\.\.\s|"
     r"^\W*\w+(\W+\w+){0,3}:"
 )
-BRACKETS = ("()", "[]", "“”")
+BRACKETS = (("(", ")"), ("[", "]"), ("“", "”"))
 
 
 def paragraphs(wikitext: str) -> list[Paragraph]:
