@@ -1,4 +1,7 @@
-"""Prompts: templates as data. A text is placed between `prefix` and `suffix` and is never interpreted."""
+"""Prompts: templates as data.
+
+A text is placed between `prefix` and `suffix` and is never interpreted.
+"""
 
 from __future__ import annotations
 
@@ -15,50 +18,53 @@ class Prompt(Record):
     source: str = ""
 
     def render(self, text: str) -> str:
+        """`text` inside the prompt."""
         return f"{self.prefix}{text}{self.suffix}"
 
 
 def from_template(template: str, name: str = "custom", source: str = "user") -> Prompt:
-    """A Prompt from a string with exactly one ``{text}``. Raises InputError otherwise."""
+    """A prompt from a template.
+
+    Args:
+        template: holds ``{text}`` exactly once.
+        name: of the prompt.
+        source: where it comes from.
+
+    Returns:
+        The prompt.
+
+    Raises:
+        InputError: for a template without ``{text}`` or with two.
+    """
     prefix, mark, suffix = template.partition("{text}")
     if not mark or "{text}" in suffix:
         raise InputError(f"a prompt template needs exactly one {{text}}: {template!r}")
     return Prompt(name=name, prefix=prefix, suffix=suffix, source=source)
 
 
-_PAPER = "arXiv:2601.01046, compression prompt"
-_QUOTED = "variant of arXiv:2601.01046 quoted in secondary sources"
+PAPER = "arXiv:2601.01046, compression prompt"
+QUOTED = "variant of arXiv:2601.01046 quoted in secondary sources"
+PROMPT_EOL = "arXiv:2307.16645, PromptEOL"
 
-PROMPTS: dict[str, Prompt] = {
-    prompt.name: prompt
-    for prompt in (
-        Prompt(name="raw", source="no prompt"),
-        from_template("Context: {text} Compress the Context in one word:", "kv-document", _PAPER),
-        from_template("Query: {text} Compress the Query in one word:", "kv-query", _PAPER),
-        from_template(
-            '"Context: {text}" Compress the Context in one word:', "kv-document-quoted", _QUOTED
-        ),
-        from_template(
-            '"Query: {text}" Compress the Query in one word:', "kv-query-quoted", _QUOTED
-        ),
-        from_template(
-            'Context: "{text}" Compress the Context in one word:"', "kv-document-inner", _QUOTED
-        ),
-        from_template(
-            'Query: "{text}" Compress the Query in one word:"', "kv-query-inner", _QUOTED
-        ),
-        from_template(
-            'This sentence : "{text}" means in one word:"',
-            "prompt-eol",
-            "arXiv:2307.16645, PromptEOL",
-        ),
-    )
-}
+# name, template, source
+TEMPLATES = (
+    ("kv-document", "Context: {text} Compress the Context in one word:", PAPER),
+    ("kv-query", "Query: {text} Compress the Query in one word:", PAPER),
+    ("kv-document-quoted", '"Context: {text}" Compress the Context in one word:', QUOTED),
+    ("kv-query-quoted", '"Query: {text}" Compress the Query in one word:', QUOTED),
+    ("kv-document-inner", 'Context: "{text}" Compress the Context in one word:"', QUOTED),
+    ("kv-query-inner", 'Query: "{text}" Compress the Query in one word:"', QUOTED),
+    ("prompt-eol", 'This sentence : "{text}" means in one word:"', PROMPT_EOL),
+)
 
+PROMPTS: dict[str, Prompt] = {"raw": Prompt(name="raw", source="no prompt")}
+PROMPTS |= {name: from_template(template, name, source) for name, template, source in TEMPLATES}
 
-# Chosen on STS-B validation, 300 pairs evenly spread, re-routed by rule paper, Spearman x 100 (SmolLM2-135M / Gemma 3
-# 270M): kv-document 63.1 / 79.4, -quoted 68.9 / 75.9, -inner 76.6 / 76.4. The paper's own is kv-document.
-DEFAULT_QUERY, DEFAULT_DOCUMENT = PROMPTS["kv-query-inner"], PROMPTS["kv-document-inner"]
+# Chosen on STS-B validation, 300 pairs evenly spread, re-routed by rule paper, Spearman x 100
+# (SmolLM2-135M / Gemma 3 270M): kv-document 63.1 / 79.4, -quoted 68.9 / 75.9, -inner 76.6 / 76.4.
+# The paper's own is kv-document.
+DEFAULT_DOCUMENT = PROMPTS["kv-document-inner"]
+DEFAULT_QUERY = PROMPTS["kv-query-inner"]
 
 # Document prompt -> the query prompt of the same form; the others serve as both.
 QUERY_OF = {
@@ -69,7 +75,17 @@ QUERY_OF = {
 
 
 def get_prompt(name: str) -> Prompt:
-    """The named prompt, or one made from a template that contains ``{text}``. Raises InputError."""
+    """The prompt that a name or a template means.
+
+    Args:
+        name: one of `PROMPTS`, or a template that holds ``{text}`` once.
+
+    Returns:
+        The prompt.
+
+    Raises:
+        InputError: for an unknown name.
+    """
     if name in PROMPTS:
         return PROMPTS[name]
     if "{text}" in name:
