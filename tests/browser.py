@@ -1,4 +1,7 @@
-"""Headless Chromium for tests, driven through the DevTools protocol: pages, console, network, mouse, screenshots."""
+"""Headless Chromium for tests, driven through the DevTools protocol.
+
+Pages, console, network, mouse, keyboard, screenshots.
+"""
 
 import base64
 import json
@@ -15,13 +18,17 @@ BINARY = (
     shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 )
 FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --remote-allow-origins=* --remote-debugging-port=0"
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync "
+    "--remote-allow-origins=* --remote-debugging-port=0"
 )
 
 
 class Browser:
-    """One tab. `events`: what the page said or fetched since the last `open`, as protocol messages."""
+    """One tab.
+
+    `events`: what the page said or fetched since the last `open`, as protocol messages.
+    """
 
     def __init__(self):
         self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
@@ -29,7 +36,8 @@ class Browser:
         self.process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        port_file, deadline = Path(self.folder.name) / "DevToolsActivePort", time.monotonic() + 60
+        port_file = Path(self.folder.name) / "DevToolsActivePort"
+        deadline = time.monotonic() + 60
         while not (port_file.exists() and port_file.read_text().count("\n")):
             assert self.process.poll() is None, "Chromium ended at once"
             assert time.monotonic() < deadline, "Chromium opened no debugging port"
@@ -39,7 +47,8 @@ class Browser:
         tabs = json.load(opener.open(f"http://127.0.0.1:{port}/json", timeout=30))
         address = next(tab for tab in tabs if tab["type"] == "page")["webSocketDebuggerUrl"]
         self.socket = websocket.create_connection(address, timeout=60, http_no_proxy=["127.0.0.1"])
-        self.number, self.events = 0, []
+        self.number = 0
+        self.events = []
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
 

@@ -19,7 +19,7 @@ from kvlens.analysis.geometry import (
 from kvlens.models.info import ModelInfo
 from kvlens.store.artifact import JsonArtifact, Record
 from kvlens.store.errors import InputError
-from kvlens.store.provenance import versions
+from kvlens.store.provenance import current_command, versions
 
 if TYPE_CHECKING:
     from kvlens.embedding.cache import EmbeddingCache
@@ -163,7 +163,7 @@ def measure(
         groups=tuple(i for i, topic in enumerate(TOPICS.values()) for _ in topic),
         cosines=cosines,
         versions=versions(),
-        command=command,
+        command=command or current_command(),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from kvlens.store.errors import InputError
 
 if TYPE_CHECKING:
     from kvlens.models.language_model import LanguageModel
+    from kvlens.reporting.run_folder import Run
 
 
 @Parameter(name="*", group=TEXTS)
@@ -52,7 +54,6 @@ def report(
     """
     from kvlens.reporting import page
     from kvlens.reporting.run_folder import Run
-    from kvlens.store.provenance import current_command
 
     if no_model and texts.texts:
         raise InputError("`texts` are measured with the model: give them without `no_model`")
@@ -61,6 +62,7 @@ def report(
     def lm() -> LanguageModel:
         return _model_of(folder, model)
 
+    commands = _commands(Run.read(folder))
     path = page.report(
         folder,
         output,
@@ -68,13 +70,29 @@ def report(
         read,
         texts.n,
         progress,
-        current_command(),
+        commands,
     )
-    missing = [{"what": what, "command": command} for what, command in Run.read(folder).missing]
+    missing = [{"what": what, "command": commands[what]} for what in Run.read(folder).missing]
     size = path.stat().st_size
     lines = [f"not in it: {part['what']} ({part['command']})" for part in missing]
     lines.append(f"written: {path} ({size / 1e6:.1f} MB, opens offline)")
     return Answer({"report": str(path), "bytes": size, "missing": missing}, "\n".join(lines))
+
+
+def _commands(run: Run) -> dict[str, str]:
+    """What a run can lack -> the command that makes it, to be copied."""
+    from kvlens.reporting import run_folder as parts
+
+    folder = shlex.quote(str(run.folder))
+    model = shlex.quote(run.layers.model.name)
+    report_again = f"kvlens report {folder}"
+    return {
+        parts.PATTERNS: report_again,
+        parts.SHIFT: report_again,
+        parts.GEOMETRY: report_again,
+        parts.SCORES: f"kvlens evaluate {model} --layers {folder}/layers.json -o {folder}",
+        parts.SWEEP: f"kvlens sweep {model} --pairs PAIRS.jsonl -o {folder}/sweep.json",
+    }
 
 
 def _model_of(folder: Path, options: ModelOptions) -> LanguageModel:
@@ -84,4 +102,8 @@ def _model_of(folder: Path, options: ModelOptions) -> LanguageModel:
     info = LayerSet.load(folder / "layers.json").model
     if options.revision is None and not info.revision.startswith("sha256:"):
         options = replace(options, revision=info.revision)
-    return options.load(info.name)
+    try:
+        return options.load(info.name)
+    except InputError as error:
+        hint = "or give `no_model`, for a page of what is there"
+        raise InputError(f"{error}; {hint}") from error

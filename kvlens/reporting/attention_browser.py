@@ -1,100 +1,272 @@
-"""Attention browser: attention patterns as data for the page's script."""
+"""Attention browser: attention patterns, packed for attention_browser.js.
+
+The script is one ES module, which the page inlines and a notebook widget can load. This file knows
+how weights are packed; the script knows how they are drawn. Why a script of our own and not
+plotly's menus: docs/decisions/attention-browser.md.
+"""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
-from kvlens.analysis.attention import (
-    AttentionPatterns,
-    token_label,
-)
+from kvlens.analysis.attention import AttentionPatterns, token_label
 from kvlens.layers.layer_set import LayerSet
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import phrase
 
-LIMIT, PATTERN_BUDGET = (
-    8_000_000,
-    5_000_000,
-)  # bytes of the page, and of the attention patterns in it
+PATTERN_BUDGET = 5_000_000  # bytes of all texts in a page of `page.PAGE_LIMIT`
+MOST_BINS = 64  # a longer text is shown in so many bins of tokens
+FEWEST_BINS = 16  # in fewer it says nothing
+LONGEST_NAME = 60
+LONGEST_TOKEN = 200
+PACKED_BYTES = 2 * 4 / 3  # of one weight: 16 bits in base64
+
+SCRIPT = files("kvlens.reporting").joinpath("attention_browser.js")
+# The page's call of the module that stands before it; a widget calls its default export.
+BOOTSTRAP = """
+attentionBrowser(
+  document.getElementById("attention-browser"),
+  JSON.parse(document.getElementById("data").textContent),
+);
+"""
 
 
-MOST, FEWEST = 64, 16  # a longer text is shown in so many bins of tokens; in fewer it says nothing
+@dataclass(frozen=True)
+class BrowserText:
+    """Attention on one text of n bins of tokens, as the script reads it.
+
+    A bin is one token, unless the text is too long. Weights are square roots in 16 bits,
+    ``65535 sqrt(weight)``, little-endian, base64: good to 0.00002. A query bin's weight is the mean
+    over its tokens, a key bin's the sum. Squares ``[layers, heads, n (n + 1) / 2]`` hold the lower
+    triangle row by row, columns are ``[layers, heads, n]``.
+
+    Attributes:
+        name: in the list of texts.
+        layers: the re-routed blocks.
+        heads: how many query heads a layer has.
+        tokens: the bins' words.
+        labels: the bins on the axes.
+        places: the bins' positions, "7" or "7-9".
+        own: whether a bin holds tokens of the text itself, not of the prompt alone.
+        note: what the reader has to know about these patterns; may be empty.
+        before: the plain model's weights; a square.
+        after: re-routed with the layers below (propagated), but for the prefix; a square.
+        local: each layer's own prefix on unchanged inputs; a square. None where a bin is a token:
+            then it is ``(1 - beta) * before``.
+        beta: the prefix's weight, local; a column.
+        prefix: the prefix's weight, propagated; a column.
+    """
+
+    name: str
+    layers: tuple[int, ...]
+    heads: int
+    tokens: tuple[str, ...]
+    labels: tuple[str, ...]
+    places: tuple[str, ...]
+    own: tuple[bool, ...]
+    note: str
+    before: str
+    after: str
+    local: str | None
+    beta: str
+    prefix: str
 
 
-def _browser(
-    patterns: AttentionPatterns, number: int, layers: LayerSet, budget: int
+def browser_data(
+    patterns: Sequence[AttentionPatterns], layers: LayerSet, budget: int = PATTERN_BUDGET
 ) -> dict[str, Any]:
-    """One text for report.js: lower triangles row by row, uint16 ``65535 sqrt(weight)``, base64."""
-    arrays, n, L, H = (
-        patterns.arrays,
-        len(patterns.tokens),
-        len(patterns.layers),
-        patterns.model.n_heads,
-    )
-    shapes = {"before": (L, H, n, n), "after": (L, H, n, 1 + n), "beta": (L, H, n)}
-    if any(
-        arrays.get(k, np.empty(0)).shape != v or not np.isfinite(arrays[k]).all()
-        for k, v in shapes.items()
-    ):
-        raise InputError(
-            f"attention patterns {number} are damaged (shapes or NaN): run `kvlens attend` again"
-        )
-    cost = L * H * 2 * 4 / 3  # bytes of one weight in every layer and head
-    fits = (
-        m
-        for m in range(min(n, MOST), 0, -1)
-        if cost * m * ((2 + (m < n)) * (m + 1) / 2 + 2) <= budget
-    )
-    if (m := next(fits, 0)) < min(n, FEWEST):
-        raise InputError(
-            f"attention patterns of {L} layers and {H} heads on so many texts do not fit into 8 MB: remove some "
-            "attention/patterns files, or re-route fewer layers"
-        )
-    edges = np.linspace(0, n, m + 1).round().astype(int)
-    starts, spans = edges[:-1], list(pairwise(edges))
+    """What the script draws, as JSON holds it.
 
-    def over_queries(values: np.ndarray) -> np.ndarray:
-        return np.add.reduceat(values, starts, axis=2) / np.diff(edges)[:, None]
+    Args:
+        patterns: of one text each.
+        layers: the run's layer set; patterns of other layers say so.
+        budget: how many bytes all texts may take together.
 
-    before, beta = arrays["before"], arrays["beta"][..., None]
-    squares = {"before": before, "after": arrays["after"][..., 1:]}
-    squares |= {"local": (1 - beta) * before} if m < n else {}  # else report.js computes it
-    squares = {k: np.add.reduceat(over_queries(v), starts, axis=3) for k, v in squares.items()}
-    columns = {
-        "beta": over_queries(beta)[..., 0],
-        "prefix": over_queries(arrays["after"][..., :1])[..., 0],
-    }
-    low, high = patterns.text_span
-    own, differs = "".join(patterns.tokens[low:high]), ""
-    if patterns.layers != layers.layers:
-        differs = f"Measured with {phrase(patterns.layers)}, not with the layer set's. "
-    note = (
-        f"{n} tokens in {m} bins: weights on a bin's keys summed, mean over a bin's queries."
-        if m < n
-        else ""
+    Returns:
+        ``texts``, each a `BrowserText`, and ``colours``, the colour map's steps from 0 to 1.
+
+    Raises:
+        InputError: when patterns do not fit into the budget or are damaged.
+    """
+    share = budget // max(len(patterns), 1)
+    texts = [packed_text(each, i, layers, share) for i, each in enumerate(patterns, 1)]
+    return {"texts": [asdict(text) for text in texts], "colours": _colours()}
+
+
+def page_script() -> str:
+    """The module and the page's call of it; in a page that has data, and an element for it."""
+    return SCRIPT.read_text(encoding="utf-8") + BOOTSTRAP
+
+
+def _colours(steps: int = 32) -> list[str]:
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    from kvlens.plots.style import COLOUR_MAP
+
+    return [to_hex(colormaps[COLOUR_MAP](share)) for share in np.linspace(0, 1, steps)]
+
+
+def packed_text(
+    patterns: AttentionPatterns, number: int, layers: LayerSet, budget: int
+) -> BrowserText:
+    """One text, in as many bins of tokens as fit.
+
+    Args:
+        patterns: of the text.
+        number: which of the run's texts it is, from 1.
+        layers: the run's layer set; patterns of other layers say so.
+        budget: how many bytes the weights may take.
+
+    Raises:
+        InputError: when fewer than `FEWEST_BINS` bins would fit, or the patterns are damaged.
+    """
+    _check_arrays(patterns, number)
+    bins = _fitting_bins(patterns, budget)
+    return BrowserText(
+        name=_name(patterns, number),
+        layers=patterns.layers,
+        heads=patterns.model.n_heads,
+        **_words(patterns, bins),
+        note=_note(patterns, layers, bins),
+        **_packed_weights(patterns.arrays, bins),
     )
-    tokens = ["".join(patterns.tokens[a:b]) for a, b in spans]
+
+
+@dataclass(frozen=True)
+class _Bins:
+    """Tokens in consecutive bins: bin i holds the tokens ``edges[i]`` to ``edges[i + 1] - 1``."""
+
+    edges: Int[np.ndarray, " n_plus_1"]
+
+    @classmethod
+    def of(cls, n_tokens: int, n_bins: int) -> _Bins:
+        """So many bins, as even as whole tokens allow."""
+        return cls(np.linspace(0, n_tokens, n_bins + 1).round().astype(int))
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """First token of each bin, and the token after its last."""
+        return list(pairwise(self.edges.tolist()))
+
+    @property
+    def single(self) -> bool:
+        """Whether each bin is one token."""
+        return len(self.edges) == self.edges[-1] + 1
+
+    def over_queries(
+        self, weights: Float[np.ndarray, "layers heads queries keys"]
+    ) -> Float[np.ndarray, "layers heads bins keys"]:
+        """The mean over the queries of each bin."""
+        sums = np.add.reduceat(weights, self.edges[:-1], axis=2)
+        return sums / np.diff(self.edges)[:, None]
+
+    def square(
+        self, weights: Float[np.ndarray, "layers heads queries keys"]
+    ) -> Float[np.ndarray, "layers heads cells"]:
+        """Mean over queries, sum over keys; the lower triangle row by row."""
+        square = np.add.reduceat(self.over_queries(weights), self.edges[:-1], axis=3)
+        rows, columns = np.tril_indices(len(self.edges) - 1)
+        return square[:, :, rows, columns]
+
+
+def _check_arrays(patterns: AttentionPatterns, number: int) -> None:
+    n_tokens = len(patterns.tokens)
+    columns = (len(patterns.layers), patterns.model.n_heads, n_tokens)
+    shapes = {"before": (*columns, n_tokens), "after": (*columns, 1 + n_tokens), "beta": columns}
+    for name, shape in shapes.items():
+        array = patterns.arrays.get(name)
+        if array is None or array.shape != shape or not np.isfinite(array).all():
+            raise InputError(
+                f"attention patterns {number} are damaged (shapes or NaN): "
+                "run `kvlens attend` again"
+            )
+
+
+def _fitting_bins(patterns: AttentionPatterns, budget: int) -> _Bins:
+    """As many bins as the budget allows, at most one a token."""
+    n_tokens = len(patterns.tokens)
+    n_layers = len(patterns.layers)
+    n_heads = patterns.model.n_heads
+    for n_bins in range(min(n_tokens, MOST_BINS), 0, -1):
+        squares = 2 if n_bins == n_tokens else 3  # the script computes local ones of single tokens
+        weights = n_bins * (squares * (n_bins + 1) / 2 + 2)
+        if n_layers * n_heads * weights * PACKED_BYTES <= budget:
+            break
+    else:
+        n_bins = 0
+    if n_bins < min(n_tokens, FEWEST_BINS):
+        raise InputError(
+            f"attention patterns of {n_layers} layers and {n_heads} heads on so many texts do not "
+            "fit into 8 MB: remove some attention/patterns files, or re-route fewer layers"
+        )
+    return _Bins.of(n_tokens, n_bins)
+
+
+def _name(patterns: AttentionPatterns, number: int) -> str:
+    start, end = patterns.text_span
+    text = _cut("".join(patterns.tokens[start:end]), LONGEST_NAME + 1)
+    return f"{number}: {text} ({len(patterns.tokens)} tokens)"
+
+
+def _cut(text: str, longest: int) -> str:
+    """A text of at most so many characters; a cut one ends in "…"."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _words(patterns: AttentionPatterns, bins: _Bins) -> dict[str, Any]:
+    """The fields of `BrowserText` that name the bins."""
+    start, end = patterns.text_span
+    words = ["".join(patterns.tokens[first:after]) for first, after in bins.spans]
+    places = tuple(_place(first, after - 1) for first, after in bins.spans)
     return {
-        "name": f"{number}: {own[:60]}{'…' if len(own) > 60 else ''} ({n} tokens)",
-        "layers": patterns.layers,
-        "heads": H,
-        "tokens": [token if len(token) <= 200 else f"{token[:199]}…" for token in tokens],
-        "labels": [
-            token_label(t) if m == n else f"{a}-{b - 1}"
-            for t, (a, b) in zip(tokens, spans, strict=True)
-        ],
-        "places": [f"{a}" if b - a == 1 else f"{a}-{b - 1}" for a, b in spans],
-        "own": [bool(a < high and b > low) for a, b in spans],
-        "note": differs + note,
-        **{k: _pack(v[:, :, *np.tril_indices(m)]) for k, v in squares.items()},
-        **{k: _pack(v) for k, v in columns.items()},
+        "tokens": tuple(_cut(word, LONGEST_TOKEN) for word in words),
+        "labels": tuple(map(token_label, words)) if bins.single else places,
+        "places": places,
+        "own": tuple(first < end and after > start for first, after in bins.spans),
+    }
+
+
+def _place(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _note(patterns: AttentionPatterns, layers: LayerSet, bins: _Bins) -> str:
+    notes = []
+    if patterns.layers != layers.layers:
+        notes.append(f"Measured with {phrase(patterns.layers)}, not with the layer set's.")
+    if not bins.single:
+        notes.append(
+            f"{len(patterns.tokens)} tokens in {len(bins.spans)} bins: "
+            "weights on a bin's keys summed, mean over a bin's queries."
+        )
+    return " ".join(notes)
+
+
+def _packed_weights(arrays: dict[str, np.ndarray], bins: _Bins) -> dict[str, Any]:
+    """The fields of `BrowserText` that hold weights."""
+    before = arrays["before"]
+    beta = arrays["beta"][..., None]
+    after = arrays["after"]
+    local = None if bins.single else _pack(bins.square((1 - beta) * before))
+    return {
+        "before": _pack(bins.square(before)),
+        "after": _pack(bins.square(after[..., 1:])),
+        "local": local,
+        "beta": _pack(bins.over_queries(beta)),
+        "prefix": _pack(bins.over_queries(after[..., :1])),
     }
 
 
 def _pack(weights: np.ndarray) -> str:
-    whole = np.sqrt(np.clip(weights, 0, 1, dtype=np.float64)) * 65535
-    return base64.b64encode(whole.round().astype("<u2").tobytes()).decode()
+    roots = np.sqrt(np.clip(weights, 0, 1, dtype=np.float64))
+    whole = (roots * 65535).round().astype("<u2")
+    return base64.b64encode(whole.tobytes()).decode()

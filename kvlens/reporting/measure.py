@@ -1,28 +1,24 @@
-"""Measure: what a run lacks, measured and saved beside the rest."""
+"""Measure: what a run lacks and its model can tell, measured and saved beside the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
-from kvlens.analysis.attention import (
-    attention_patterns,
-    attention_shift,
-)
+from kvlens.analysis.attention import attention_patterns, attention_shift
 from kvlens.analysis.method_geometry import measure
+from kvlens.layers.layer_set import LayerSet
 from kvlens.models.language_model import LanguageModel
-from kvlens.reporting.run_folder import Run
+from kvlens.reporting.run_folder import GEOMETRY, PATTERNS, SHIFT, SHIFT_FILE, Run
 from kvlens.store.errors import InputError
+from kvlens.store.progress import Bars, silent_bar
 from kvlens.texts.texts import Texts
 from kvlens.texts.tokens import tokenize
 from kvlens.texts.wikipedia import calibration_texts
 
-SHOWN, LONGEST = (
-    3,
-    256,
-)  # texts that the browser gets when they are measured here, and their most tokens
-
+BROWSED_TEXTS = 3  # so many texts are shown one by one when they are measured here
+BROWSED_TOKENS = 256  # and so many tokens each has at most: a pattern grows with their square
+FEWEST_FOR_GEOMETRY = 20  # fewer texts say little about a space
 
 # Two readings of one early word, which the end of the sentence decides, and a word that comes back.
 EXAMPLES = (
@@ -32,55 +28,103 @@ EXAMPLES = (
 )
 
 
-Bars = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+def measure_missing(
+    run: Run,
+    lm: LanguageModel | Callable[[], LanguageModel],
+    texts: Texts | None = None,
+    n: int = 60,
+    bars: Bars = silent_bar,
+) -> bool:
+    """Measure what is missing and needs the model, and save it in the run folder.
 
+    Args:
+        run: what there is.
+        lm: the run's model, or what loads it, called only if something is to be measured.
+        texts: measure attention, again if it is there, on these.
+        n: how many Wikipedia passages the averages are over without `texts`.
+        bars: what is measured -> a context that gives its progress.
 
-def _measure(run: Run, lm: Any, texts: Texts | None, n: int, bars: Bars, command: str) -> bool:
-    """Measure and save what is missing and needs the model; whether anything was."""
-    chosen, folder, wanted = run.layers, run.folder / "attention", bool(run.layers.layers)
-    missing = {"patterns": wanted and not (run.patterns and texts is None)}
-    missing |= {
-        "shift": wanted and not (run.shift and texts is None),
-        "geometry": run.geometry is None,
-    }
-    if not any(missing.values()):
+    Returns:
+        Whether anything was measured.
+
+    Raises:
+        InputError: when the model is not the run's, every text is too long for the browser, and as
+            the measurements do.
+    """
+    wanted = _wanted(run, texts)
+    if not wanted:
         return False
-    try:
-        lm = lm if isinstance(lm, LanguageModel) else lm()
-    except InputError as error:
-        raise InputError(f"{error}; or give --no-model, for a page of what is there") from error
-    if not lm.info.same_weights(chosen.model):
-        raise InputError(
-            f"{lm.info.name} is no longer the model of this run (revision {lm.info.revision[:19]})"
-        )
-    request = (chosen.layers, chosen.bias, chosen.position, chosen.prompts.document)
-    if missing["patterns"]:
-        items = EXAMPLES if texts is None else texts.items
-        lengths = [
-            len(t.ids) for t in tokenize(lm.tokenizer, items, request[-1], lm.info.max_positions)
-        ]
-        short = [text for text, length in zip(items, lengths, strict=True) if length <= LONGEST][
-            :SHOWN
-        ]
-        if not short:
-            raise InputError(
-                f"every text has more than {LONGEST} tokens: give at least one shorter, for the browser"
-            )
-        results = [attention_patterns(lm, text, *request) for text in short]
-        for old in folder.glob("patterns-*.safetensors"):
-            old.unlink()
-        for i, result in enumerate(results, 1):
-            result.save(folder / f"patterns-{i}.safetensors")
-    if missing["shift"]:
-        with bars("attention shift") as bar:
-            # The prompt's tokens are the same in every text, and position 0 is the attention sink.
-            shift = attention_shift(
-                lm, texts or calibration_texts(n), *request, span="text", progress=bar
-            )
-        shift.save(folder / "shift.safetensors")
-    if missing["geometry"]:
-        many = texts if texts and len(texts) >= 20 else calibration_texts(max(n, 20))
-        with bars("embedding geometry") as bar:
-            geometry = measure(lm, chosen, texts=many, progress=bar, command=command)
-        geometry.save(run.folder / "geometry.json")
+    model = lm if isinstance(lm, LanguageModel) else lm()
+    _check_model(model, run)
+    if PATTERNS in wanted:
+        _measure_patterns(run, model, texts)
+    if SHIFT in wanted:
+        _measure_shift(run, model, texts, n, bars)
+    if GEOMETRY in wanted:
+        _measure_geometry(run, model, texts, n, bars)
     return True
+
+
+def _wanted(run: Run, texts: Texts | None) -> set[str]:
+    wanted = {PATTERNS, SHIFT, GEOMETRY}.intersection(run.missing)
+    if texts is not None and run.layers.layers:
+        wanted |= {PATTERNS, SHIFT}
+    return wanted
+
+
+def _check_model(lm: LanguageModel, run: Run) -> None:
+    if not lm.info.same_weights(run.layers.model):
+        revision = lm.info.revision[:19]
+        raise InputError(f"{lm.info.name} is no longer the model of this run (revision {revision})")
+
+
+def _measure_patterns(run: Run, lm: LanguageModel, texts: Texts | None) -> None:
+    """Patterns of the first short texts; older ones go only when all are measured."""
+    candidates = EXAMPLES if texts is None else texts.items
+    shown = _short_texts(lm, run.layers, candidates)[:BROWSED_TEXTS]
+    rerouting = _rerouting(run.layers)
+    results = [attention_patterns(lm, text, **rerouting) for text in shown]
+    folder = run.folder / "attention"
+    for path in folder.glob("patterns-*.safetensors"):
+        path.unlink()
+    for number, patterns in enumerate(results, 1):
+        patterns.save(folder / f"patterns-{number}.safetensors")
+
+
+def _short_texts(lm: LanguageModel, layers: LayerSet, texts: tuple[str, ...]) -> list[str]:
+    tokenized = tokenize(lm.tokenizer, texts, layers.prompts.document, lm.info.max_positions)
+    pairs = zip(texts, tokenized, strict=True)
+    short = [text for text, tokens in pairs if len(tokens.ids) <= BROWSED_TOKENS]
+    if not short:
+        raise InputError(
+            f"every text has more than {BROWSED_TOKENS} tokens: "
+            "give at least one shorter, for the browser"
+        )
+    return short
+
+
+def _measure_shift(run: Run, lm: LanguageModel, texts: Texts | None, n: int, bars: Bars) -> None:
+    corpus = calibration_texts(n) if texts is None else texts
+    with bars("attention shift") as progress:
+        # The prompt's tokens are the same in every text, and position 0 is the attention sink.
+        rerouting = _rerouting(run.layers)
+        shift = attention_shift(lm, corpus, **rerouting, span="text", progress=progress)
+    shift.save(run.folder / SHIFT_FILE)
+
+
+def _measure_geometry(run: Run, lm: LanguageModel, texts: Texts | None, n: int, bars: Bars) -> None:
+    if texts is None or len(texts) < FEWEST_FOR_GEOMETRY:
+        texts = calibration_texts(max(n, FEWEST_FOR_GEOMETRY))
+    with bars("embedding geometry") as progress:
+        geometry = measure(lm, run.layers, texts=texts, progress=progress)
+    geometry.save(run.folder / "geometry.json")
+
+
+def _rerouting(layers: LayerSet) -> dict[str, Any]:
+    """The re-routing of a layer set's documents, as the measurements of attention take it."""
+    return {
+        "layers": layers.layers,
+        "bias": layers.bias,
+        "position": layers.position,
+        "prompt": layers.prompts.document,
+    }

@@ -1,31 +1,44 @@
-"""`kvlens report`: one self-contained HTML page of a run folder, which opens offline and fetches nothing.
+"""`kvlens report`: one self-contained page of a run folder, which opens offline.
 
-1. read what the folder holds; 2. measure what is missing, if a model is given, and save it beside the rest; 3. fill
-the template, report.html, whose words Jinja escapes; report.js draws the attention patterns, 16 bits a weight.
+1. Read what the folder holds.
+2. Measure what is missing, if a model is given, and save it beside the rest.
+3. Fill the template, report.html, whose words Jinja escapes; a script draws attention.
+
+The page fetches nothing, and its content security policy lets nothing be fetched: the script runs
+by its hash, pictures are inside.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
-from contextlib import nullcontext
-from importlib.resources import files
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from kvlens.embedding.spec import REFERENCE
 from kvlens.models.language_model import LanguageModel
-from kvlens.reporting.attention_browser import LIMIT, PATTERN_BUDGET, _browser
-from kvlens.reporting.measure import Bars, _measure
-from kvlens.reporting.run_folder import Run
-from kvlens.reporting.verdict import _verdict
+from kvlens.reporting.attention_browser import browser_data, page_script
+from kvlens.reporting.measure import measure_missing
+from kvlens.reporting.run_folder import COMMANDS, GEOMETRY, PATTERNS, SCORES, SHIFT, SWEEP, Run
+from kvlens.reporting.verdict import verdict
 from kvlens.store.errors import InputError
 from kvlens.store.files import write_text
 from kvlens.store.layer_ranges import phrase
-from kvlens.store.provenance import versions
+from kvlens.store.progress import Bars, silent_bar
+from kvlens.store.provenance import Provenance, current_command, versions
 from kvlens.texts.texts import Texts
+
+PAGE_LIMIT = 8_000_000  # bytes: more is slow to open, and too much for a mail
+
+# What a run can lack -> the section of the page that says so.
+SECTIONS = {
+    SHIFT: "attention",
+    PATTERNS: "attention",
+    GEOMETRY: "geometry",
+    SCORES: "evaluation",
+    SWEEP: "evaluation",
+}
 
 
 def report(
@@ -34,89 +47,135 @@ def report(
     lm: LanguageModel | Callable[[], LanguageModel] | None = None,
     texts: Texts | None = None,
     n: int = 60,
-    bars: Bars = lambda what: nullcontext(lambda done, total: None),
-    command: str = "",
+    bars: Bars = silent_bar,
+    commands: Mapping[str, str] = COMMANDS,
 ) -> Path:
-    """Write the page of a run folder (default: report.html in it) and return its path.
+    """Write the page of a run folder.
 
-    lm: the run's model, or what loads it, called only if attention or geometry is missing; without it the page shows
-    what is there. texts: measure attention (again) on these, the average over all, the browser on the first 3 of at
-    most 256 tokens. n: how many Wikipedia passages else. bars: what is measured -> context of a progress function.
-    Raises InputError as `Run.read` and the measurements do, and when the page would exceed 8 MB.
+    Args:
+        folder: the run folder, with profile.json and layers.json at least.
+        output: the page's file; by default report.html in the folder.
+        lm: the run's model, or what loads it, called only if attention or geometry is missing;
+            without it the page shows what is there.
+        texts: measure attention (again) on these: averages over all, single texts on the first 3 of
+            at most 256 tokens.
+        n: how many Wikipedia passages the averages are over without `texts`.
+        bars: what is measured -> a context that gives its progress.
+        commands: what a run can lack -> what the page says that makes it.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: as `Run.read` and the measurements do, and when the page would exceed 8 MB.
     """
     run = Run.read(folder)
-    if lm is not None and _measure(run, lm, texts, n, bars, command):
+    if lm is not None and measure_missing(run, lm, texts, n, bars):
         run = Run.read(folder)
     path = Path(output or run.folder / "report.html")
-    page = render(run)
-    if (size := len(page.encode())) > LIMIT:
+    page = render(run, commands)
+    size = len(page.encode())
+    if size > PAGE_LIMIT:
         raise InputError(
-            f"the report would have {size / 1e6:.1f} MB, over 8: keep fewer attention/patterns files"
+            f"the report would have {size / 1e6:.1f} MB, over {PAGE_LIMIT / 1e6:.0f}: "
+            "keep fewer attention/patterns files"
         )
     write_text(path, page)
     return path
 
 
-def render(run: Run) -> str:
-    """The page. Raises InputError when the attention patterns do not fit or are damaged."""
-    from jinja2 import Environment, StrictUndefined
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
+def render(run: Run, commands: Mapping[str, str] = COMMANDS) -> str:
+    """The page of a run.
 
-    from kvlens.plots.geometry import plot_sentences
-    from kvlens.plots.profile import plot_profile
-    from kvlens.plots.style import COLOUR_MAP, picture_html
-    from kvlens.plots.uptake import plot_beta, plot_ends
+    Args:
+        run: what there is.
+        commands: what a run can lack -> what the page says that makes it.
 
-    share = PATTERN_BUDGET // max(len(run.patterns), 1)
-    texts = [_browser(patterns, i, run.layers, share) for i, patterns in enumerate(run.patterns, 1)]
-    home = files("kvlens.reporting")
-    script = home.joinpath("report.js").read_text(encoding="utf-8")
-    pictures = {
-        "profile": picture_html(plot_profile(run.profile, run.layers, width=7.4), "ID by layer")
-    }
-    if run.shift:
-        name = "prefix's weight by layer, first and last tenth of the tokens"
-        pictures["ends"] = picture_html(plot_ends(run.shift, width=5.4), name)
-        pictures["beta"] = picture_html(
-            plot_beta(run.shift, width=5.4), "prefix's weight by layer and position"
-        )
-    if run.geometry:
-        name = "cosines of related and unrelated sentences by method"
-        pictures["sentences"] = picture_html(plot_sentences(run.geometry, width=11)[0], name)
-    template = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    Raises:
+        InputError: when the attention patterns do not fit or are damaged.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    script = page_script()
+    environment = Environment(
+        loader=PackageLoader("kvlens.reporting", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return template.from_string(home.joinpath("report.html").read_text(encoding="utf-8")).render(
+    return environment.get_template("report.html").render(
         run=run,
-        verdict=[sentence.replace(" %", "\u00a0%") for sentence in _verdict(run)],
-        pictures=pictures,
-        data={
-            "texts": texts,
-            "colours": [to_hex(colormaps[COLOUR_MAP](share)) for share in np.linspace(0, 1, 32)],
-        },
+        missing=_missing(run, commands),
+        verdict=[sentence.replace(" %", "\u00a0%") for sentence in verdict(run)],
+        pictures=_pictures(run),
+        data=browser_data(run.patterns, run.layers),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         phrase=phrase,
+        reference=REFERENCE,
+        made_by=_commands(run),
         versions=_versions(run),
     )
 
 
+def _missing(run: Run, commands: Mapping[str, str]) -> list[dict[str, str]]:
+    """What is missing, what makes it, and the section of the page that says so."""
+    return [
+        {"section": SECTIONS[what], "what": what, "command": commands[what]} for what in run.missing
+    ]
+
+
+def _pictures(run: Run) -> dict[str, str]:
+    """Name in the template -> an ``<img>`` that holds its picture."""
+    from kvlens.plots.geometry import plot_sentences
+    from kvlens.plots.profile import plot_profile
+    from kvlens.plots.style import picture_html
+    from kvlens.plots.uptake import plot_beta, plot_ends
+
+    profile = plot_profile(run.profile, run.layers, width=7.4)
+    pictures = {"profile": picture_html(profile, "ID by layer")}
+    if run.shift:
+        pictures["ends"] = picture_html(
+            plot_ends(run.shift, width=5.4),
+            "prefix's weight by layer, first and last tenth of the tokens",
+        )
+        pictures["beta"] = picture_html(
+            plot_beta(run.shift, width=5.4), "prefix's weight by layer and position"
+        )
+    if run.geometry:
+        pictures["sentences"] = picture_html(
+            plot_sentences(run.geometry, width=11)[0],
+            "cosines of related and unrelated sentences by method",
+        )
+    return pictures
+
+
+def _commands(run: Run) -> list[tuple[str, str]]:
+    """Parts of the run that know the command line which made them."""
+    origins = _origins(run).items()
+    return [(name, origin.command) for name, origin in origins if origin.command]
+
+
 def _versions(run: Run) -> list[tuple[str, str]]:
-    """(parts of the run, versions that they were made with): parts made alike share a line."""
+    """Parts of the page, and what versions made them; parts made alike share a row."""
+    page = Provenance(run.layers.model, None, None, versions(), current_command())
+    names_by_line: dict[str, list[str]] = {}
+    for name, origin in {**_origins(run), "this page": page}.items():
+        names_by_line.setdefault(origin.versions_line, []).append(name)
+    return [(", ".join(names), line) for line, names in names_by_line.items()]
+
+
+def _origins(run: Run) -> dict[str, Provenance]:
+    """Name of each part of the run -> where it comes from."""
+    patterns = {f"attention patterns {i}": each for i, each in enumerate(run.patterns, 1)}
     parts: dict[str, Any] = {
         "profile": run.profile,
         "layer set": run.layers,
         "attention shift": run.shift,
+        **patterns,
+        "geometry": run.geometry,
+        "evaluation": run.scores,
+        "sweep": run.sweep,
     }
-    parts |= {f"attention patterns {i}": one for i, one in enumerate(run.patterns, 1)}
-    parts |= {"geometry": run.geometry, "evaluation": run.scores, "sweep": run.sweep}
-    made: dict[str, list[str]] = {}
-    for name, found in [
-        *((name, one.versions) for name, one in parts.items() if one),
-        ("this page", versions()),
-    ]:
-        made.setdefault(
-            ", ".join(f"{library} {version}" for library, version in found.items()), []
-        ).append(name)
-    return [(", ".join(names), found) for found, names in made.items()]
+    return {name: Provenance.of(part) for name, part in parts.items() if part}

@@ -1,16 +1,15 @@
-"""Run folder: what a run holds and what is missing."""
+"""Run folder: what a run of one model holds, and what it lacks.
+
+It reads files and compares their models. It measures nothing and knows no command line.
+"""
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kvlens.analysis.attention import (
-    AttentionPatterns,
-    AttentionShift,
-)
+from kvlens.analysis.attention import AttentionPatterns, AttentionShift
 from kvlens.analysis.method_geometry import Geometry
 from kvlens.dimension.profile import IDProfile
 from kvlens.evaluation.scores import Scores
@@ -19,10 +18,52 @@ from kvlens.store.errors import InputError
 from kvlens.store.files import sha256_file
 from kvlens.studies.layer_sweep import Sweep
 
+PROFILE_FILE = "profile.json"
+LAYERS_FILE = "layers.json"
+SHIFT_FILE = "attention/shift.safetensors"
+PATTERN_FILES = "attention/patterns*.safetensors"
+
+KINDS: dict[str, Any] = {
+    PROFILE_FILE: IDProfile,
+    LAYERS_FILE: LayerSet,
+    "geometry.json": Geometry,
+    "scores.json": Scores,
+    "sweep.json": Sweep,
+    SHIFT_FILE: AttentionShift,
+}
+
+# What a run can lack, in words.
+PATTERNS = "attention on single texts"
+SHIFT = "the attention shift over a corpus"
+GEOMETRY = "embedding geometry"
+SCORES = "an evaluation table"
+SWEEP = "a sweep over the layers"
+
+COMMANDS = {
+    PATTERNS: "kvlens report",
+    SHIFT: "kvlens report",
+    GEOMETRY: "kvlens report",
+    SCORES: "kvlens evaluate",
+    SWEEP: "kvlens sweep",
+}
+"""What a run can lack -> the command that makes it; the terminal tells them in full."""
+
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder holds; None, or no patterns, for what is missing."""
+    """What a run folder holds; None, or no patterns, for what is missing.
+
+    Attributes:
+        folder: where it is.
+        profile: intrinsic dimension by layer.
+        layers: the chosen layers.
+        patterns: attention on single texts, in the order of their files' numbers.
+        shift: attention over a corpus.
+        geometry: the embedding spaces of several methods.
+        scores: an evaluation table.
+        sweep: quality against the re-routed layers.
+        hashes: file inside the folder -> its sha256, of each file that was read.
+    """
 
     folder: Path
     profile: IDProfile
@@ -36,70 +77,76 @@ class Run:
 
     @classmethod
     def read(cls, folder: str | Path) -> Run:
-        """Raises InputError when profile.json or layers.json is missing, a file is damaged, or of another model."""
+        """Read a run folder.
+
+        Args:
+            folder: holds profile.json and layers.json at least, as `kvlens profile` writes them.
+
+        Returns:
+            What is in it, all of one model.
+
+        Raises:
+            InputError: when one of the two is missing, a file is damaged, or of another model.
+        """
         folder = Path(folder)
-        if not (folder / "profile.json").exists() or not (folder / "layers.json").exists():
-            inside = ", ".join(sorted(str(path.parent) for path in folder.glob("*/layers.json")))
-            hint = (
-                f"it has one of each model inside: {inside}"
-                if inside
-                else "make it with `kvlens profile MODEL`"
-            )
-            raise InputError(f"{folder} is no run folder with profile.json and layers.json; {hint}")
-        kinds: dict[str, Any] = {
-            "profile.json": IDProfile,
-            "layers.json": LayerSet,
-            "geometry.json": Geometry,
-        }
-        kinds |= {
-            "scores.json": Scores,
-            "sweep.json": Sweep,
-            "attention/shift.safetensors": AttentionShift,
-        }
-        paths = sorted(
-            folder.glob("attention/patterns*.safetensors"),
-            key=lambda path: (len(path.name), path.name),
-        )
-        kinds |= {f"attention/{path.name}": AttentionPatterns for path in paths}
-        found = {
-            name: kind.load(folder / name)
-            for name, kind in kinds.items()
-            if (folder / name).exists()
-        }
-        model = found["layers.json"].model
-        if others := [name for name, one in found.items() if not one.model.same_weights(model)]:
-            other = found[others[0]].model.name
-            raise InputError(f"{folder / others[0]} is of {other}, not of {model.name}: move it")
+        _check_run_folder(folder)
+        parts = _load_parts(folder)
+        _check_one_model(folder, parts)
+        patterns = [part for part in parts.values() if isinstance(part, AttentionPatterns)]
         return cls(
             folder=folder,
-            profile=found["profile.json"],
-            layers=found["layers.json"],
-            patterns=tuple(one for name, one in found.items() if kinds[name] is AttentionPatterns),
-            shift=found.get("attention/shift.safetensors"),
-            geometry=found.get("geometry.json"),
-            scores=found.get("scores.json"),
-            sweep=found.get("sweep.json"),
-            hashes={name: sha256_file(folder / name) for name in found},
+            profile=parts[PROFILE_FILE],
+            layers=parts[LAYERS_FILE],
+            patterns=tuple(patterns),
+            shift=parts.get(SHIFT_FILE),
+            geometry=parts.get("geometry.json"),
+            scores=parts.get("scores.json"),
+            sweep=parts.get("sweep.json"),
+            hashes={name: sha256_file(folder / name) for name in parts},
         )
 
     @property
-    def missing(self) -> list[tuple[str, str]]:
-        """What is missing, and the command that makes it."""
-        run, model = (shlex.quote(str(name)) for name in (self.folder, self.layers.model.name))
-        again = f"kvlens report {run}"
-        parts = [
-            ("attention on single texts", again, self.patterns or not self.layers.layers),
-            ("the attention shift over a corpus", again, self.shift or not self.layers.layers),
-            ("embedding geometry", again, self.geometry),
-            (
-                "an evaluation table",
-                f"kvlens evaluate {model} --layers {run}/layers.json -o {run}",
-                self.scores,
-            ),
-            (
-                "a sweep over the layers",
-                f"kvlens sweep {model} --pairs PAIRS.jsonl -o {run}/sweep.json",
-                self.sweep,
-            ),
-        ]
-        return [(what, command) for what, command, there in parts if not there]
+    def missing(self) -> tuple[str, ...]:
+        """What is missing, in the words that are the keys of `COMMANDS`.
+
+        A run that re-routes no layer lacks no attention: there is none to measure.
+        """
+        rerouted = bool(self.layers.layers)
+        absent = {
+            PATTERNS: rerouted and not self.patterns,
+            SHIFT: rerouted and self.shift is None,
+            GEOMETRY: self.geometry is None,
+            SCORES: self.scores is None,
+            SWEEP: self.sweep is None,
+        }
+        return tuple(what for what, is_absent in absent.items() if is_absent)
+
+
+def _check_run_folder(folder: Path) -> None:
+    if (folder / PROFILE_FILE).exists() and (folder / LAYERS_FILE).exists():
+        return
+    inside = ", ".join(sorted(str(path.parent) for path in folder.glob(f"*/{LAYERS_FILE}")))
+    hint = "make it with `kvlens profile MODEL`"
+    if inside:
+        hint = f"it has one of each model inside: {inside}"
+    raise InputError(f"{folder} is no run folder with profile.json and layers.json; {hint}")
+
+
+def _load_parts(folder: Path) -> dict[str, Any]:
+    """File inside the folder -> what it holds; patterns by number, 2 before 10."""
+    paths = sorted(folder.glob(PATTERN_FILES), key=lambda path: (len(path.name), path.name))
+    patterns = {f"attention/{path.name}": AttentionPatterns for path in paths}
+    return {
+        name: kind.load(folder / name)
+        for name, kind in {**KINDS, **patterns}.items()
+        if (folder / name).exists()
+    }
+
+
+def _check_one_model(folder: Path, parts: dict[str, Any]) -> None:
+    model = parts[LAYERS_FILE].model
+    for name, part in parts.items():
+        if not part.model.same_weights(model):
+            raise InputError(
+                f"{folder / name} is of {part.model.name}, not of {model.name}: move it"
+            )

@@ -1,98 +1,152 @@
-"""Verdict: the findings of a run in sentences."""
+"""Verdict: the findings of a run in sentences, each number out of its results."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from kvlens.analysis.attention import (
-    KINDS,
-    AttentionShift,
-)
-from kvlens.analysis.method_geometry import PLAIN
+from kvlens.analysis.attention import KINDS, AttentionShift
+from kvlens.analysis.method_geometry import PLAIN, Geometry
+from kvlens.embedding.spec import REFERENCE
+from kvlens.evaluation.scores import Score, Scores
 from kvlens.reporting.run_folder import Run
 from kvlens.store.layer_ranges import phrase
 
 
-def _verdict(run: Run) -> list[str]:
-    """The findings in sentences, each number out of the results."""
-    layers, said = run.layers, []
-    if layers.warnings:
-        more = (
-            f" ({len(layers.warnings)} warnings in all, below)" if len(layers.warnings) > 1 else ""
-        )
-        said.append(f"Read the choice with care: {layers.warnings[0]}{more}.")
-    if layers.profile != run.profile:
-        said.append("profile.json is not the profile that these layers were chosen from.")
+def verdict(run: Run) -> list[str]:
+    """The findings of a run.
+
+    Args:
+        run: what a run folder holds; what it lacks is passed over.
+
+    Returns:
+        Plain sentences, doubts first.
+    """
+    sentences = _doubts(run)
     if run.shift:
-        said += [*_uptake(run.shift), *_moved(run.shift)]
-    if (
-        run.geometry
-        and {PLAIN, "kv_embedding"}
-        <= (rows := {row.label: row for row in run.geometry.methods}).keys()
-    ):
-        off, on = rows[PLAIN].mean_cosine, rows["kv_embedding"].mean_cosine
-        said.append(
-            f"Embeddings of {run.geometry.n} texts have a mean cosine of {on:.3f} with re-routing and {off:.3f} with "
-            "the same prompt and pooling without it (0: directions spread evenly; 1: all the same)."
-        )
-    scores = run.scores.scores if run.scores else ()
-    for task in dict.fromkeys(score.task for score in scores):
-        here = [score for score in scores if score.task == task]
-        own = [score for score in here if score.label == "kv_embedding"]
-        best = max(here, key=lambda score: score.value)
-        quick = " (a quick look with --limit)" if best.limited else ""
-        told = (
-            f"kv_embedding scores {own[0].value:.1f} ({own[0].low:.1f} to {own[0].high:.1f}); "
-            if own
-            else ""
-        )
-        said.append(
-            f"{task}{quick}: {told}best of {len(here)} is {best.label} with {best.value:.1f}."
-        )
-    return said
+        sentences += _uptake(run.shift)
+        sentences += _movement(run.shift)
+    if run.geometry:
+        sentences += _isotropy(run.geometry)
+    if run.scores:
+        sentences += _best_scores(run.scores)
+    return sentences
+
+
+def _doubts(run: Run) -> list[str]:
+    sentences = []
+    warnings = run.layers.warnings
+    if warnings:
+        more = f" ({len(warnings)} warnings in all, below)" if len(warnings) > 1 else ""
+        sentences.append(f"Read the choice with care: {warnings[0]}{more}.")
+    if run.layers.profile != run.profile:
+        sentences.append("profile.json is not the profile that these layers were chosen from.")
+    return sentences
 
 
 def _uptake(shift: AttentionShift) -> list[str]:
-    told, where = {}, f"mean over {phrase(shift.layers)}, {shift.model.n_heads} heads"
-    for kind in KINDS:
-        ends = shift.arrays[f"ends.{kind}"].astype(np.float64).mean((2, 3))
-        ends = 100 * ends[np.isfinite(ends).all(1)]
-        if not len(ends):
-            return ["No text has a token of its own, so that there is no uptake to tell."]
-        (early, late), step, n = ends.mean(0), ends[:, 1] - ends[:, 0], len(ends)
-        half = 1.96 * step.std(ddof=1) / np.sqrt(n) if n > 1 else np.inf
-        range_ = f", 95 % interval ± {half:.1f}" if n > 1 else ""
-        told[kind] = (
-            f"{early:.1f} % against {late:.1f} % (difference {step.mean():+.1f} points{range_})"
-        )
-        if kind == "local":
-            clear = "less than" if early < late else "more than"
-            much = clear if abs(step.mean()) > half else "as much, within error, as"
-    if shift.span == "prompted":
-        caveat = (
-            "Counted over prompt and text: the first tenth holds position 0, the attention sink, and the prompt's "
-            "opening, the last tenth the prompt's end, so that this compares kinds of token, too."
-        )
-    elif shift.prompt.prefix:
-        caveat = "Only the text's own tokens count: the prompt, and position 0 where attention sinks, do not."
-    else:
-        caveat = "Only the text's own tokens count; no prompt precedes them: the sink at position 0 is an early one."
+    """How much of their attention early and late tokens give the prefix."""
+    local, propagated = (_ends_by_text(shift, kind) for kind in KINDS)
+    if not len(local) or not len(propagated):
+        return ["No text has a token of its own, so that there is no uptake to tell."]
+    heads = f"mean over {phrase(shift.layers)}, {shift.model.n_heads} heads"
     return [
-        f"Early tokens give the prefix {much} late ones do. Share of their attention, first tenth of the tokens "
-        f"against the last: {told['local']}; {where} and {n} texts, each layer's own prefix on unchanged inputs "
-        f"(local). {caveat}",
-        f"With the layers below re-routed too (propagated): {told['propagated']}.",
+        f"Early tokens give the prefix {_compared(local)} late ones do. "
+        "Share of their attention, first tenth of the tokens against the last: "
+        f"{_ends_words(local)}; {heads} and {len(local)} texts, "
+        f"each layer's own prefix on unchanged inputs (local). {_caveat(shift)}",
+        f"With the layers below re-routed too (propagated): {_ends_words(propagated)}.",
     ]
 
 
-def _moved(shift: AttentionShift) -> list[str]:
-    moved, towards = (
-        100 * shift.arrays[f"{name}.mean"][-1, 0] for name in ("moved.relative", "final.towards")
+def _ends_by_text(shift: AttentionShift, kind: str) -> np.ndarray:
+    """Mean uptake in the first and the last tenth in per cent, [texts with own tokens, 2]."""
+    percent = 100 * shift.arrays[f"ends.{kind}"].astype(np.float64).mean((2, 3))
+    return percent[np.isfinite(percent).all(1)]
+
+
+def _half_interval(steps: np.ndarray) -> float:
+    """Half the 95 % interval of a mean over texts, by the normal law; infinite for one text."""
+    if len(steps) < 2:
+        return np.inf
+    return 1.96 * steps.std(ddof=1) / np.sqrt(len(steps))
+
+
+def _compared(ends: np.ndarray) -> str:
+    steps = ends[:, 1] - ends[:, 0]
+    if not abs(steps.mean()) > _half_interval(steps):
+        return "as much, within error, as"
+    early, late = ends.mean(0)
+    return "less than" if early < late else "more than"
+
+
+def _ends_words(ends: np.ndarray) -> str:
+    steps = ends[:, 1] - ends[:, 0]
+    early, late = ends.mean(0)
+    interval = f", 95 % interval ± {_half_interval(steps):.1f}" if len(steps) > 1 else ""
+    return f"{early:.1f} % against {late:.1f} % (difference {steps.mean():+.1f} points{interval})"
+
+
+def _caveat(shift: AttentionShift) -> str:
+    """Which tokens were counted, and what that does to the comparison."""
+    if shift.span == "prompted":
+        return (
+            "Counted over prompt and text: the first tenth holds position 0, the attention sink, "
+            "and the prompt's opening, the last tenth the prompt's end, so that this compares "
+            "kinds of token, too."
+        )
+    if shift.prompt.prefix:
+        return (
+            "Only the text's own tokens count: the prompt, and position 0 where attention sinks, "
+            "do not."
+        )
+    return (
+        "Only the text's own tokens count; no prompt precedes them: the sink at position 0 is an "
+        "early one."
     )
+
+
+def _movement(shift: AttentionShift) -> list[str]:
+    """How far re-routing moves hidden states after the last block, early and late."""
+    last_block = (-1, 0)
+    moved = 100 * shift.arrays["moved.relative.mean"][last_block]
+    towards = shift.arrays["final.towards.mean"][last_block]
     if not np.isfinite([moved[0], moved[-1], towards[0]]).all():
         return []
     return [
-        f"Hidden states after the last block move by {moved[0]:.1f} % of their length in the first 1/{shift.bins} of "
-        f"the tokens, {moved[-1]:.1f} % in the last; the early ones' move has cosine {towards[0] / 100:.2f} with the "
-        "way to the final token's state (1: straight towards it)."
+        f"Hidden states after the last block move by {moved[0]:.1f} % of their length in the first "
+        f"1/{shift.bins} of the tokens, {moved[-1]:.1f} % in the last; the early ones' move has "
+        f"cosine {towards[0]:.2f} with the way to the final token's state (1: straight towards it)."
     ]
+
+
+def _isotropy(geometry: Geometry) -> list[str]:
+    rows = {row.label: row for row in geometry.methods}
+    if PLAIN not in rows or REFERENCE not in rows:
+        return []
+    rerouted = rows[REFERENCE].mean_cosine
+    plain = rows[PLAIN].mean_cosine
+    return [
+        f"Embeddings of {geometry.n} texts have a mean cosine of {rerouted:.3f} with re-routing "
+        f"and {plain:.3f} with the same prompt and pooling without it "
+        "(0: directions spread evenly; 1: all the same)."
+    ]
+
+
+def _best_scores(scores: Scores) -> list[str]:
+    tasks = dict.fromkeys(score.task for score in scores.scores)
+    return [
+        _best_of_task(task, [score for score in scores.scores if score.task == task])
+        for task in tasks
+    ]
+
+
+def _best_of_task(task: str, scores: list[Score]) -> str:
+    best = max(scores, key=lambda score: score.value)
+    quick = " (a quick look at a part of the task)" if best.limited else ""
+    reference = next((score for score in scores if score.label == REFERENCE), None)
+    rerouted = f"{_score_words(reference)}; " if reference else ""
+    return f"{task}{quick}: {rerouted}best of {len(scores)} is {best.label} with {best.value:.1f}."
+
+
+def _score_words(score: Score) -> str:
+    return f"{score.label} scores {score.value:.1f} ({score.low:.1f} to {score.high:.1f})"
