@@ -38,8 +38,8 @@ def plot_geometry(
     """
     rows = geometry.methods
     height = max(0.24 * len(rows) + 1.1, 2.3)
-    drawn = axes_or_new(axes, width, height, columns=3)
-    cosine, entropy, uniformity = drawn
+    panels = axes_or_new(axes, width, height, columns=3)
+    cosine, entropy, uniformity = panels
     _draw_rows(cosine, rows, "mean_cosine")
     cosine.set_xlabel("mean cosine\n(lower: more isotropic)")
     cosine.set_yticks(range(len(rows)), [_folded(row.label) for row in rows])
@@ -57,7 +57,7 @@ def plot_geometry(
         uniformity.set_xlabel(UNIFORMITY)
     if axes is None:
         caption_below(cosine, f"{words}.")
-    return drawn
+    return panels
 
 
 @styled
@@ -83,22 +83,22 @@ def plot_sentences(
     rows = -(-n_methods // MOST_COLUMNS)
     columns = -(-n_methods // rows)
     height = rows * (0.9 * width / columns + 0.6) + 0.3
-    drawn = axes_or_new(axes, width, height, rows=rows, columns=columns)
-    for ax in drawn[n_methods:]:
+    panels = axes_or_new(axes, width, height, rows=rows, columns=columns)
+    for ax in panels[n_methods:]:
         ax.set_axis_off()
     groups = np.array(geometry.groups)
     lowest = np.floor(10 * np.min([*geometry.cosines.values()])) / 10
-    for ax, (label, values) in zip(drawn, geometry.cosines.items(), strict=False):
+    for ax, (label, values) in zip(panels, geometry.cosines.items(), strict=False):
         cosines = np.array(values)
         image = _draw_square(ax, cosines, groups, lowest)
         ax.set_title(f"{_folded(label)}\ngap {_gap(cosines, groups):.2f}", fontsize=7)
     if bar:
-        colour_bar(image, drawn, "cosine similarity", pad=0.01, aspect=15)
+        colour_bar(image, panels, "cosine similarity", pad=0.01, aspect=15)
     if axes is None:
         frames = f"{len(groups)} sentences; frames: sentences of one topic"
         gap = "gap: mean cosine within topics less that across them"
-        caption_below(drawn[0], f"{geometry.model.name}; {frames}; {gap}.")
-    return drawn
+        caption_below(panels[0], f"{geometry.model.name}; {frames}; {gap}.")
+    return panels
 
 
 def _folded(label: str) -> str:

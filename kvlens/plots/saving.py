@@ -97,13 +97,13 @@ def save_lens_plots(
     Raises:
         InputError: the folder cannot be written.
     """
-    panels = {}
+    pictures = {}
     if lens is not None:
-        panels["kv_ranks"] = plot_ranks(lens)
-        panels["kv_spectra"] = plot_spectra(lens)
+        pictures["kv_ranks"] = plot_ranks(lens)
+        pictures["kv_spectra"] = plot_spectra(lens)
         if lens.similarities:
-            panels["kv_similarity"] = plot_similarities(lens)
+            pictures["kv_similarity"] = plot_similarities(lens)
     if geometry is not None:
-        panels["geometry"] = plot_geometry(geometry)
-        panels["sentences"] = plot_sentences(geometry)
-    return save_figures({name: axes[0].figure for name, axes in panels.items()}, folder)
+        pictures["geometry"] = plot_geometry(geometry)
+        pictures["sentences"] = plot_sentences(geometry)
+    return save_figures({name: axes[0].figure for name, axes in pictures.items()}, folder)

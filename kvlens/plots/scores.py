@@ -89,9 +89,9 @@ def plot_scores(
     """
     table = _Table.of(result.scores)
     height = 0.22 * table.size + 1.2
-    drawn = axes_or_new(axes, width, height, columns=len(table.tasks), sharey=True)
-    first = drawn[0]
-    for ax, task in zip(drawn, table.tasks, strict=True):
+    panels = axes_or_new(axes, width, height, columns=len(table.tasks), sharey=True)
+    first = panels[0]
+    for ax, task in zip(panels, table.tasks, strict=True):
         _draw_task(ax, table, task)
         _reference_line(ax, table, task)
         _task_axis(ax, table, task)
@@ -101,7 +101,7 @@ def plot_scores(
         label.set_fontweight("bold" if label.get_text() == REFERENCE else "normal")
     if axes is None and len(table.posts) > 1:
         figure_legend(first, "upper")
-    return drawn
+    return panels
 
 
 @styled
@@ -121,7 +121,7 @@ def plot_lengths(
     Returns:
         The axes.
     """
-    (drawn,) = axes_or_new(ax, width, 3.2)
+    (panel,) = axes_or_new(ax, width, 3.2)
     lengths = sorted({_length(score) for score in result.scores})
     methods = list(dict.fromkeys(score.method_label for score in result.scores))
     for i, method in enumerate(methods):
@@ -130,16 +130,16 @@ def plot_lengths(
         # Side by side, so that the bars can be told apart.
         aside = 0.04 * (i - len(methods) / 2)
         x = np.array([lengths.index(_length(score)) for score in scores]) + aside
-        vertical_bars(drawn, x, scores, label=method, **_line_of(i, method))
-    drawn.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths])
-    drawn.set_xlabel("tokens of a document")
-    drawn.set_ylabel(metric_name(result.scores[0].metric))
-    drawn.set_ylim(0, None)
-    drawn.set_title(post or NO_POST, fontsize=8)
-    grid(drawn)
+        vertical_bars(panel, x, scores, label=method, **_line_of(i, method))
+    panel.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths])
+    panel.set_xlabel("tokens of a document")
+    panel.set_ylabel(metric_name(result.scores[0].metric))
+    panel.set_ylim(0, None)
+    panel.set_title(post or NO_POST, fontsize=8)
+    grid(panel)
     if ax is None:
-        drawn.legend(frameon=False, fontsize=7)
-    return drawn
+        panel.legend(frameon=False, fontsize=7)
+    return panel
 
 
 def _length(score: Score) -> int:

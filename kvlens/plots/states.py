@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvlens.analysis.lens import SHARES, KVLens, Spectrum
+from kvlens.analysis.lens import SHARES, KVLens, Similarity, Spectrum
 from kvlens.plots.parts import band, caption_below, colour_bar, grid, legend_above
 from kvlens.plots.style import COLOUR_MAP, Look, axes_or_new, styled
 from kvlens.plots.words import LAYER, STATES, counted
@@ -35,8 +35,8 @@ def plot_ranks(lens: KVLens, axes: Sequence[Axes] | None = None, width: float = 
     Returns:
         The two axes.
     """
-    drawn = axes_or_new(axes, width, 0.36 * width + 0.5, columns=2)
-    ranks, directions = drawn
+    panels = axes_or_new(axes, width, 0.36 * width + 0.5, columns=2)
+    ranks, directions = panels
     for i, kind in enumerate(_kinds(lens)):
         spectra = lens.spectra_of(kind)
         layers = [spectrum.layer for spectrum in spectra]
@@ -46,14 +46,14 @@ def plot_ranks(lens: KVLens, axes: Sequence[Axes] | None = None, width: float = 
     ranks.set_ylabel("effective rank")
     directions.set_ylabel("directions for 90 %")
     most = _most_directions(lens)
-    for ax in drawn:
+    for ax in panels:
         _layer_axis(ax, lens)
         _draw_most(ax, most)
     legend_above(ranks, columns=3)
     if axes is None:
         heads = f"{lens.model.n_kv_heads} x {lens.model.d_head} dimensions"
         caption_below(ranks, f"{_corpus(lens)}; KV heads side by side, {heads}.")
-    return drawn
+    return panels
 
 
 @styled
@@ -75,21 +75,21 @@ def plot_spectra(
     from matplotlib.colors import Normalize
 
     kinds = _kinds(lens)
-    drawn = axes_or_new(axes, width, 0.32 * width + 0.6, columns=len(kinds), sharey=True)
+    panels = axes_or_new(axes, width, 0.32 * width + 0.6, columns=len(kinds), sharey=True)
     n_layers = lens.model.n_layers
     colours: Any = ScalarMappable(Normalize(0, n_layers - 1), COLOUR_MAP)
-    for ax, kind in zip(drawn, kinds, strict=True):
+    for ax, kind in zip(panels, kinds, strict=True):
         for spectrum in lens.spectra_of(kind):
             _draw_spectrum(ax, spectrum, colours.to_rgba(spectrum.layer))
         ax.axhline(SHARES[0], **LIMIT_LINE)
         ax.set_title(STATES[kind], fontsize=9)
         _direction_axis(ax)
-    drawn[0].set_ylabel("share of the variance")
-    colour_bar(colours, drawn, "layer", pad=0.01, ticks=range(0, n_layers, 5))
+    panels[0].set_ylabel("share of the variance")
+    colour_bar(colours, panels, "layer", pad=0.01, ticks=range(0, n_layers, 5))
     if axes is None:
         notes = "centred states, all KV heads side by side; dotted: 90 %"
-        caption_below(drawn[0], f"{_corpus(lens)}; {notes}.")
-    return drawn
+        caption_below(panels[0], f"{_corpus(lens)}; {notes}.")
+    return panels
 
 
 @styled
@@ -108,19 +108,23 @@ def plot_similarities(
     Returns:
         The two axes.
     """
-    drawn = axes_or_new(axes, width, 0.36 * width + 0.7, columns=2)
-    for ax, (measure, name) in zip(drawn, MEASURES.items(), strict=True):
-        lows = [_draw_similarity(ax, lens, i, measure) for i in range(len(STATES))]
+    panels = axes_or_new(axes, width, 0.36 * width + 0.7, columns=2)
+    for ax, (measure, name) in zip(panels, MEASURES.items(), strict=True):
+        lowest = 0.0
+        for i, kind in enumerate(STATES):
+            similarities = lens.similarities_of(kind, measure)
+            if similarities:
+                lowest = min(lowest, _draw_similarities(ax, similarities, Look.of(i)))
         ax.set_ylabel(name)
         _layer_axis(ax, lens)
-        ax.set_ylim(min(lows) - 0.03, 1.05)
-    legend_above(drawn[0], columns=2)
+        ax.set_ylim(lowest - 0.03, 1.05)
+    legend_above(panels[0], columns=2)
     if axes is None:
         measured = "similarity of each layer's states to the final embedding"
         spread = f"mean ± 2 standard deviations over {lens.draws} draws"
         grey = f"grey: embeddings permuted, {spread}"
-        caption_below(drawn[0], f"{_corpus(lens)}; {measured}; {grey}.")
-    return drawn
+        caption_below(panels[0], f"{_corpus(lens)}; {measured}; {grey}.")
+    return panels
 
 
 def _corpus(lens: KVLens) -> str:
@@ -171,17 +175,14 @@ def _direction_axis(ax: Axes) -> None:
     ax.set_xticks([], minor=True)
 
 
-def _draw_similarity(ax: Axes, lens: KVLens, i: int, measure: str) -> float:
-    """Kind i of `STATES` by a measure, beside its control; returns the lowest point, at most 0."""
-    kind = [*STATES][i]
-    similarities = lens.similarities_of(kind, measure)
-    if not similarities:
-        return 0.0
+def _draw_similarities(ax: Axes, similarities: Sequence[Similarity], look: Look) -> float:
+    """One kind by one measure, beside its control; returns the lowest point."""
     layers = [similarity.layer for similarity in similarities]
     values = [similarity.value for similarity in similarities]
     chance = np.array([similarity.control for similarity in similarities])
     spread = 2 * np.array([similarity.control_sd for similarity in similarities])
     band(ax, layers, chance - spread, chance + spread, color="0.75", alpha=0.6)
     ax.plot(layers, chance, color="0.5", lw=0.8)
-    ax.plot(layers, values, label=STATES[kind], **CURVE, **Look.of(i).line)
-    return min(0.0, *values, *(chance - spread))
+    name = STATES[similarities[0].kind]
+    ax.plot(layers, values, label=name, **CURVE, **look.line)
+    return min(*values, *(chance - spread))

@@ -47,14 +47,14 @@ def plot_sweep(
         The two axes.
     """
     options = {"rows": 2, "sharex": True, "height_ratios": (1.5, 1)}
-    drawn = axes_or_new(axes, width, 4.5, **options)
-    quality, dimension = drawn
+    panels = axes_or_new(axes, width, 4.5, **options)
+    quality, dimension = panels
     _draw_plain(quality, sweep)
     for i, (kind, windows) in enumerate(_by_kind(sweep.windows).items()):
         windows.sort(key=lambda window: window.first)
         _draw_windows(quality, windows, window_name(*kind), Look.of(i))
     _draw_dimension(dimension, layer_set.profile)
-    for ax in drawn:
+    for ax in panels:
         for first, last in runs(layer_set.layers):
             shade_layers(ax, first - 0.5, last + 0.5)
         grid(ax)
@@ -63,7 +63,7 @@ def plot_sweep(
     dimension.set_xlabel("layer (a window's middle)")
     if axes is None:
         figure_legend(quality, "lower", columns=2)
-    return drawn
+    return panels
 
 
 @styled
@@ -86,8 +86,8 @@ def plot_study(
     """
     rows = _Rows.of(study.outcomes)
     options = {"columns": 2, "sharey": True, "width_ratios": (1.4, 1)}
-    drawn = axes_or_new(axes, width, 0.17 * len(rows) + 1.3, **options)
-    regret, correlation = drawn
+    panels = axes_or_new(axes, width, 0.17 * len(rows) + 1.3, **options)
+    regret, correlation = panels
     outcomes = _by_kind(study.outcomes)
     correlations = _by_kind(study.correlations)
     for i, kind in enumerate(outcomes):
@@ -95,7 +95,7 @@ def plot_study(
         aside = i - (len(outcomes) - 1) / 2
         _draw_regrets(regret, rows, outcomes[kind], 0.19 * aside, look)
         _draw_correlations(correlation, rows, correlations.get(kind, []), 0.5 * aside, look)
-    for ax in drawn:
+    for ax in panels:
         _draw_rows(ax, rows)
         ax.tick_params(axis="y", length=0, labelleft=ax is regret)
     regret.set_yticks(range(len(rows)), rows.names, fontsize=7)
@@ -105,7 +105,7 @@ def plot_study(
     correlation.set_xlim(-1, 1)
     place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1)}
     correlation.legend(ncols=2, frameon=False, fontsize=7, **place)
-    return drawn
+    return panels
 
 
 class OfWindows(Protocol):

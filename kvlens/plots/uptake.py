@@ -57,16 +57,16 @@ def plot_beta(
     top = float(np.nanmax([*maps.values()]))
     n_layers = len(shift.layers)
     height = 1.35 + min(0.34 * n_layers, 0.16 * n_layers + 1.5)
-    (drawn,) = axes_or_new(ax, width, height)
-    image = draw_beta_map(drawn, maps[kind], top or 1)
-    _write_numbers(drawn, maps[kind], top)
-    _map_axes(drawn, shift)
+    (panel,) = axes_or_new(ax, width, height)
+    image = draw_beta_map(panel, maps[kind], top or 1)
+    _write_numbers(panel, maps[kind], top)
+    _map_axes(panel, shift)
     heads = heads_phrase(shift.model.n_heads, head)
-    drawn.set_title(f"{EFFECTS[kind]} ({heads})", fontsize=9, loc="left")
-    colour_bar(image, drawn, PREFIX_WEIGHT, pad=0.02)
+    panel.set_title(f"{EFFECTS[kind]} ({heads})", fontsize=9, loc="left")
+    colour_bar(image, panel, PREFIX_WEIGHT, pad=0.02)
     if ax is None:
-        caption_below(drawn, attention_caption(shift, _corpus(shift)))
-    return drawn
+        caption_below(panel, attention_caption(shift, _corpus(shift)))
+    return panel
 
 
 @styled
@@ -83,21 +83,21 @@ def plot_ends(shift: AttentionShift, ax: Axes | None = None, width: float = 5.0)
     Returns:
         The axes.
     """
-    (drawn,) = axes_or_new(ax, width, 0.45 * width + 1.0)
+    (panel,) = axes_or_new(ax, width, 0.45 * width + 1.0)
     for kind in KINDS:
-        _draw_ends(drawn, shift, kind)
-    drawn.set_xticks(*_layer_ticks(shift))
-    drawn.set_ylim(0)
-    drawn.set_xlabel(REROUTED_LAYER)
-    drawn.set_ylabel(PREFIX_WEIGHT)
-    grid(drawn)
-    legend_above(drawn, columns=2, borderaxespad=0.3)
+        _draw_ends(panel, shift, kind)
+    panel.set_xticks(*_layer_ticks(shift))
+    panel.set_ylim(0)
+    panel.set_xlabel(REROUTED_LAYER)
+    panel.set_ylabel(PREFIX_WEIGHT)
+    grid(panel)
+    legend_above(panel, columns=2, borderaxespad=0.3)
     if ax is None:
         _, _, n_texts = shift.ends()
         points = f"points: mean over {shift.model.n_heads} heads and {n_texts} texts"
         bars = "bars: ±1 standard deviation over texts"
-        caption_below(drawn, attention_caption(shift, _corpus(shift), points, bars))
-    return drawn
+        caption_below(panel, attention_caption(shift, _corpus(shift), points, bars))
+    return panel
 
 
 def beta_map(shift: AttentionShift, kind: str, head: int | None = None) -> BetaMap:

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from kvlens import KVLens
 from kvlens.plots.states import plot_ranks, plot_similarities, plot_spectra
@@ -38,3 +39,10 @@ def test_similarities_stand_beside_their_controls(lens):
     assert list(drawn["V"]) == [similarity.value for similarity in probed]
     chance = [line.get_ydata() for line in r2.lines if line.get_label() != "V"]
     assert list(chance[0]) == [similarity.control for similarity in probed]
+
+
+def test_the_users_axes_may_be_an_array_and_keep_their_words(lens):
+    figure = Figure()
+    axes = figure.subplots(1, 2)
+    assert plot_ranks(lens, axes) == list(axes)
+    assert figure.get_supxlabel() == ""
