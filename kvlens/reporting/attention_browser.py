@@ -11,23 +11,20 @@ import base64
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from kvlens.analysis.attention import AttentionPatterns, token_label
 from kvlens.layers.layer_set import LayerSet
+from kvlens.reporting.bins import Bins, fitting_bins
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import phrase
 
 PATTERN_BUDGET = 5_000_000  # bytes of all texts in a page of `page.PAGE_LIMIT`
-MOST_BINS = 64  # a longer text is shown in so many bins of tokens
-FEWEST_BINS = 16  # in fewer it says nothing
+FEWEST_BINS = 16  # a text in fewer bins of tokens says nothing
 LONGEST_NAME = 60
 LONGEST_TOKEN = 200
-PACKED_BYTES = 2 * 4 / 3  # of one weight: 16 bits in base64
 
 SCRIPT = files("kvlens.reporting").joinpath("attention_browser.js")
 # The page's call of the module that stands before it; a widget calls its default export.
@@ -130,7 +127,7 @@ def packed_text(
         InputError: when fewer than `FEWEST_BINS` bins would fit, or the patterns are damaged.
     """
     _check_arrays(patterns, number)
-    bins = _fitting_bins(patterns, budget)
+    bins = _bins(patterns, budget)
     return BrowserText(
         name=_name(patterns, number),
         layers=patterns.layers,
@@ -141,47 +138,10 @@ def packed_text(
     )
 
 
-@dataclass(frozen=True)
-class _Bins:
-    """Tokens in consecutive bins: bin i holds the tokens ``edges[i]`` to ``edges[i + 1] - 1``."""
-
-    edges: Int[np.ndarray, " n_plus_1"]
-
-    @classmethod
-    def of(cls, n_tokens: int, n_bins: int) -> _Bins:
-        """So many bins, as even as whole tokens allow."""
-        return cls(np.linspace(0, n_tokens, n_bins + 1).round().astype(int))
-
-    @property
-    def spans(self) -> list[tuple[int, int]]:
-        """First token of each bin, and the token after its last."""
-        return list(pairwise(self.edges.tolist()))
-
-    @property
-    def single(self) -> bool:
-        """Whether each bin is one token."""
-        return len(self.edges) == self.edges[-1] + 1
-
-    def over_queries(
-        self, weights: Float[np.ndarray, "layers heads queries keys"]
-    ) -> Float[np.ndarray, "layers heads bins keys"]:
-        """The mean over the queries of each bin."""
-        sums = np.add.reduceat(weights, self.edges[:-1], axis=2)
-        return sums / np.diff(self.edges)[:, None]
-
-    def square(
-        self, weights: Float[np.ndarray, "layers heads queries keys"]
-    ) -> Float[np.ndarray, "layers heads cells"]:
-        """Mean over queries, sum over keys; the lower triangle row by row."""
-        square = np.add.reduceat(self.over_queries(weights), self.edges[:-1], axis=3)
-        rows, columns = np.tril_indices(len(self.edges) - 1)
-        return square[:, :, rows, columns]
-
-
 def _check_arrays(patterns: AttentionPatterns, number: int) -> None:
     n_tokens = len(patterns.tokens)
-    columns = (len(patterns.layers), patterns.model.n_heads, n_tokens)
-    shapes = {"before": (*columns, n_tokens), "after": (*columns, 1 + n_tokens), "beta": columns}
+    rows = (len(patterns.layers), patterns.model.n_heads, n_tokens)
+    shapes = {"before": (*rows, n_tokens), "after": (*rows, 1 + n_tokens), "beta": rows}
     for name, shape in shapes.items():
         array = patterns.arrays.get(name)
         if array is None or array.shape != shape or not np.isfinite(array).all():
@@ -191,24 +151,17 @@ def _check_arrays(patterns: AttentionPatterns, number: int) -> None:
             )
 
 
-def _fitting_bins(patterns: AttentionPatterns, budget: int) -> _Bins:
-    """As many bins as the budget allows, at most one a token."""
+def _bins(patterns: AttentionPatterns, budget: int) -> Bins:
     n_tokens = len(patterns.tokens)
     n_layers = len(patterns.layers)
     n_heads = patterns.model.n_heads
-    for n_bins in range(min(n_tokens, MOST_BINS), 0, -1):
-        squares = 2 if n_bins == n_tokens else 3  # the script computes local ones of single tokens
-        weights = n_bins * (squares * (n_bins + 1) / 2 + 2)
-        if n_layers * n_heads * weights * PACKED_BYTES <= budget:
-            break
-    else:
-        n_bins = 0
+    n_bins = fitting_bins(n_tokens, n_layers * n_heads, budget)
     if n_bins < min(n_tokens, FEWEST_BINS):
         raise InputError(
             f"attention patterns of {n_layers} layers and {n_heads} heads on so many texts do not "
             "fit into 8 MB: remove some attention/patterns files, or re-route fewer layers"
         )
-    return _Bins.of(n_tokens, n_bins)
+    return Bins.of(n_tokens, n_bins)
 
 
 def _name(patterns: AttentionPatterns, number: int) -> str:
@@ -222,7 +175,7 @@ def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def _words(patterns: AttentionPatterns, bins: _Bins) -> dict[str, Any]:
+def _words(patterns: AttentionPatterns, bins: Bins) -> dict[str, Any]:
     """The fields of `BrowserText` that name the bins."""
     start, end = patterns.text_span
     words = ["".join(patterns.tokens[first:after]) for first, after in bins.spans]
@@ -239,7 +192,7 @@ def _place(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
-def _note(patterns: AttentionPatterns, layers: LayerSet, bins: _Bins) -> str:
+def _note(patterns: AttentionPatterns, layers: LayerSet, bins: Bins) -> str:
     notes = []
     if patterns.layers != layers.layers:
         notes.append(f"Measured with {phrase(patterns.layers)}, not with the layer set's.")
@@ -251,7 +204,7 @@ def _note(patterns: AttentionPatterns, layers: LayerSet, bins: _Bins) -> str:
     return " ".join(notes)
 
 
-def _packed_weights(arrays: dict[str, np.ndarray], bins: _Bins) -> dict[str, Any]:
+def _packed_weights(arrays: dict[str, np.ndarray], bins: Bins) -> dict[str, Any]:
     """The fields of `BrowserText` that hold weights."""
     before = arrays["before"]
     beta = arrays["beta"][..., None]

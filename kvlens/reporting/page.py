@@ -111,12 +111,18 @@ def render(run: Run, commands: Mapping[str, str] = COMMANDS) -> str:
         pictures=_pictures(run),
         data=browser_data(run.patterns, run.layers),
         script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script_hash=_hash(script),
         phrase=phrase,
         reference=REFERENCE,
         made_by=_commands(run),
         versions=_versions(run),
     )
+
+
+def _hash(script: str) -> str:
+    """The hash by which a content security policy lets a script run."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return base64.b64encode(digest).decode()
 
 
 def _missing(run: Run, commands: Mapping[str, str]) -> list[dict[str, str]]:

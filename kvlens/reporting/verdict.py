@@ -73,17 +73,19 @@ def _half_interval(steps: np.ndarray) -> float:
 
 def _compared(ends: np.ndarray) -> str:
     steps = ends[:, 1] - ends[:, 0]
-    if not abs(steps.mean()) > _half_interval(steps):
+    step = steps.mean()
+    if abs(step) <= _half_interval(steps):
         return "as much, within error, as"
-    early, late = ends.mean(0)
-    return "less than" if early < late else "more than"
+    return "less than" if step > 0 else "more than"
 
 
 def _ends_words(ends: np.ndarray) -> str:
-    steps = ends[:, 1] - ends[:, 0]
     early, late = ends.mean(0)
-    interval = f", 95 % interval ± {_half_interval(steps):.1f}" if len(steps) > 1 else ""
-    return f"{early:.1f} % against {late:.1f} % (difference {steps.mean():+.1f} points{interval})"
+    steps = ends[:, 1] - ends[:, 0]
+    difference = f"difference {steps.mean():+.1f} points"
+    if len(steps) > 1:
+        difference += f", 95 % interval ± {_half_interval(steps):.1f}"
+    return f"{early:.1f} % against {late:.1f} % ({difference})"
 
 
 def _caveat(shift: AttentionShift) -> str:
@@ -108,14 +110,16 @@ def _caveat(shift: AttentionShift) -> str:
 def _movement(shift: AttentionShift) -> list[str]:
     """How far re-routing moves hidden states after the last block, early and late."""
     last_block = (-1, 0)
-    moved = 100 * shift.arrays["moved.relative.mean"][last_block]
-    towards = shift.arrays["final.towards.mean"][last_block]
-    if not np.isfinite([moved[0], moved[-1], towards[0]]).all():
+    percent = 100 * shift.arrays["moved.relative.mean"][last_block]
+    early = percent[0]
+    late = percent[-1]
+    cosine = shift.arrays["final.towards.mean"][last_block][0]
+    if not np.isfinite([early, late, cosine]).all():
         return []
     return [
-        f"Hidden states after the last block move by {moved[0]:.1f} % of their length in the first "
-        f"1/{shift.bins} of the tokens, {moved[-1]:.1f} % in the last; the early ones' move has "
-        f"cosine {towards[0]:.2f} with the way to the final token's state (1: straight towards it)."
+        f"Hidden states after the last block move by {early:.1f} % of their length in the first "
+        f"1/{shift.bins} of the tokens, {late:.1f} % in the last; the early ones' move has "
+        f"cosine {cosine:.2f} with the way to the final token's state (1: straight towards it)."
     ]
 
 

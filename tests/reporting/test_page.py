@@ -144,3 +144,10 @@ def test_pages_stay_under_8_mb(place):
     assert 3_000_000 < len(render(many)) < PAGE_LIMIT
     with pytest.raises(InputError, match="do not fit into 8 MB"):
         render(replace(run, patterns=run.patterns[:1] * 3000))
+
+
+def test_a_page_made_in_python_names_commands_without_flags(place):
+    page = render(Run.read(place / "bare"))
+    assert page.count("<code>kvlens report</code> makes it") == 3
+    assert "<code>kvlens evaluate</code> makes it" in page
+    assert "<code>kvlens sweep</code> makes it" in page
