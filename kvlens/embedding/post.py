@@ -93,7 +93,7 @@ class Post(TensorArtifact):
 
 
 def fit(
-    embeddings: Float[np.ndarray, "n d"],
+    embeddings: np.ndarray,
     kind: str,
     embedder: str = "",
     dimension: int | None = None,
@@ -102,7 +102,7 @@ def fit(
     """Fit a post-processing, in float64.
 
     Args:
-        embeddings: of calibration texts.
+        embeddings: of calibration texts, ``[n, d]``.
         kind: ``center``: subtract the mean. ``zscore``: also divide each coordinate by its
             standard deviation, a constant one by 1. ``whiten``: center, rotate to the principal
             axes and divide by the root of their variances.

@@ -8,28 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import parse_layers
-from kvlens.texts.limits import Limits
 from kvlens.texts.prompts import get_prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
+    from kvlens.embedding.configure import Layers
     from kvlens.embedding.encoder import Encoder
-    from kvlens.layers.layer_set import LayerSet
-    from kvlens.layers.route import Route
     from kvlens.models.language_model import LanguageModel
+    from kvlens.texts.limits import Limits
 
 REFERENCE = "kv_embedding"  # what every other method is compared with
 NO_REROUTING = f"{REFERENCE}:layers=none"  # its prompt and pooling alone
 ALL = "all"
-ENCODER_LIMITS = Limits(batch_tokens=4096)
 
 
 @dataclass(frozen=True)
@@ -140,8 +135,8 @@ class MethodSpec:
     def encoder(
         self,
         lm: LanguageModel,
-        layers: Route | LayerSet | str | Path | Sequence[int] | None = None,
-        limits: Limits = ENCODER_LIMITS,
+        layers: Layers | None = None,
+        limits: Limits | None = None,
         force: bool = False,
     ) -> Encoder:
         """The encoder of this method, its vectors not yet post-processed.
@@ -150,7 +145,7 @@ class MethodSpec:
             lm: the model.
             layers: for methods that take layers. Layers among the settings go before these; what
                 else a layer set brings along stays.
-            limits: how long a text may be, how much goes into a batch.
+            limits: how long a text may be, how much goes into a batch; default `Encoder`'s own.
             force: use a layer set that was made for another model.
 
         Returns:
@@ -166,18 +161,24 @@ class MethodSpec:
 
         settings = {setting.name: setting.value for setting in self.settings}
         typed_layers = settings.pop("layers", None)
-        options: dict[str, Any] = {**asdict(limits), "force": force}
+        options: dict[str, Any] = {"force": force}
+        if limits is not None:
+            options.update(asdict(limits))
         if not takes_layers(self.method):
             layers = None
-        if typed_layers is None:
-            return Encoder(lm, self.method, layers, **options, **settings)
-        if layers is None:
-            return Encoder(lm, self.method, typed_layers, **options, **settings)
-        brought = settings_from(layers, lm.info, force)
-        if not typed_layers and isinstance(brought.get("bias"), tuple):
-            del brought["bias"]  # one for each layer of the set, and there are none
-        method = get_method(self.method, **{**brought, **settings, "layers": typed_layers})
-        return Encoder(lm, method, **options)
+        if typed_layers is None or layers is None:
+            route = layers if typed_layers is None else typed_layers
+            return Encoder(lm, self.method, route, **options, **settings)
+        brought = _moved(settings_from(layers, lm.info, force), typed_layers)
+        return Encoder(lm, get_method(self.method, **{**brought, **settings}), **options)
+
+
+def _moved(settings: Mapping[str, Any], layers: tuple[int, ...]) -> dict[str, Any]:
+    """What a layer set brings along, on other layers."""
+    moved = {**settings, "layers": layers}
+    if not layers and isinstance(moved.get("bias"), tuple):
+        del moved["bias"]  # one for each layer of the set, and now there are none
+    return moved
 
 
 def parse_specs(texts: Iterable[str]) -> list[MethodSpec]:
