@@ -1,8 +1,7 @@
 """Specifications: read, shown, written again; and the encoder that each of them means."""
 
 import pytest
-from conftest import tiny
-from test_encoder import layer_set
+from embedding.helpers import layer_set
 
 from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.spec import NO_REROUTING, REFERENCE, MethodSpec, parse_specs
@@ -11,11 +10,6 @@ from kvlens.methods.base import methods
 from kvlens.store.errors import InputError
 from kvlens.texts.limits import Limits
 from kvlens.texts.prompts import PROMPTS
-
-
-@pytest.fixture(scope="module")
-def lm():
-    return tiny("llama")
 
 
 @pytest.mark.parametrize(

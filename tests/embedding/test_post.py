@@ -1,19 +1,18 @@
-"""Post-processing against numpy and scikit-learn, and how an encoder finds, uses and refuses a fit."""
+"""Post-processing against numpy and scikit-learn; how an encoder finds, uses and refuses a fit."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from conftest import TEXTS, tiny
+from conftest import TEXTS
+from embedding.helpers import layer_set, other, sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
-from test_encoder import layer_set
 
 from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.post import KINDS, Post, fit
@@ -23,14 +22,6 @@ FIT_TEXTS = [
     f"{word} {i} {word[::-1]}"
     for i, word in enumerate(["river", "stone", "light", "music", "paper"] * 12)
 ]
-
-
-def sample(n, d, seed=0):
-    """Correlated coordinates whose axes differ 100-fold, far from the origin, as language models have them."""
-    rng = np.random.default_rng(seed)
-    turn, _ = np.linalg.qr(rng.normal(size=(d, d)))
-    mixed = rng.normal(size=(n, d)) * np.geomspace(0.1, 10, d) @ turn
-    return (mixed + rng.normal(size=d) * 5).astype(np.float32)
 
 
 def apply(post, x):
@@ -186,11 +177,6 @@ def test_other_files_are_refused(tmp_path):
     assert Post.load(tmp_path / "good.safetensors").n == 3
 
 
-@pytest.fixture(scope="module")
-def lm():
-    return tiny("llama")
-
-
 @pytest.fixture
 def saved(lm, tmp_path):
     layer_set(lm).save(tmp_path / "layers.json")
@@ -236,7 +222,7 @@ def test_fit_then_truncate_then_normalize(lm):
 def test_fit_of_another_encoder_is_refused(lm, saved):
     post = Encoder(lm, layers=saved).fit_post("whiten", FIT_TEXTS, dimension=5)
     (file,) = saved.parent.glob("post-*")
-    elsewhere = replace(lm, info=lm.info.model_copy(update={"revision": "sha256:other"}))
+    elsewhere = other(lm, revision="sha256:other")
     others = {
         "bias": lambda **o: Encoder(lm, layers=saved, bias=3.0, **o),
         "method": lambda **o: Encoder(lm, "mean", **o),

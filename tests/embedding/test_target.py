@@ -1,0 +1,236 @@
+"""Target: nothing of the user's is removed; a stopped run resumes to the same bytes, or not."""
+
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+from conftest import TEXTS, tiny
+from embedding.helpers import DUPLICATED, ENDINGS, files, output, stop_after, write_jsonl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import kvlens
+from kvlens.embedding.encoder import Encoder
+from kvlens.embedding.file_run import embed_file
+from kvlens.embedding.target import check_target
+from kvlens.embedding.vectors import load_vectors
+from kvlens.store.errors import InputError
+
+
+@pytest.fixture
+def stopped(encoder, rows, tmp_path):
+    """A run that was stopped after two of its chunks."""
+    seen = []
+
+    def progress(done, total):
+        seen.append(done)
+        if done >= 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_file(encoder, rows, tmp_path / "out.npy", chunk=2, progress=progress)
+    assert len(list((tmp_path / "out.npy.part").glob("*.safetensors"))) in (1, 2)
+    return tmp_path / "out.npy"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"kind": "query"}, "kind"),
+        ({"normalize": True}, "normalize"),
+        ({"truncate_dim": 8}, "truncate_dim"),
+        ({"chunk": 3}, "chunk"),
+        ({"bias": 2.0}, "settings, encoder"),
+        ({"batch_tokens": 99}, "batch_tokens"),
+        ({"post": "center"}, "post"),
+        ({"texts": [*DUPLICATED, "more"]}, "texts, rows"),
+        ({"texts": DUPLICATED[::-1]}, "texts"),
+    ],
+)
+def test_a_stopped_run_of_another_configuration_is_refused(encoder, rows, stopped, change, named):
+    options = {
+        "chunk": 2,
+        **{k: v for k, v in change.items() if k in ("kind", "normalize", "truncate_dim", "chunk")},
+    }
+    of_encoder = {k: v for k, v in change.items() if k in ("bias", "batch_tokens")}
+    changed = Encoder(encoder.lm, layers=(1, 2), **of_encoder)
+    if "post" in change:
+        changed.fit_post("center", TEXTS)
+    if "texts" in change:
+        write_jsonl(
+            rows, [{"id": f"doc-{i}", "text": text} for i, text in enumerate(change["texts"])]
+        )
+    before = files(stopped.parent)
+    with pytest.raises(
+        InputError, match=rf"out.npy.part has a run with other {named}: give what"
+    ) as error:
+        embed_file(changed, rows, stopped, resume=True, **options)
+    assert "\n" not in str(error.value)
+    assert files(stopped.parent) == before
+    with pytest.raises(
+        InputError, match="`resume=True` continues it, `overwrite=True` starts again"
+    ):
+        embed_file(changed, rows, stopped, **options)
+    assert files(stopped.parent) == before
+    embed_file(changed, rows, stopped, overwrite=True, **options)
+    embed_file(changed, rows, stopped.parent / "whole.npy", **options)
+    assert output(stopped.parent, "out.npy") == output(stopped.parent, "whole.npy")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_an_existing_target_is_kept_or_replaced_whole(encoder, rows, tmp_path, ending):
+    target = tmp_path / f"out{ending}"
+    embed_file(encoder, rows, target)
+    before = files(tmp_path)
+    with pytest.raises(InputError, match="exists: give another `target`, or `overwrite=True`"):
+        embed_file(encoder, rows, target, resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        embed_file(
+            encoder, rows, target, kind="query", chunk=1, overwrite=True, progress=stop_after(5)
+        )
+    kept = {path: data for path, data in files(tmp_path).items() if ".part" not in str(path)}
+    assert kept == before
+    embed_file(encoder, rows, target, kind="query", chunk=1, overwrite=True, resume=True)
+    assert load_vectors(target).info.kind == "query"
+    assert set(files(tmp_path)) == set(before)
+
+
+def test_nothing_of_the_users_is_removed_or_overwritten(encoder, rows, tmp_path):
+    (tmp_path / "out.npy.part").mkdir()
+    (tmp_path / "out.npy.part" / "mine.safetensors").write_text("precious")
+    (tmp_path / "two.npy.json").write_text("precious")
+    (tmp_path / "three.npy.part").write_text("precious")
+    (tmp_path / "in.parquet").write_bytes(b"")
+    (tmp_path / "four.npy").mkdir()
+    before = files(tmp_path)
+    for name, says, overwrite in (
+        ("out.npy", "is in the way and was not left by a stopped run", True),
+        ("two.npy", "two.npy.json exists", False),
+        ("three.npy", "is in the way", True),
+        ("four.npy", "four.npy exists: give another `target`", True),
+    ):
+        with pytest.raises(InputError, match=says):
+            embed_file(encoder, rows, tmp_path / name, overwrite=overwrite)
+    with pytest.raises(InputError, match="holds the texts themselves"):
+        embed_file(encoder, tmp_path / "in.parquet", tmp_path / "in.parquet", overwrite=True)
+    assert files(tmp_path) == before
+
+
+def test_check_target_costs_no_model(tmp_path):
+    assert check_target(tmp_path / "new" / "out.NPY") == tmp_path / "new" / "out.NPY"
+    assert not list(tmp_path.iterdir())
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    calls=st.lists(st.integers(1, 7), min_size=1, max_size=3),
+    chunk=st.integers(1, 4),
+    ending=st.sampled_from(ENDINGS),
+)
+def test_a_run_stopped_anywhere_resumes_to_the_same_bytes(
+    encoder, tmp_path_factory, calls, chunk, ending
+):
+    tmp_path = tmp_path_factory.mktemp("resume")
+    texts = [*DUPLICATED, "too long " * 50]
+    rows = write_jsonl(tmp_path / "rows.jsonl", [{"text": text} for text in texts])
+    assert embed_file(encoder, rows, tmp_path / f"whole{ending}", chunk=chunk).truncated == 1
+    target = tmp_path / f"out{ending}"
+    part = tmp_path / f"out{ending}.part"
+    chunks = -(-len(set(texts)) // chunk)
+    for n in calls:
+        with pytest.raises(KeyboardInterrupt):
+            embed_file(
+                encoder, rows, target, chunk=chunk, resume=True, progress=stop_after(min(n, chunks))
+            )
+        assert not target.exists()
+        assert not part.exists() or list(part.glob("*.safetensors"))
+    embed_file(encoder, rows, target, chunk=chunk, resume=True)
+    assert output(tmp_path, "out") == output(tmp_path, "whole")
+
+
+SCRIPT = textwrap.dedent(
+    """
+    import signal, sys, time
+    import kvlens
+    from kvlens.embedding.file_run import embed_file
+    # A shell's background job would ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    folder = sys.argv[1]
+    source, target = f"{folder}/rows.jsonl", f"{folder}/out.npy"
+    encoder = kvlens.Encoder(kvlens.load(f"{folder}/model"), layers=[1, 2])
+    slow = lambda done, total: time.sleep(0.01)
+    for resume in (False, True):
+        try:
+            embed_file(encoder, source, target, chunk=2, resume=resume, progress=slow)
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+    """
+)
+
+
+def finished(part, process=None, at_least=0):
+    """The finished chunks, once there are so many of them (or the process has ended)."""
+    deadline = time.monotonic() + 60
+    while True:
+        chunks = {path: path.read_bytes() for path in part.glob("*.safetensors")}
+        if len(chunks) >= at_least or process.poll() is not None or time.monotonic() > deadline:
+            return chunks
+        time.sleep(0.005)
+
+
+def test_an_interrupted_and_killed_process_resumes_to_the_same_bytes(tmp_path):
+    lm = tiny("llama")
+    lm.hf.save_pretrained(tmp_path / "model")
+    lm.tokenizer.save_pretrained(tmp_path / "model")
+    rng = random.Random(0)
+    texts = ["".join(rng.choices("abcdefgh ", k=rng.randint(1, 60))) + str(i) for i in range(300)]
+    rows = write_jsonl(
+        tmp_path / "rows.jsonl", [{"id": i, "text": text} for i, text in enumerate(texts)]
+    )
+    part = tmp_path / "out.npy.part"
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        finished(part, process, 20)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "interrupted\n", process.stderr.read()
+        assert not (tmp_path / "out.npy").exists()
+        first = finished(part)
+        finished(part, process, len(first) + 20)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (-signal.SIGTERM, "")
+    second = finished(part)
+    assert first.items() < second.items()
+    assert 20 <= len(first) < len(second) < 150
+    assert not (tmp_path / "out.npy").exists()
+
+    encoder = Encoder(kvlens.load(tmp_path / "model"), layers=[1, 2])
+    seen = []
+    with pytest.raises(InputError, match="has a stopped run"):
+        embed_file(encoder, rows, tmp_path / "out.npy", chunk=2)
+    passes = []
+    handle = encoder.lm.base.register_forward_pre_hook(lambda module, args: passes.append(1))
+    embed_file(
+        encoder,
+        rows,
+        tmp_path / "out.npy",
+        chunk=2,
+        resume=True,
+        progress=lambda *done: seen.append(done),
+    )
+    handle.remove()
+    assert len(passes) == 150 - len(second)
+    assert seen[-1] == (300, 300)
+    embed_file(encoder, rows, tmp_path / "whole.npy", chunk=2)
+    assert output(tmp_path, "out.npy") == output(tmp_path, "whole.npy")
+    assert set(output(tmp_path, "out.npy")) == {"", ".json"}
+    loaded = load_vectors(tmp_path / "out.npy")
+    assert loaded.ids == tuple(str(i) for i in range(300))
+    np.testing.assert_allclose(loaded.vectors, encoder.encode(texts), atol=2e-6)
