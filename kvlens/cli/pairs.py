@@ -68,13 +68,12 @@ def score(
         layers: layer-set file of `kvlens profile`, or layers such as 7-10, for kv_embedding
         model: how the model is loaded
     """
-    from kvlens.embedding.spec import ENCODER_LIMITS
     from kvlens.texts.pairs import read_pairs
 
     print("note: kvlens score is now kvlens evaluate --pairs", file=sys.stderr)
     validation = read_pairs(pairs.pairs, pairs.n)
     lm = model.load(name, hooked=False)
-    return score_pairs(lm, validation, pairs, methods, RouteOptions(layers=layers), ENCODER_LIMITS)
+    return score_pairs(lm, validation, pairs, methods, RouteOptions(layers=layers))
 
 
 def score_pairs(
@@ -83,7 +82,7 @@ def score_pairs(
     options: PairOptions,
     methods: Sequence[str],
     route: RouteOptions,
-    limits: Limits,
+    limits: Limits | None = None,
 ) -> Answer:
     """Score every method with every prompt; each row is said as soon as it is known.
 
@@ -93,7 +92,7 @@ def score_pairs(
         options: prompts and settings that are compared.
         methods: specifications of methods, or ``all``.
         route: layers, for the methods that take them.
-        limits: how long a text may be.
+        limits: how long a text may be; default that of `Encoder`.
 
     Returns:
         The rows.

@@ -2,7 +2,7 @@
 
 import pytest
 from conftest import tiny
-from embedding.helpers import DUPLICATED, LAYERS, write_jsonl
+from embedding_cases import DUPLICATED, LAYERS, write_jsonl
 
 from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.sentence_transformer import as_sentence_transformer

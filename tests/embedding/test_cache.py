@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from embedding.helpers import DUPLICATED
+from embedding_cases import DUPLICATED
 
 from kvlens.embedding import cache as module
 from kvlens.embedding.cache import EmbeddingCache

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from conftest import TEXTS
-from embedding.helpers import LAYERS, by_hand, layer_set, other
+from embedding_cases import LAYERS, by_hand, layer_set, other
 
 from kvlens.embedding.encoder import Encoder
 from kvlens.methods.base import get_method

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TEXTS, tiny
-from embedding.helpers import HOSTILE, LAYERS, by_hand
+from embedding_cases import HOSTILE, LAYERS, by_hand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import TEXTS
-from embedding.helpers import DUPLICATED, ENDINGS, write_jsonl
+from embedding_cases import DUPLICATED, ENDINGS, write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open

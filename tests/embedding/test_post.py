@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TEXTS
-from embedding.helpers import layer_set, other, sample
+from embedding_cases import layer_set, other, sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file

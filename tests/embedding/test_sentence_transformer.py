@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from conftest import TEXTS
-from embedding.helpers import HOSTILE
+from embedding_cases import HOSTILE
 
 from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.sentence_transformer import as_sentence_transformer

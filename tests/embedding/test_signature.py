@@ -2,7 +2,7 @@
 
 import numpy as np
 from conftest import tiny
-from embedding.helpers import LAYERS, other
+from embedding_cases import LAYERS, other
 
 from kvlens.embedding.encoder import Encoder
 from kvlens.methods.base import get_method, methods

@@ -1,7 +1,7 @@
 """Specifications: read, shown, written again; and the encoder that each of them means."""
 
 import pytest
-from embedding.helpers import layer_set
+from embedding_cases import layer_set
 
 from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.spec import NO_REROUTING, REFERENCE, MethodSpec, parse_specs

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 from conftest import TEXTS, tiny
-from embedding.helpers import DUPLICATED, ENDINGS, files, output, stop_after, write_jsonl
+from embedding_cases import DUPLICATED, ENDINGS, files, output, stop_after, write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from embedding.helpers import ENDINGS
+from embedding_cases import ENDINGS
 
 from kvlens.embedding.vectors import load_vectors
 from kvlens.store.errors import InputError
