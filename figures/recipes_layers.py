@@ -21,12 +21,12 @@ def depth(data: Path) -> Drawn:
     gain is too large."""
     results = load_results(data, "sweep", "layers")
     options = {"sharex": "col", "height_ratios": (1.5, 1)}
-    axes = new_axes(WIDE, 4.3, 2, len(results), **options)
-    columns = list(zip(axes[: len(results)], axes[len(results) :], strict=True))
+    n_columns = len(results)
+    axes = new_axes(WIDE, 4.3, 2, n_columns, **options)
     numbers = []
     sources = []
-    for (sweep, layer_set), column in zip(results, columns, strict=True):
-        above, _ = plot_sweep(sweep, layer_set, column)
+    for column, (sweep, layer_set) in enumerate(results):
+        above, _ = plot_sweep(sweep, layer_set, axes[column::n_columns])
         above.set_title(sweep.model.name, fontsize=9)
         above.legend(loc="lower right", frameon=False, borderpad=0.2)
         numbers.append(_best_window_in_words(sweep))
@@ -54,15 +54,16 @@ def regret(data: Path) -> Drawn:
     values) at some points (final token, mean over tokens, all tokens). Right: Spearman correlation,
     over all windows, of -ID and quality. Bars: 95 % intervals."""
     results = load_all(data, "study")
-    height = 0.5 + sum(0.17 * _n_rows(study) + 0.7 for study in results)
+    n_rows = sum(_n_rows(study) for study in results)
+    height = 0.17 * n_rows + 0.7 * len(results) + 0.5
     options = {"sharey": "row", "width_ratios": (1.4, 1)}
     axes = new_axes(WIDE, height, len(results), 2, **options)
     sources = []
     for study, left, right in zip(results, axes[::2], axes[1::2], strict=True):
         plot_study(study, (left, right))
         left.set_title(study.model.name, fontsize=9, loc="left")
-        made = source(study, f"n = {study.n_pairs} pairs of {study.data}")
-        sources.append(f"{made}\n\n```\n{study}\n```")
+        pairs = f"n = {study.n_pairs} pairs of {study.data}"
+        sources.append(f"{source(study, pairs)}\n\n```\n{study}\n```")
     return Drawn(root_figure(axes), "", sources)
 
 

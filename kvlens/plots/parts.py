@@ -21,11 +21,16 @@ class Interval(Protocol):
     """A value with its interval."""
 
     @property
-    def value(self) -> float: ...
+    def value(self) -> float:
+        """The value."""
+
     @property
-    def low(self) -> float: ...
+    def low(self) -> float:
+        """The lower end."""
+
     @property
-    def high(self) -> float: ...
+    def high(self) -> float:
+        """The upper end."""
 
 
 def grid(ax: Axes, axis: Literal["both", "x", "y"] = "y") -> None:

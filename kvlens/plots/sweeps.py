@@ -112,9 +112,12 @@ class OfWindows(Protocol):
     """A window, an outcome or a correlation: what has a width and a bias."""
 
     @property
-    def width(self) -> int: ...
+    def width(self) -> int:
+        """How many layers are re-routed."""
+
     @property
-    def bias(self) -> float: ...
+    def bias(self) -> float:
+        """Of the re-routed column's logit."""
 
 
 Item = TypeVar("Item", bound=OfWindows)

@@ -71,7 +71,7 @@ def plot_beta(
 
 @styled
 def plot_ends(shift: AttentionShift, ax: Axes | None = None, width: float = 5.0) -> Axes:
-    """beta (mean over heads) of the first against the last tenth of the tokens, per layer.
+    """The beta (mean over heads) of the first against the last tenth of the tokens, per layer.
 
     Bars: one standard deviation over texts. Filled: local; hollow: propagated.
 
@@ -101,7 +101,7 @@ def plot_ends(shift: AttentionShift, ax: Axes | None = None, width: float = 5.0)
 
 
 def beta_map(shift: AttentionShift, kind: str, head: int | None = None) -> BetaMap:
-    """beta by re-routed layer and bin of positions, of one head or (None) the mean over heads."""
+    """The beta by layer and bin of positions, of one head or (None) the mean over heads."""
     weights = shift.arrays[f"beta.{kind}.mean"]
     return weights.mean(1) if head is None else weights[:, head]
 
