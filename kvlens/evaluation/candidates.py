@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from kvlens.embedding.cache import EmbeddingCache
+from kvlens.embedding.configure import Layers
 from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.post import Post, fit
 from kvlens.embedding.spec import MethodSpec, parse_specs
 from kvlens.evaluation.adapter import mteb_encoder
 from kvlens.evaluation.kinds import unit
-from kvlens.layers.layer_set import LayerSet
-from kvlens.layers.route import Route
 from kvlens.methods.base import Method
 from kvlens.models.language_model import LanguageModel
 from kvlens.store.progress import Progress
@@ -24,8 +22,6 @@ from kvlens.texts.prompts import Prompt
 from kvlens.texts.wikipedia import calibration_texts
 
 CALIBRATION = 600  # passages that the post-processing is fitted on
-
-Layers = Route | LayerSet | str | Path | Sequence[int] | None
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,7 @@ def _instructed(encoder: Encoder, task: Any) -> Method:
 
 
 def candidates(
-    lm: LanguageModel, methods: Sequence[str], layers: Layers, limits: Limits, force: bool
+    lm: LanguageModel, methods: Sequence[str], layers: Layers | None, limits: Limits, force: bool
 ) -> list[Candidate]:
     """The methods by their names and settings, each once.
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from kvlens.embedding.cache import EmbeddingCache
-from kvlens.embedding.spec import REFERENCE
+from kvlens.embedding.configure import Layers
+from kvlens.embedding.spec import ENCODER_LIMITS, REFERENCE
 from kvlens.evaluation.adapter import mteb_encoder, versions_with_mteb
-from kvlens.evaluation.candidates import CalibratedPosts, Candidate, Layers, candidates
+from kvlens.evaluation.candidates import CalibratedPosts, Candidate, candidates
 from kvlens.evaluation.comparison import Row, compared
 from kvlens.evaluation.kinds import import_mteb, unit
 from kvlens.evaluation.scores import Score, Scores
@@ -24,8 +25,6 @@ from kvlens.store.files import write_text
 from kvlens.store.progress import Bars, silent_bar
 from kvlens.store.provenance import current_command
 from kvlens.texts.limits import LimitOptions, Limits
-
-BATCH_TOKENS = 4096
 
 
 class EvaluateOptions(LimitOptions, total=False):
@@ -50,7 +49,7 @@ def evaluate(
     tasks: Iterable[Any],
     folder: str | Path,
     methods: Sequence[str] = (REFERENCE,),
-    layers: Layers = None,
+    layers: Layers | None = None,
     posts: Sequence[str | None] = (None,),
     limit: int | None = None,
     instructions: bool = False,
@@ -85,7 +84,7 @@ def evaluate(
     force = options.pop("force", False)
     cache = options.pop("cache", None) or EmbeddingCache()
     bars = options.pop("progress", None) or silent_bar
-    limits = Limits.of(options, BATCH_TOKENS)
+    limits = Limits.of(options, ENCODER_LIMITS.batch_tokens)
     folder = Path(folder)
     evaluation = Evaluation(
         candidates=tuple(candidates(lm, methods, layers, limits, force)),

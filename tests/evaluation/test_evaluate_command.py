@@ -38,6 +38,7 @@ def test_kinds_that_are_not_supported(refused, tasks, message):
     assert message in refused(tasks=tasks, folder="")
 
 
+@pytest.mark.slow
 def test_unknown_tasks_and_missing_folders(refused, tmp_path):
     message = refused(tasks="STSBenchmrk")
     assert "unknown task 'STSBenchmrk'; the nearest: STSBenchmark, " in message

@@ -168,6 +168,7 @@ def test_resumes_without_computing(lm, tmp_path, data, cache):
     assert calls["pass"]
 
 
+@pytest.mark.slow
 def test_no_configuration_is_served_the_score_of_another(lm, tmp_path, data, cache):
     """mteb's own cache would be: its key is the model's name alone."""
 
