@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import warnings
 from collections.abc import Container
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 
 from kvlens.evaluation.retrieval import Collection, retrieval_task
 from kvlens.store.errors import InputError
-from kvlens.texts.readers import read_texts
+from kvlens.texts.rows import read_rows
+from kvlens.texts.texts import id_problem, text_problem
 
 HEADER = "query-id"  # the first cell of the first line, where there is a header
 
@@ -33,10 +33,8 @@ def read_beir(name: str, folder: Path, known: Any = None, split: str | None = No
     Raises:
         InputError: For a file that is missing or cannot be read, with its line.
     """
-    corpus = {
-        row["_id"]: (row.get("title") or "", row["text"]) for row in _rows(folder / "corpus.jsonl")
-    }
-    queries = {row["_id"]: row["text"] for row in _rows(folder / "queries.jsonl")}
+    corpus = _read_texts(folder / "corpus.jsonl")
+    queries = {key: text for key, (_, text) in _read_texts(folder / "queries.jsonl").items()}
     default = known.eval_splits[0] if known is not None else "test"
     split = split or default
     file = _judgements_file(folder, split, split == default)
@@ -47,11 +45,18 @@ def read_beir(name: str, folder: Path, known: Any = None, split: str | None = No
     return task.filter_eval_splits([split])
 
 
-def _rows(file: Path) -> list[dict[str, Any]]:
-    read_texts(file, ids="_id", empty=True)  # its checks name the line
-    with open(file, encoding="utf-8-sig") as lines:
-        rows = [json.loads(line) for line in lines if line.strip()]
-    return [{**row, "_id": str(row["_id"])} for row in rows]
+def _read_texts(file: Path) -> dict[str, tuple[str, str]]:
+    """Id -> (title, text); a title may be missing, and a text empty."""
+    texts: dict[str, tuple[str, str]] = {}
+    for row in read_rows(file, ("_id", "text"), optional=("title",)):
+        fields = row.fields or {}
+        problem = row.problem or id_problem(fields["_id"]) or text_problem(fields["text"])
+        if problem:
+            raise InputError(f"{file}: {row.place} {problem}")
+        texts[str(fields["_id"])] = (fields.get("title") or "", fields["text"])
+    if not texts:
+        raise InputError(f"{file} has no texts")
+    return texts
 
 
 def _judgements_file(folder: Path, split: str, is_default: bool) -> Path:

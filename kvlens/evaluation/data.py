@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kvlens.evaluation.kinds import columns, splits_of, unit
 from kvlens.evaluation.subset import cut
-from kvlens.store.errors import InputError
+from kvlens.store.errors import InputError, one_line
+from kvlens.texts.rows import read_rows
 
 
 def load_data(task: Any, limit: int | None) -> None:
@@ -54,7 +54,7 @@ def _load(task: Any) -> None:
     except InputError:
         raise
     except Exception as error:
-        raise _unusable(task, str(error)) from error
+        raise _unusable(task, one_line(error)) from error
     if unit(task) == "queries":
         task.convert_v1_dataset_format_to_v2(num_proc=None)
 
@@ -103,34 +103,22 @@ def _unusable(task: Any, problem: str) -> InputError:
     """Why a task's data cannot be used; for local files, the line and the column."""
     folder = Path(task.metadata.dataset["path"])
     for file in sorted(folder.glob("*.jsonl")):
-        bad_line = _first_bad_line(file, columns(task))
-        if bad_line:
-            return InputError(f"{file}, {bad_line}")
+        for row in read_rows(file, columns(task)):
+            row_problem = row.problem or _value_problem(row.fields or {}, columns(task))
+            if row_problem:
+                return InputError(f"{file}: {row.place} {row_problem}")
     return InputError(
         f"cannot use the data of {task.metadata.name} ({folder}); "
-        f"without the hub, give `data_dir`: {' '.join(problem.split())[:250]}"
+        f"without the hub, give `data_dir`: {problem}"
     )
 
 
-def _first_bad_line(file: Path, names: Sequence[str]) -> str:
-    """The number and the problem of the first line without these columns; empty: all have them."""
-    with open(file, encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, 1):
-            problem = _row_problem(line, names)
-            if problem:
-                return f"line {number}: {problem}"
-    return ""
-
-
-def _row_problem(line: str, names: Sequence[str]) -> str:
-    try:
-        row = dict(json.loads(line))
-    except (ValueError, TypeError) as error:
-        return f"no JSON object ({error})"
+def _value_problem(fields: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Why a row's values cannot be used, as the rest of a sentence on it; empty when they can."""
     for name in names:
-        value = row.get(name)
+        value = fields[name]
         if value is None:
-            return f"no column {name!r}; it has {', '.join(row)}"
+            return f"has nothing in the column {name!r}"
         if name == "score" and not isinstance(value, int | float):
-            return f"column 'score' is {value!r}, no number"
+            return f"has the score {value!r}, no number"
     return ""

@@ -90,19 +90,20 @@ def test_pairs_that_cannot_be_used(refused, data):
         file.write_text("\n".join(lines))
 
     write(*good[:6], '{"sentence1": "a", "score": 1}', *good[7:])
-    assert "test.jsonl, line 7: no column 'sentence2'; it has sentence1, score" in refused()
+    assert "test.jsonl: line 7 has no field 'sentence2'; it has: 'sentence1', 'score'" in refused()
     write(*(line.replace("sentence2", "second") for line in good))
-    assert "test.jsonl, line 1: no column 'sentence2'; it has sentence1, second, score" in refused()
+    message = "test.jsonl: line 1 has no field 'sentence2'; it has: 'sentence1', 'second', 'score'"
+    assert message in refused()
     write(*good[:3], '{"sentence1": "a", "sentence2": "b", "score": "high"}')
-    assert "test.jsonl, line 4: column 'score' is 'high', no number" in refused()
+    assert "test.jsonl: line 4 has the score 'high', no number" in refused()
     write(*good[:4], "{broken")
-    assert "test.jsonl, line 5: no JSON object" in refused()
+    assert "test.jsonl: line 5 is not valid JSON" in refused()
     write(*(json.dumps({"sentence1": i, "sentence2": 1, "score": i}) for i in range(20)))
     (file.parent / "validation.jsonl").unlink()  # by whose text numbers would be read as text
     assert "a text of STSBenchmark is 0, no string" in refused()
     # Without the other split, by whose numbers strings would be read as numbers.
     write(*(line.replace('"score": ', '"score": "').replace("}", '"}') for line in good))
-    assert "test.jsonl, line 1: column 'score' is '" in refused()
+    assert "test.jsonl: line 1 has the score '" in refused()
 
 
 def test_judgements_that_cannot_be_used(refused, data):
