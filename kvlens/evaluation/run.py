@@ -80,12 +80,10 @@ def evaluate(
     Raises:
         InputError: For what cannot be evaluated.
     """
-    import_mteb()
     force = options.pop("force", False)
     cache = options.pop("cache", None) or EmbeddingCache()
     bars = options.pop("progress", None) or silent_bar
     limits = Limits.of(options, ENCODER_LIMITS.batch_tokens)
-    folder = Path(folder)
     evaluation = Evaluation(
         candidates=tuple(candidates(lm, methods, layers, limits, force)),
         posts=tuple(posts),
@@ -93,7 +91,7 @@ def evaluate(
         instructions=instructions,
         cache=cache,
         fits=CalibratedPosts(cache),
-        results=_result_cache(folder / f"limit-{limit}" if limit else folder),
+        results=_result_cache(Path(folder), limit),
         bars=bars,
     )
     scores = [score for task in tasks for score in evaluation.scores(task)]
@@ -104,7 +102,7 @@ def evaluate(
         versions=versions_with_mteb(),
         command=current_command(),
     )
-    _write(table, folder / (f"scores-limit-{limit}" if limit else "scores"))
+    _write(table, Path(folder), limit)
     return table
 
 
@@ -188,19 +186,21 @@ def _as_in_a_file(settings: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(settings))
 
 
-def _result_cache(folder: Path) -> Any:
+def _result_cache(folder: Path, limit: int | None) -> Any:
     """Where mteb keeps its results; that it can be written is known now, not after hours."""
+    place = folder / f"limit-{limit}" if limit else folder
     try:
-        results = import_mteb().ResultCache(folder)
+        results = import_mteb().ResultCache(place)
         with tempfile.TemporaryDirectory(dir=results.cache_path):
             pass
     except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
+        raise InputError(f"cannot write {place}: {error.strerror or error}") from error
     return results
 
 
-def _write(table: Scores, stem: Path) -> None:
+def _write(table: Scores, folder: Path, limit: int | None) -> None:
     """One file each for programs, spreadsheets and people."""
-    table.save(stem.with_name(f"{stem.name}.json"))
-    write_text(stem.with_name(f"{stem.name}.csv"), table.csv())
-    write_text(stem.with_name(f"{stem.name}.md"), table.markdown())
+    name = f"scores-limit-{limit}" if limit else "scores"
+    table.save(folder / f"{name}.json")
+    write_text(folder / f"{name}.csv", table.csv())
+    write_text(folder / f"{name}.md", table.markdown())
