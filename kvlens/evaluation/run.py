@@ -11,7 +11,7 @@ from typing import Any, Unpack
 
 from kvlens.embedding.cache import EmbeddingCache
 from kvlens.embedding.configure import Layers
-from kvlens.embedding.spec import ENCODER_LIMITS, REFERENCE
+from kvlens.embedding.spec import REFERENCE
 from kvlens.evaluation.adapter import mteb_encoder, versions_with_mteb
 from kvlens.evaluation.candidates import CalibratedPosts, Candidate, candidates
 from kvlens.evaluation.comparison import Row, compared
@@ -25,6 +25,8 @@ from kvlens.store.files import write_text
 from kvlens.store.progress import Bars, silent_bar
 from kvlens.store.provenance import current_command
 from kvlens.texts.limits import LimitOptions, Limits
+
+BATCH_TOKENS = 4096  # more than for recording: nothing but vectors is kept
 
 
 class EvaluateOptions(LimitOptions, total=False):
@@ -83,7 +85,7 @@ def evaluate(
     force = options.pop("force", False)
     cache = options.pop("cache", None) or EmbeddingCache()
     bars = options.pop("progress", None) or silent_bar
-    limits = Limits.of(options, ENCODER_LIMITS.batch_tokens)
+    limits = Limits.of(options, BATCH_TOKENS)
     evaluation = Evaluation(
         candidates=tuple(candidates(lm, methods, layers, limits, force)),
         posts=tuple(posts),
