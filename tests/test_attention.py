@@ -14,10 +14,9 @@ from kvlens.analysis.attention import (
     NEIGHBOURS,
     AttentionPatterns,
     AttentionShift,
-    attention_patterns,
-    attention_shift,
-    readable_tokens,
 )
+from kvlens.analysis.token_labels import readable_tokens
+from kvlens.analysis.uptake import attention_patterns, attention_shift
 from kvlens.rerouting.prefix import reroute
 from kvlens.texts.tokens import pad, tokenize
 

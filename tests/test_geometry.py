@@ -19,7 +19,9 @@ from kvlens.analysis.geometry import (
 )
 from kvlens.analysis.method_geometry import PLAIN, Geometry, measure
 from kvlens.embedding.cache import EmbeddingCache
+from kvlens.embedding.spec import NO_REROUTING
 from kvlens.store.errors import InputError
+from kvlens.store.provenance import made_by
 
 ALL = (mean_cosine, eigenvalue_entropy_ratio, uniformity)
 
@@ -154,10 +156,18 @@ def test_measure_is_the_functions_on_each_methods_own_embeddings(tmp_path):
         pairs_source="three pairs",
         cache=EmbeddingCache(tmp_path / "cache"),
         progress=lambda done, total: calls.append((done, total)),
-        command="by hand",
     )
-    assert found == measure(lm, (0, 1, 2, 3), ("mean", PLAIN, "kv_embedding"), texts=TEXTS, pairs=PAIRS,
-                            pairs_source="three pairs", command="by hand")  # fmt: skip
+    again = measure(
+        lm,
+        (0, 1, 2, 3),
+        ("mean", NO_REROUTING, "kv_embedding"),
+        texts=TEXTS,
+        pairs=PAIRS,
+        pairs_source="three pairs",
+    )
+    assert found == again
+    with made_by("by hand"):
+        assert measure(lm, (), ("mean",), texts=TEXTS).command == "by hand"
     assert Geometry.load(found.save(tmp_path / "geometry.json")) == found
     assert (found.n, found.n_pairs, len(found.sentences)) == (24, 3, 12)
     assert found.groups == tuple(i for i in range(4) for _ in range(3))

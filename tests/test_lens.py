@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kvlens
-from kvlens.analysis.lens import KVLens, effective_rank, kv_lens, linear_cka, ridge_r2
+from kvlens.analysis.geometry import effective_rank
+from kvlens.analysis.lens import KVLens, kv_lens
 from kvlens.analysis.method_geometry import Geometry
+from kvlens.analysis.similarity import linear_cka, ridge_r2
 from kvlens.cli import main
 from kvlens.store.errors import InputError
 

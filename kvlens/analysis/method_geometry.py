@@ -1,68 +1,56 @@
-"""Geometry of several methods' embedding spaces on one model; one JSON file."""
+"""Method geometry: the embedding spaces of several methods on one model; one JSON file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack
 
 import numpy as np
+from jaxtyping import Float
 
 from kvlens.analysis.geometry import (
-    _unit,
     alignment,
     as_points,
+    directions,
     eigenvalue_entropy_ratio,
     mean_cosine,
     uniformity,
 )
+from kvlens.analysis.topics import GROUPS, SENTENCES
+from kvlens.embedding.spec import NO_REROUTING, MethodSpec
 from kvlens.models.info import ModelInfo
 from kvlens.store.artifact import JsonArtifact, Record
 from kvlens.store.errors import InputError
+from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import current_command, versions
+from kvlens.texts.texts import Texts, as_texts
+from kvlens.texts.wikipedia import calibration_texts
 
 if TYPE_CHECKING:
     from kvlens.embedding.cache import EmbeddingCache
+    from kvlens.embedding.encoder import Encoder
     from kvlens.layers.layer_set import LayerSet
+    from kvlens.layers.route import Route
     from kvlens.models.language_model import LanguageModel
-    from kvlens.texts.texts import Texts
 
-
-PLAIN = "kv_embedding (no re-routing)"  # its prompt and pooling alone
-
-
-METHODS = ("last_token", "mean", "prompt_eol", "echo", PLAIN, "kv_embedding")
-
-
-# Four topics of three sentences each, which share few words within a topic and some across topics.
-TOPICS = {
-    "weather": (
-        "It has been raining since early morning.",
-        "Dark clouds are gathering over the hills.",
-        "The forecast promises a storm tonight.",
-    ),
-    "cooking": (
-        "She stirred the soup and added some salt.",
-        "The bread has been in the oven since noon.",
-        "Chop the onions before you heat the pan.",
-    ),
-    "football": (
-        "The striker scored twice in the second half.",
-        "Their goalkeeper saved a late penalty.",
-        "The team lost the final by a single goal.",
-    ),
-    "computing": (
-        "The program crashed and lost all my data.",
-        "We fixed a bug in the new compiler.",
-        "The server ran out of memory last night.",
-    ),
-}
+PLAIN = MethodSpec.parse(NO_REROUTING).label  # re-routing's prompt and pooling alone
+METHODS = ("last_token", "mean", "prompt_eol", "echo", NO_REROUTING, "kv_embedding")
+FEWEST_TEXTS = 20
 
 
 class MethodGeometry(Record):
-    """The functions of this module, on one method's embeddings; alignment: None without positive pairs.
+    """The functions of `kvlens.analysis.geometry` on one method's embeddings.
 
-    settings: the method's, with which anyone can make it again.
+    Attributes:
+        label: of the method, see `MethodSpec.label`.
+        mean_cosine: over all pairs of texts.
+        eigenvalue_entropy_ratio: evenness of the variance over directions.
+        uniformity: of the directions.
+        alignment: of the positive pairs; None without such.
+        settings: the method's, with which anyone can make it again.
     """
 
     label: str
@@ -76,8 +64,18 @@ class MethodGeometry(Record):
 class Geometry(JsonArtifact):
     """The embedding spaces of several methods on one model; one JSON file.
 
-    n: texts behind isotropy and uniformity; data: where they come from; n_pairs: positive pairs behind alignment.
-    sentences, and the topic of each in groups; cosines: their similarity matrix by label (rounded to 4 places).
+    Attributes:
+        model: what embeds.
+        n: texts behind isotropy and uniformity.
+        data: where they come from.
+        n_pairs: positive pairs behind alignment.
+        pairs: where they come from.
+        methods: a row each.
+        sentences: of `kvlens.analysis.topics`.
+        groups: the topic of each sentence.
+        cosines: their similarity matrix by label, rounded to 4 places.
+        versions: package -> version.
+        command: the command line; empty in a notebook.
     """
 
     what: ClassVar[str] = "an embedding geometry"
@@ -97,86 +95,138 @@ class Geometry(JsonArtifact):
     command: str
 
 
+class MeasureOptions(TypedDict, total=False):
+    """Further keywords of `measure`."""
+
+    cache: EmbeddingCache | None
+    force: bool
+    progress: Progress | None
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What every method embeds: texts, both sides of the positive pairs, and `SENTENCES`.
+
+    Attributes:
+        texts: behind isotropy and uniformity.
+        first: one side of the pairs.
+        second: the other.
+    """
+
+    texts: tuple[str, ...]
+    first: tuple[str, ...]
+    second: tuple[str, ...]
+
+    @classmethod
+    def of(cls, texts: Texts, pairs: Sequence[tuple[str, str]]) -> Corpus:
+        """The corpus of these texts and pairs; raises InputError for fewer than 20 texts."""
+        if len(texts) < FEWEST_TEXTS:
+            raise InputError(
+                f"{len(texts)} texts say little about a space: give at least {FEWEST_TEXTS}"
+            )
+        first = tuple(first for first, _ in pairs)
+        second = tuple(second for _, second in pairs)
+        return cls(texts.items, first, second)
+
+    @property
+    def items(self) -> list[str]:
+        """Everything, in one list."""
+        return [*self.texts, *self.first, *self.second, *SENTENCES]
+
+    def row(
+        self, label: str, settings: dict[str, Any], vectors: Float[np.ndarray, "items d"]
+    ) -> MethodGeometry:
+        """A method's row, from its vectors of `items`."""
+        X, first, second, _ = self._parts(vectors)
+        return MethodGeometry(
+            label=label,
+            mean_cosine=mean_cosine(X),
+            eigenvalue_entropy_ratio=eigenvalue_entropy_ratio(X),
+            uniformity=uniformity(X),
+            alignment=alignment(first, second) if self.first else None,
+            settings=json.loads(json.dumps(settings)),
+        )
+
+    def cosines(self, vectors: Float[np.ndarray, "items d"]) -> tuple[tuple[float, ...], ...]:
+        """The similarity matrix of the sentences, rounded, from the vectors of `items`."""
+        sentences = directions(as_points(self._parts(vectors)[-1], 1))
+        matrix = (sentences @ sentences.T).round(4)
+        return tuple(tuple(row) for row in matrix.tolist())
+
+    def _parts(self, vectors: Float[np.ndarray, "items d"]) -> list[Float[np.ndarray, "_ d"]]:
+        """The vectors of texts, first and second sides, and sentences."""
+        lengths = (len(self.texts), len(self.first), len(self.second))
+        return np.split(vectors, np.cumsum(lengths))
+
+
 def measure(
     lm: LanguageModel,
-    layers: LayerSet | str | Sequence[int],
+    layers: Route | LayerSet | str | Path | Sequence[int],
     methods: Sequence[str] = METHODS,
     n: int = 200,
     texts: Texts | Sequence[str] | None = None,
     pairs: Sequence[tuple[str, str]] = (),
     pairs_source: str = "",
-    cache: EmbeddingCache | None = None,
-    force: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-    command: str = "",
+    **options: Unpack[MeasureOptions],
 ) -> Geometry:
-    """Embed texts, positive pairs and the sentences of `TOPICS` by each method, with its document prompt.
+    """Embed texts, positive pairs and `SENTENCES` by each method, with its document prompt.
 
-    layers, force: as of `Encoder`, for kv_embedding. methods: names, or `PLAIN`. n: how many calibration passages,
-    unless texts are given. pairs: two texts of one meaning each. cache: where vectors are kept. progress: called with
-    (texts done, texts in all). Raises InputError as `Encoder` and for fewer than 20 texts.
+    Args:
+        lm: the model.
+        layers: for methods that take layers: a route, a layer set, its file or block indices.
+        methods: names, with settings after colons if need be (see `MethodSpec.parse`), or `PLAIN`.
+        n: how many calibration passages, unless texts are given.
+        texts: behind isotropy and uniformity, at least 20.
+        pairs: two texts of one meaning each.
+        pairs_source: where they come from.
+        **options: `cache`: where vectors are kept. `force`: take a layer set that was made for
+            another model. `progress`: called with (texts done, texts in all).
+
+    Returns:
+        A row a method.
+
+    Raises:
+        InputError: as `Encoder`, and for fewer than 20 texts.
     """
-    from kvlens.texts.texts import as_texts
-    from kvlens.texts.wikipedia import calibration_texts
-
-    given = calibration_texts(n) if texts is None else as_texts(texts)
-    if len(given) < 20:
-        raise InputError(f"{len(given)} texts say little about a space: give at least 20")
-    sentences = [text for topic in TOPICS.values() for text in topic]
-    both = [
-        text for side in zip(*pairs, strict=True) for text in side
-    ]  # all first sides, then all second sides
-    everything, rows, cosines = [*given, *both, *sentences], [], {}
-    for i, label in enumerate(methods):
-
-        def tick(done: int, total: int, before: int = i) -> None:
-            if progress:
-                progress(before * total + done, len(methods) * total)
-
-        encoder = _encoder(lm, label, layers, force)
-        vectors = (
-            cache.encode(encoder, everything, progress=tick)
-            if cache
-            else encoder.encode(everything, progress=tick)
-        )
-        X, P, S = np.split(vectors, [len(given), len(given) + len(both)])
-        rows.append(
-            MethodGeometry(
-                label=label,
-                mean_cosine=mean_cosine(X),
-                eigenvalue_entropy_ratio=eigenvalue_entropy_ratio(X),
-                uniformity=uniformity(X),
-                alignment=alignment(P[: len(pairs)], P[len(pairs) :]) if both else None,
-                settings=json.loads(json.dumps(encoder.method.settings())),
-            )
-        )
-        U = _unit(as_points(S, 1))
-        cosines[label] = tuple(map(tuple, (U @ U.T).round(4).tolist()))
+    read = calibration_texts(n) if texts is None else as_texts(texts)
+    corpus = Corpus.of(read, pairs)
+    specs = [MethodSpec.parse(NO_REROUTING if name == PLAIN else name) for name in methods]
+    progress = options.get("progress") or silent
+    rows: list[MethodGeometry] = []
+    cosines: dict[str, tuple[tuple[float, ...], ...]] = {}
+    for i, spec in enumerate(specs):
+        encoder = spec.encoder(lm, layers, force=options.get("force", False))
+        part = _equal_part(progress, i, len(specs))
+        vectors = _encoded(encoder, corpus.items, options.get("cache"), part)
+        rows.append(corpus.row(spec.label, encoder.method.settings(), vectors))
+        cosines[spec.label] = corpus.cosines(vectors)
     return Geometry(
         model=lm.info,
-        n=len(given),
-        data=given.source,
+        n=len(read),
+        data=read.source,
         n_pairs=len(pairs),
         pairs=pairs_source if pairs else "",
         methods=tuple(rows),
-        sentences=tuple(sentences),
-        groups=tuple(i for i, topic in enumerate(TOPICS.values()) for _ in topic),
+        sentences=SENTENCES,
+        groups=GROUPS,
         cosines=cosines,
         versions=versions(),
-        command=command or current_command(),
+        command=current_command(),
     )
 
 
-def _encoder(
-    lm: LanguageModel, label: str, layers: LayerSet | str | Sequence[int], force: bool
-) -> Any:
-    from dataclasses import replace
+def _encoded(
+    encoder: Encoder, items: list[str], cache: EmbeddingCache | None, progress: Progress
+) -> Float[np.ndarray, "items d"]:
+    if cache is not None:
+        return cache.encode(encoder, items, progress=progress)
+    return np.asarray(encoder.encode(items, progress=progress))
 
-    from kvlens.embedding.encoder import Encoder
 
-    if label != PLAIN:
-        return Encoder(lm, label, layers, force=force)
-    method: Any = Encoder(lm, "kv_embedding", layers, force=force).method
-    return Encoder(
-        lm, replace(method, layers=(), bias=1.0)
-    )  # one bias: there may have been one per layer
+def _equal_part(progress: Progress, i: int, n: int) -> Progress:
+    """The progress of part i of n equal ones."""
+
+    def tell(done: int, total: int) -> None:
+        progress(i * total + done, n * total)
+
+    return tell

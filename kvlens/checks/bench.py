@@ -1,88 +1,142 @@
-"""Bench: speed as ratios, measured side by side in one run (the machine may be shared and noisy)."""
+"""Bench: speed as ratios, measured side by side in one run, since machines are shared and noisy."""
 
 from __future__ import annotations
 
 import statistics
-import threading
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import torch
 
+from kvlens.checks.peak_memory import PeakMemory
 from kvlens.dimension.profile import IDProfile
 from kvlens.embedding.encoder import Encoder
 from kvlens.layers.layer_set import LayerSet
-from kvlens.methods.base import get_method
+from kvlens.methods.base import get_method, takes_layers
 from kvlens.models.language_model import LanguageModel
 from kvlens.texts.prompts import get_prompt
 from kvlens.texts.texts import Texts
 from kvlens.texts.tokens import batches, tokenize
 from kvlens.tracing.recording import BUSY_TOKENS, record
 
+MIB = 2**20
 
-def interleaved(
-    actions: dict[str, Callable[[], Any]], repeats: int
-) -> dict[str, list[tuple[float, float]]]:
-    """(wall, CPU) seconds of each action, after one warm-up, in turn, so that a noisy moment hits all alike."""
+Action = Callable[[], Any]
+
+
+class Seconds(NamedTuple):
+    """How long an action took.
+
+    Attributes:
+        wall: by the clock.
+        cpu: of this process; waiting for a core does not count.
+    """
+
+    wall: float
+    cpu: float
+
+
+def interleaved(actions: Mapping[str, Action], repeats: int) -> dict[str, list[Seconds]]:
+    """Time actions in turn, so that a noisy moment hits all alike; each is warmed up once.
+
+    Args:
+        actions: by name.
+        repeats: rounds.
+
+    Returns:
+        Seconds by name and round.
+    """
     for action in actions.values():
         action()
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in actions}
+    seconds: dict[str, list[Seconds]] = {name: [] for name in actions}
     for _ in range(repeats):
         for name, action in actions.items():
-            start = time.perf_counter(), time.process_time()
-            action()
-            seconds[name].append((time.perf_counter() - start[0], time.process_time() - start[1]))
+            seconds[name].append(_timed(action))
     return seconds
 
 
-def ratios(seconds: dict[str, list[tuple[float, float]]], name: str, base: str) -> dict[str, str]:
-    """Median and extremes of the per-round ratios of two interleaved actions, in wall and in CPU seconds.
+def _timed(action: Action) -> Seconds:
+    wall = time.perf_counter()
+    cpu = time.process_time()
+    action()
+    return Seconds(time.perf_counter() - wall, time.process_time() - cpu)
 
-    The CPU ratio is the one to trust while other programs run: waiting for a core does not count.
+
+def ratios(seconds: Mapping[str, Sequence[Seconds]], name: str, base: str) -> dict[str, str]:
+    """Median and extremes of the per-round ratios of two interleaved actions.
+
+    Args:
+        seconds: of `interleaved`.
+        name: what is measured.
+        base: against what.
+
+    Returns:
+        ``wall`` and ``cpu``, as text. The CPU ratio is the one to trust while other programs run.
     """
-    result = {}
-    for at, kind in enumerate(("wall", "cpu")):
-        rounds = sorted(a[at] / b[at] for a, b in zip(seconds[name], seconds[base], strict=True))
-        result[kind] = f"{statistics.median(rounds):.2f} ({rounds[0]:.2f} to {rounds[-1]:.2f})"
-    return result
+    rounds = list(zip(seconds[name], seconds[base], strict=True))
+    return {
+        "wall": _median_and_extremes([action.wall / other.wall for action, other in rounds]),
+        "cpu": _median_and_extremes([action.cpu / other.cpu for action, other in rounds]),
+    }
+
+
+def _median_and_extremes(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def recording(
     lm: LanguageModel, texts: Texts, prompt: str, batch_tokens: int, repeats: int
 ) -> dict[str, Any]:
-    """Recording K, V and hidden states of every layer, against the raw transformers base model on the same batches.
+    """Time the recording of K, V and hidden states of every layer.
 
-    Both sides run from texts on: tokenizing, batching and the forward pass.
+    Against the raw transformers base model on the same batches; both sides run from texts on:
+    tokenizing, batching and the forward pass.
+
+    Args:
+        lm: the model.
+        texts: what is recorded.
+        prompt: its name, or a template.
+        batch_tokens: most padded tokens of a batch.
+        repeats: rounds.
+
+    Returns:
+        What was measured, and the ratios.
     """
-
-    def raw() -> None:
-        tokenized = tokenize(lm.tokenizer, texts.items, get_prompt(prompt), lm.info.max_positions)
-        with torch.inference_mode():
-            pad_id = lm.tokenizer.pad_token_id
-            for batch in batches(
-                tokenized, pad_id, batch_tokens, device=lm.device, busy_tokens=BUSY_TOKENS
-            ):
-                lm.base(
-                    batch.ids,
-                    attention_mask=batch.mask,
-                    position_ids=batch.positions,
-                    use_cache=False,
-                )
-
-    actions = {"record": lambda: record(lm, texts, prompt, batch_tokens=batch_tokens), "raw": raw}
+    actions: dict[str, Action] = {
+        "record": partial(record, lm, texts, prompt, batch_tokens=batch_tokens),
+        "raw": partial(_raw_passes, lm, texts, prompt, batch_tokens),
+    }
     seconds = interleaved(actions, repeats)
     return {
         "measured": "record / raw base-model forward",
-        "model": lm.info.name,
-        "texts": len(texts),
-        "rounds": repeats,
-        "threads": torch.get_num_threads(),
+        **_setting(lm, texts, repeats),
         **ratios(seconds, "record", "raw"),
     }
+
+
+def _raw_passes(lm: LanguageModel, texts: Texts, prompt: str, batch_tokens: int) -> None:
+    """The batches of a recording through the raw base model, with their masks."""
+    tokenized = tokenize(lm.tokenizer, texts.items, get_prompt(prompt), lm.info.max_positions)
+    padded = batches(
+        tokenized,
+        lm.tokenizer.pad_token_id,
+        batch_tokens,
+        device=lm.device,
+        busy_tokens=BUSY_TOKENS,
+    )
+    with torch.inference_mode():
+        for batch in padded:
+            lm.base(
+                batch.ids,
+                attention_mask=batch.mask,
+                position_ids=batch.positions,
+                use_cache=False,
+            )
 
 
 def encoding(
@@ -93,33 +147,45 @@ def encoding(
     batch_tokens: int,
     repeats: int,
 ) -> list[dict[str, Any]]:
-    """Each method, from texts to vectors, against the plain base-model forward of kv_embedding's prompted batches.
+    """Time each method, from texts to vectors.
 
-    layers: a layer-set file or block indices, for kv_embedding.
+    Against the plain base-model forward of kv_embedding's prompted batches.
+
+    Args:
+        lm: the model.
+        texts: what is embedded.
+        names: of methods.
+        layers: a layer-set file or block indices, for methods that take layers.
+        batch_tokens: most padded tokens of a batch.
+        repeats: rounds.
+
+    Returns:
+        What was measured, and the ratios, a row a method; and echo against kv_embedding.
     """
-    encoders = {
-        name: Encoder(
-            lm, name, layers if name == "kv_embedding" else None, batch_tokens=batch_tokens
-        )
-        for name in names
-    }
-    document = get_method("kv_embedding").document
-    plain = Encoder(lm, "last_token", document=document, batch_tokens=batch_tokens)
-    actions: dict[str, Callable[[], Any]] = {
-        name: partial(encoder.encode, texts.items)
-        for name, encoder in {"plain": plain, **encoders}.items()
-    }
+    prompted = get_method("kv_embedding").document
+    encoders = {"plain": Encoder(lm, "last_token", document=prompted, batch_tokens=batch_tokens)}
+    for name in names:
+        own_layers = layers if takes_layers(name) else None
+        encoders[name] = Encoder(lm, name, own_layers, batch_tokens=batch_tokens)
+    actions = {name: partial(encoder.encode, texts.items) for name, encoder in encoders.items()}
     seconds = interleaved(actions, repeats)
     pairs = [(name, "plain") for name in names]
     if {"echo", "kv_embedding"} <= set(names):
         pairs.append(("echo", "kv_embedding"))
-    shared = {
+    setting = _setting(lm, texts, repeats)
+    return [
+        {"measured": f"{name} / {base}", **setting, **ratios(seconds, name, base)}
+        for name, base in pairs
+    ]
+
+
+def _setting(lm: LanguageModel, texts: Texts, repeats: int) -> dict[str, Any]:
+    return {
         "model": lm.info.name,
         "texts": len(texts),
         "rounds": repeats,
         "threads": torch.get_num_threads(),
     }
-    return [{"measured": f"{a} / {b}", **shared, **ratios(seconds, a, b)} for a, b in pairs]
 
 
 def memory(
@@ -129,48 +195,32 @@ def memory(
     batch_tokens: int,
     draw: Callable[[IDProfile, LayerSet, Path], object],
 ) -> dict[str, Any]:
-    """Peak resident memory of record -> estimate -> select -> plots, above the same process with the model idle.
+    """Peak resident memory of record -> estimate -> select -> plots, above the idle loaded model.
 
-    draw: writes the plots of a profile and its layer set into a folder.
+    Args:
+        lm: the model.
+        texts: what is recorded.
+        prompt: its name, or a template.
+        batch_tokens: most padded tokens of a batch.
+        draw: writes the plots of a profile and its layer set into a folder.
+
+    Returns:
+        What was measured, and the mebibytes.
     """
-    import tempfile
-
     from kvlens.dimension.estimation import estimate
     from kvlens.layers.selection import select
 
     process = psutil.Process()
-    lm(
-        torch.zeros((1, 1), dtype=torch.long, device=lm.device)
-    )  # the weights file is read page by page: read it all
+    # The weights file is read page by page: read it all.
+    lm(torch.zeros((1, 1), dtype=torch.long, device=lm.device))
     idle = process.memory_info().rss
-    with tempfile.TemporaryDirectory() as folder, _Peak(process) as peak:
-        profile = estimate(record(lm, texts, prompt, keep=("hidden",), batch_tokens=batch_tokens))
+    with tempfile.TemporaryDirectory() as folder, PeakMemory(process) as peak:
+        trace = record(lm, texts, prompt, keep=("hidden",), batch_tokens=batch_tokens)
+        profile = estimate(trace)
         draw(profile, select(profile), Path(folder))
-    above = (peak.bytes - idle) / 2**20
     return {
         "measured": "peak memory above idle",
         "model": lm.info.name,
         "texts": len(texts),
-        "MiB": round(above),
+        "MiB": round((peak.bytes - idle) / MIB),
     }
-
-
-class _Peak:
-    """Samples the resident memory of a process in a thread."""
-
-    def __init__(self, process: psutil.Process):
-        self.process, self.bytes = process, 0
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self._watch, daemon=True)
-
-    def _watch(self) -> None:
-        while not self.stop.wait(0.02):
-            self.bytes = max(self.bytes, self.process.memory_info().rss)
-
-    def __enter__(self) -> _Peak:
-        self.thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.stop.set()
-        self.thread.join()

@@ -1,4 +1,4 @@
-"""Parity: what `record` keeps against raw transformers, one text at a time, on the model at hand."""
+"""Parity: what `record` keeps against raw transformers, on the model at hand."""
 
 from __future__ import annotations
 
@@ -6,28 +6,44 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from kvlens.models.language_model import LanguageModel
-from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, get_prompt
+from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, as_prompt
 from kvlens.texts.texts import Texts, as_texts
 from kvlens.texts.tokens import tokenize
 from kvlens.tracing.raw import raw_states, rotate_raw
 from kvlens.tracing.recording import record
-from kvlens.tracing.trace import KEEP
+from kvlens.tracing.trace import KEEP, Trace
 
 CHECK_TEXTS = (
     "a",
     "The cat sat on the mat.",
     "Two sentences are here. The second one is a little longer than the first.",
-    "Numbers such as 1,234.5 and symbols (like <b>&amp;</b>) are tokens too; so are naïve words and 日本語.",
-    "A river carries stones from the mountains to the sea, and over many years it grinds them into sand. "
-    * 3,
+    "Numbers such as 1,234.5 and symbols (like <b>&amp;</b>) are tokens too; "
+    "so are naïve words and 日本語.",
+    "A river carries stones from the mountains to the sea, "
+    "and over many years it grinds them into sand. " * 3,
 )
+
+FLOAT32_TOLERANCE = 2e-4
+HALF_TOLERANCE = 5e-2
+SMALLEST_SCALE = 1e-12
+ONE_BATCH = 10**6  # tokens
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """Largest difference per kind, relative to the largest magnitude of that kind in its layer."""
+    """How far the recording is from raw transformers.
+
+    Attributes:
+        differences: kind -> largest difference, relative to the largest magnitude of that kind in
+            its layer.
+        tolerance: the largest difference that passes.
+        n_texts: how many texts were compared.
+        model: its name.
+    """
 
     differences: dict[str, float]
     tolerance: float
@@ -36,6 +52,7 @@ class CheckResult:
 
     @property
     def passed(self) -> bool:
+        """Whether every kind is within the tolerance."""
         return all(value <= self.tolerance for value in self.differences.values())
 
 
@@ -47,31 +64,62 @@ def check(
 ) -> CheckResult:
     """Compare recorded hidden states, K (before and after RoPE) and V with raw transformers.
 
-    The recording runs in padded batches, both padding sides, through the bridge; the truth runs unpadded, one text
-    at a time: hidden states from the decoder blocks' outputs, K and V from the model's own KV cache, and the key
-    before RoPE by rotating what was recorded with the model's own tables and function.
-    tolerance: default 2e-4 in float32, 5e-2 in half precisions; the difference is relative to the largest magnitude
-    of the same kind and layer, since massive activations make absolute differences meaningless.
+    The recording runs in padded batches, both padding sides, through the bridge; the truth runs
+    unpadded, one text at a time: hidden states from the decoder blocks' outputs, K and V from the
+    model's own KV cache, and the key before RoPE by rotating what was recorded with the model's own
+    tables and function.
+
+    Args:
+        lm: the model.
+        texts: what is recorded.
+        prompt: a prompt, its name or a template.
+        tolerance: default 2e-4 in float32, 5e-2 in half precisions; of a difference relative to the
+            largest magnitude of the same kind and layer, since massive activations make absolute
+            differences meaningless.
+
+    Returns:
+        The largest differences.
+
+    Raises:
+        InputError: as `record`.
     """
     texts = as_texts(texts)
-    prompt = get_prompt(prompt) if isinstance(prompt, str) else prompt
+    prompt = as_prompt(prompt)
     if tolerance is None:
-        tolerance = 2e-4 if lm.info.dtype == "float32" else 5e-2
-    truth = [
-        raw_states(lm, text.ids)
-        for text in tokenize(lm.tokenizer, texts.items, prompt, lm.info.max_positions)
-    ]
-    expected = {kind: torch.stack([one[kind] for one in truth]) for kind in truth[0]}
+        tolerance = FLOAT32_TOLERANCE if lm.info.dtype == "float32" else HALF_TOLERANCE
+    truth = _truth(lm, texts, prompt)
     worst: dict[str, float] = {}
     for side in ("right", "left"):
-        trace = record(lm, texts, prompt, keep=KEEP, padding_side=side, batch_tokens=10**6)
-        found = {kind: trace.tensors[kind] for kind in ("hidden", "k", "v")}
-        found["k_pre"] = torch.stack(
-            [rotate_raw(lm, trace.k_pre[i], trace.n_tokens[i] - 1) for i in range(len(texts))]
-        )
-        for kind, states in found.items():
-            raw = expected["k" if kind == "k_pre" else kind]
-            scale = raw.abs().amax(dim=(0, *range(2, raw.ndim)), keepdim=True).clamp(min=1e-12)
-            difference = float(((states - raw).abs() / scale).max())
+        trace = record(lm, texts, prompt, keep=KEEP, padding_side=side, batch_tokens=ONE_BATCH)
+        for kind, states in _recorded(lm, trace).items():
+            difference = _relative_difference(states, truth[kind])
             worst[kind] = max(worst.get(kind, 0.0), difference)
     return CheckResult(worst, tolerance, len(texts), lm.info.name)
+
+
+States = Float[Tensor, "n_texts n_layers *width"]
+
+
+def _truth(lm: LanguageModel, texts: Texts, prompt: Prompt) -> dict[str, States]:
+    """States by kind, from raw transformers; both kinds of recorded keys are held against K."""
+    tokenized = tokenize(lm.tokenizer, texts.items, prompt, lm.info.max_positions)
+    by_text = [raw_states(lm, text.ids) for text in tokenized]
+    truth = {kind: torch.stack([states[kind] for states in by_text]) for kind in by_text[0]}
+    return {**truth, "k_pre": truth["k"]}
+
+
+def _recorded(lm: LanguageModel, trace: Trace) -> dict[str, States]:
+    """Recorded states by kind; the keys before RoPE are rotated as the model does it."""
+    rotated = [
+        rotate_raw(lm, keys, position=n_tokens - 1)
+        for keys, n_tokens in zip(trace.k_pre, trace.n_tokens, strict=True)
+    ]
+    kinds = {kind: trace.tensors[kind] for kind in ("hidden", "k", "v")}
+    return {**kinds, "k_pre": torch.stack(rotated)}
+
+
+def _relative_difference(states: States, truth: States) -> float:
+    """The largest difference, relative to the largest magnitude in the same layer."""
+    all_but_layers = (0, *range(2, truth.ndim))
+    scale = truth.abs().amax(dim=all_but_layers, keepdim=True).clamp(min=SMALLEST_SCALE)
+    return float(((states - truth).abs() / scale).max())

@@ -155,23 +155,20 @@ def write_attention(
         What was written.
 
     Raises:
-        InputError: as they and `Encoder`.
+        InputError: as they.
     """
-    from kvlens.analysis.attention import attention_patterns, attention_shift
-    from kvlens.embedding.encoder import Encoder
+    from kvlens.analysis.uptake import attention_patterns, attention_shift
     from kvlens.plots.saving import save_attention_plots
 
     if (text is None) == (texts is None):
         raise InputError("give either one text or a file of texts")
-    method: Any = Encoder(lm, "kv_embedding", layers, force=force).method
-    request = (method.layers, method.bias, method.position, prompt or method.document)
     folder = Path(folder)
     result: AttentionShift | AttentionPatterns
     if text is not None:
-        result = attention_patterns(lm, text, *request, **options)
+        result = attention_patterns(lm, text, layers, prompt=prompt, force=force, **options)
         result.save(folder / "patterns.safetensors")
     else:
-        result = attention_shift(lm, texts or (), *request, **options)
+        result = attention_shift(lm, texts or (), layers, prompt=prompt, force=force, **options)
         result.save(folder / "shift.safetensors")
     save_attention_plots(result, folder)
     return result

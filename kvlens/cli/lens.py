@@ -147,7 +147,6 @@ def _write_geometry(
     """Write the geometry of each method's vectors."""
     from kvlens.analysis.method_geometry import METHODS, measure
     from kvlens.plots.saving import save_lens_plots
-    from kvlens.store.provenance import current_command
 
     few = replace(texts, items=texts.items[: looked.n_geometry], ids=None)
     with progress("embedding by method") as bar:
@@ -161,7 +160,6 @@ def _write_geometry(
             cache=cache,
             force=route.force,
             progress=bar,
-            command=current_command(),
         )
     geometry.save(folder / "geometry.json")
     save_lens_plots(None, geometry, folder)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from kvlens.analysis.attention import KINDS, AttentionPatterns, token_label
+from kvlens.analysis.attention import KINDS, AttentionPatterns
+from kvlens.analysis.token_labels import token_label
 from kvlens.plots.parts import caption_below, colour_bar, heat_map
 from kvlens.plots.style import COLOURS, axes_or_new, styled
 from kvlens.plots.uptake import attention_caption

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvlens.analysis.lens import SHARES, KVLens, Similarity, Spectrum
+from kvlens.analysis.lens import KVLens
+from kvlens.analysis.spectra import SHARES, Spectrum
+from kvlens.analysis.state_similarity import Similarity
 from kvlens.plots.parts import band, caption_below, colour_bar, grid, legend_above
 from kvlens.plots.style import COLOUR_MAP, Look, axes_or_new, styled
 from kvlens.plots.words import LAYER, STATES, counted

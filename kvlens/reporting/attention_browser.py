@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from kvlens.analysis.attention import AttentionPatterns, token_label
+from kvlens.analysis.attention import AttentionPatterns
+from kvlens.analysis.token_labels import token_label
 from kvlens.layers.layer_set import LayerSet
 from kvlens.reporting.bins import Bins, fitting_bins
 from kvlens.store.errors import InputError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kvlens.analysis.attention import attention_patterns, attention_shift
 from kvlens.analysis.method_geometry import measure
+from kvlens.analysis.uptake import attention_patterns, attention_shift
 from kvlens.layers.layer_set import LayerSet
 from kvlens.models.language_model import LanguageModel
 from kvlens.reporting.run_folder import GEOMETRY, PATTERNS, SHIFT, SHIFT_FILE, Run

@@ -7,7 +7,8 @@ from conftest import tiny
 
 import kvlens
 from kvlens import Prompt, Texts
-from kvlens.analysis.attention import AttentionShift, attention_shift
+from kvlens.analysis.attention import AttentionShift
+from kvlens.analysis.uptake import attention_shift
 
 PROMPT = Prompt(name="test", prefix="In: ", suffix=" Out:")
 

@@ -1,0 +1,155 @@
+"""Two passes: a batch through the TransformerLens bridge, plain and re-routed.
+
+1. Plain, for the patterns before and the local effect: the prefix column is read and masked again,
+   so that the pass stays plain exactly, on every architecture that `reroute` serves.
+2. Re-routed, for the propagated effect.
+
+It knows the hooks, and nothing of what is made of the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kvlens.analysis.attention import KINDS
+from kvlens.layers.route import Route
+from kvlens.models.language_model import LanguageModel
+from kvlens.rerouting.prefix import reroute
+from kvlens.texts.tokens import TokenBatch
+
+
+@dataclass(frozen=True)
+class LayerAttention:
+    """Attention of one re-routed layer in one of the passes.
+
+    Attributes:
+        kind: local (of the plain pass) or propagated.
+        layer: block index.
+        beta: the prefix's weight.
+        weights: local: without the prefix, ``keys`` is seq_len; propagated: 1 + seq_len keys, the
+            prefix first.
+    """
+
+    kind: str
+    layer: int
+    beta: Float[Tensor, "batch n_heads seq_len"]
+    weights: Float[Tensor, "batch n_heads seq_len keys"]
+
+
+OnAttention = Callable[[LayerAttention], None]
+OnHidden = Callable[
+    [int, Float[Tensor, "batch seq_len d_model"], Float[Tensor, "batch seq_len d_model"]], None
+]
+"""Called with a layer and its `resid_post` before and after re-routing."""
+
+
+def run_twice(
+    lm: LanguageModel,
+    batch: TokenBatch,
+    route: Route,
+    on_attention: OnAttention,
+    on_hidden: OnHidden | None = None,
+) -> None:
+    """Run a batch plain and re-routed; no pattern outlives its layer.
+
+    Args:
+        lm: the model.
+        batch: padded on the right.
+        route: with at least one layer.
+        on_attention: called for each layer of the route, in both passes.
+        on_hidden: called for each layer of the route and the last block, in the second pass.
+
+    Raises:
+        InputError: as `reroute`.
+    """
+    bridge = lm.bridge  # has to exist before `reroute` begins
+    taps = _Taps(on_attention, on_hidden or _ignore)
+    blocks = {*route.layers, lm.info.n_layers - 1} if on_hidden else set()
+    inputs = {
+        "attention_mask": batch.mask,
+        "position_ids": batch.positions,
+        "return_type": None,
+        "use_cache": False,
+        "logits_to_keep": 1,
+    }
+    rerouted = reroute(lm, route.layers, route.bias, route.position)
+    with torch.inference_mode(), rerouted as routing:
+        routing.last = batch.last
+        for kind in KINDS:
+            hooks = [*taps.on_scores(kind, route.layers), *taps.on_resid(kind, blocks)]
+            with bridge.hooks(fwd_hooks=hooks):
+                bridge(batch.ids, **inputs)
+
+
+Hook = tuple[str, Callable[..., Any]]
+
+
+@dataclass
+class _Taps:
+    """The hooks of both passes.
+
+    Attributes:
+        attention: who is told of attention.
+        hidden: who is told of hidden states.
+        plain: layer -> hidden states of the plain pass, until the re-routed ones come.
+    """
+
+    attention: OnAttention
+    hidden: OnHidden
+    plain: dict[int, Float[Tensor, "batch seq_len d_model"]] = field(default_factory=dict)
+
+    def on_scores(self, kind: str, layers: tuple[int, ...]) -> list[Hook]:
+        """Hooks on the attention scores of some layers."""
+        tap = self._read_and_mask if kind == "local" else self._read
+        return [
+            (f"blocks.{layer}.attn.hook_attn_scores", partial(tap, layer=layer)) for layer in layers
+        ]
+
+    def on_resid(self, kind: str, layers: set[int]) -> list[Hook]:
+        """Hooks on the residual stream after some blocks."""
+        tap = self._keep if kind == "local" else self._compare
+        return [(f"blocks.{layer}.hook_resid_post", partial(tap, layer=layer)) for layer in layers]
+
+    def _read_and_mask(
+        self, scores: Float[Tensor, "batch n_heads seq_len 1+seq_len"], hook: Any, layer: int
+    ) -> Float[Tensor, "batch n_heads seq_len 1+seq_len"]:
+        """The local effect: what the prefix would take; then it is masked."""
+        logits = scores.float()
+        weights = logits[..., 1:].softmax(-1)
+        self.attention(LayerAttention("local", layer, _prefix_weight(logits), weights))
+        masked = torch.full_like(scores[..., :1], torch.finfo(scores.dtype).min)
+        return torch.cat([masked, scores[..., 1:]], dim=-1)
+
+    def _read(
+        self, scores: Float[Tensor, "batch n_heads seq_len 1+seq_len"], hook: Any, layer: int
+    ) -> None:
+        """The propagated effect."""
+        logits = scores.float()
+        weights = logits.softmax(-1)
+        self.attention(LayerAttention("propagated", layer, _prefix_weight(logits), weights))
+
+    def _keep(self, states: Float[Tensor, "batch seq_len d_model"], hook: Any, layer: int) -> None:
+        self.plain[layer] = states.float()
+
+    def _compare(
+        self, states: Float[Tensor, "batch seq_len d_model"], hook: Any, layer: int
+    ) -> None:
+        self.hidden(layer, self.plain.pop(layer), states.float())
+
+
+def _ignore(layer: int, before: Tensor, after: Tensor) -> None:
+    """An `OnHidden` that looks at nothing."""
+
+
+def _prefix_weight(
+    logits: Float[Tensor, "batch n_heads seq_len 1+seq_len"],
+) -> Float[Tensor, "batch n_heads seq_len"]:
+    """The prefix's share of a softmax, beta, from its logit and the others' log-sum-exp."""
+    return torch.sigmoid(logits[..., 0] - logits[..., 1:].logsumexp(-1))
