@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack
 
 import numpy as np
@@ -32,8 +31,7 @@ from kvlens.texts.wikipedia import calibration_texts
 if TYPE_CHECKING:
     from kvlens.embedding.cache import EmbeddingCache
     from kvlens.embedding.encoder import Encoder
-    from kvlens.layers.layer_set import LayerSet
-    from kvlens.layers.route import Route
+    from kvlens.layers.route import RouteLike
     from kvlens.models.language_model import LanguageModel
 
 PLAIN = MethodSpec.parse(NO_REROUTING).label  # re-routing's prompt and pooling alone
@@ -161,7 +159,7 @@ class Corpus:
 
 def measure(
     lm: LanguageModel,
-    layers: Route | LayerSet | str | Path | Sequence[int],
+    layers: RouteLike,
     methods: Sequence[str] = METHODS,
     n: int = 200,
     texts: Texts | Sequence[str] | None = None,

@@ -15,7 +15,7 @@ from kvlens.analysis.shift_tally import ShiftTally
 from kvlens.analysis.token_labels import readable_tokens
 from kvlens.analysis.two_passes import LayerAttention, run_twice
 from kvlens.layers.layer_set import LayerSet
-from kvlens.layers.route import Route
+from kvlens.layers.route import Route, RouteLike
 from kvlens.models.forward import finite_or_refuse
 from kvlens.models.language_model import LanguageModel
 from kvlens.rerouting.prefix import check_request
@@ -28,8 +28,6 @@ from kvlens.texts.texts import Texts, as_texts
 from kvlens.texts.tokens import TokenizedText, batches, pad, tokenize
 
 BATCH_TOKENS = 1024  # small, since patterns grow with the square of the length
-
-Layers = Route | LayerSet | str | Path | Sequence[int]
 
 
 class PatternOptions(LimitOptions, total=False):
@@ -82,7 +80,7 @@ class _Request:
 def attention_shift(
     lm: LanguageModel,
     texts: Texts | Sequence[str],
-    layers: Layers,
+    layers: RouteLike,
     bias: float | Sequence[float] | None = None,
     position: str | None = None,
     prompt: str | Prompt | None = None,
@@ -154,7 +152,7 @@ def _tallied(
 def attention_patterns(
     lm: LanguageModel,
     text: str,
-    layers: Layers,
+    layers: RouteLike,
     bias: float | Sequence[float] | None = None,
     position: str | None = None,
     prompt: str | Prompt | None = None,
@@ -201,7 +199,7 @@ def attention_patterns(
 
 def _request(
     lm: LanguageModel,
-    layers: Layers,
+    layers: RouteLike,
     bias: float | Sequence[float] | None,
     position: str | None,
     prompt: str | Prompt | None,

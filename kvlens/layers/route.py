@@ -35,7 +35,7 @@ class Route:
     def of(
         cls,
         model: ModelInfo,
-        layers: Route | LayerSet | str | Path | Sequence[int],
+        layers: RouteLike,
         bias: float | Sequence[float] | None = None,
         position: str | None = None,
         force: bool = False,
@@ -82,6 +82,10 @@ class Route:
     def bias_of(self) -> dict[int, float]:
         """Layer -> bias."""
         return dict(zip(self.layers, self.bias, strict=True))
+
+
+RouteLike = Route | LayerSet | str | Path | Sequence[int]
+"""What names a route: itself, a layer set, its file, or block indices."""
 
 
 def check_model(layer_set: LayerSet, model: ModelInfo, force: bool) -> None:
