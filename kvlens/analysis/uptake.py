@@ -18,7 +18,7 @@ from kvlens.layers.layer_set import LayerSet
 from kvlens.layers.route import Route, RouteLike
 from kvlens.models.forward import finite_or_refuse
 from kvlens.models.language_model import LanguageModel
-from kvlens.rerouting.prefix import check_request
+from kvlens.rerouting.prefix import check_architecture
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import versions
@@ -213,7 +213,7 @@ def _request(
     if prompt is None:
         prompt = layers.prompts.document if isinstance(layers, LayerSet) else DEFAULT_DOCUMENT
     route = Route.of(lm.info, layers, bias, position, force)
-    check_request(lm, route.layers, route.bias, route.position)
+    check_architecture(lm)
     if not route.layers:
         raise InputError("no layers to re-route: give at least one")
     return _Request(lm, route, as_prompt(prompt), limits)

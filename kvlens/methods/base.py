@@ -1,14 +1,18 @@
-"""Training-free embedding methods: one file, one method; a file in this folder is found and registered by itself."""
+"""Training-free embedding methods: one file, one method, found and registered by itself.
+
+It knows what every method has, and none of them by name.
+"""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-import torch
+from jaxtyping import Float
+from torch import Tensor
 
 import kvlens.methods
 from kvlens.methods.pooling import POOLINGS
@@ -23,9 +27,16 @@ from kvlens.texts.tokens import TokenBatch, TokenizedText, tokenize
 class Method:
     """A method: prompts, how a text becomes tokens, and how a batch becomes vectors.
 
-    A new one sets `name` and `source` and overrides what differs; its dataclass fields are its settings, and they
-    are recorded with every result. query, document: the prompts. pooling: see `kvlens.pooling`.
-    takes_layers: it re-routes, and has the fields layers, bias and position.
+    A new one sets `name` and `source` and overrides what differs; its dataclass fields are its
+    settings, and they are recorded with every result.
+
+    Attributes:
+        name: by which it is asked for; a class without one is a helper, not a method.
+        source: the paper.
+        takes_layers: it re-routes, and has the fields layers, bias and position.
+        query: the prompt around queries.
+        document: the prompt around documents.
+        pooling: one of `kvlens.methods.pooling.POOLINGS`.
     """
 
     name: ClassVar[str] = ""
@@ -37,11 +48,20 @@ class Method:
     pooling: str = "last"
 
     def __post_init__(self) -> None:
-        if self.pooling not in POOLINGS:
-            raise InputError(f"unknown pooling {self.pooling!r}: give one of {', '.join(POOLINGS)}")
+        check_pooling(self.pooling)
 
     def for_model(self, lm: LanguageModel) -> Method:
-        """The method with every setting that depends on the model filled in; raises InputError if impossible."""
+        """The method with every setting that depends on the model filled in.
+
+        Args:
+            lm: the model.
+
+        Returns:
+            The method for `lm`.
+
+        Raises:
+            InputError: where the model cannot serve the settings.
+        """
         return self
 
     def tokenize(
@@ -52,22 +72,57 @@ class Method:
         max_length: int,
         strict: bool = False,
     ) -> list[TokenizedText]:
-        """Texts -> ids; what does not fit into `max_length` tokens is cut off the text, never off the prompt."""
+        """Texts -> ids.
+
+        Args:
+            lm: the model.
+            texts: the texts.
+            prompt: around each.
+            max_length: most tokens, prompt included; what does not fit is cut off the text's end,
+                never off the prompt.
+            strict: refuse a longer text, where it is cut otherwise.
+
+        Returns:
+            One for each text, in their order.
+
+        Raises:
+            InputError: for a text that does not fit when `strict`, and a prompt that does not.
+        """
         return tokenize(lm.tokenizer, texts, prompt, max_length, strict)
 
-    def embed(self, lm: LanguageModel, batch: TokenBatch) -> torch.Tensor:
-        """Vectors ``[batch, d]`` of a padded batch."""
+    def embed(self, lm: LanguageModel, batch: TokenBatch) -> Float[Tensor, "batch d"]:
+        """Vectors of a batch.
+
+        Args:
+            lm: the model, the one of `for_model`.
+            batch: what `tokenize` gave, padded on either side.
+
+        Returns:
+            One row a text, of the model's dtype or float32.
+        """
         return POOLINGS[self.pooling](final_hidden(lm, batch), batch)
 
     def settings(self) -> dict[str, Any]:
         """Every setting, as plain values."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {k: v.model_dump() if isinstance(v, Prompt) else v for k, v in values.items()}
+        return {name: _plain(value) for name, value in values.items()}
 
 
-def final_hidden(lm: LanguageModel, batch: TokenBatch) -> torch.Tensor:
-    """Hidden states after the final norm ``[batch, seq_len, d_model]``, without the LM head."""
+def _plain(value: Any) -> Any:
+    return value.model_dump() if isinstance(value, Prompt) else value
+
+
+def final_hidden(
+    lm: LanguageModel, batch: TokenBatch
+) -> Float[Tensor, "batch seq_len d_model"]:
+    """Hidden states after the final norm, without the LM head."""
     return run_base(lm, batch).last_hidden_state
+
+
+def check_pooling(name: str) -> None:
+    """Raise InputError for an unknown pooling."""
+    if name not in POOLINGS:
+        raise InputError(f"unknown pooling {name!r}: give one of {', '.join(POOLINGS)}")
 
 
 def relative(lm: LanguageModel, depth: float) -> int:
@@ -76,7 +131,18 @@ def relative(lm: LanguageModel, depth: float) -> int:
 
 
 def layers_between(lm: LanguageModel, depth: tuple[float, float]) -> range:
-    """The layers between two shares of the depth, at least one. Raises InputError where there are none."""
+    """The layers between two shares of the depth, at least one.
+
+    Args:
+        lm: the model.
+        depth: from and to, 0 to 1; rounded to this model's layers.
+
+    Returns:
+        Block indices.
+
+    Raises:
+        InputError: where there are none.
+    """
     problem = InputError(f"depth needs two shares of the layers, 0 <= from <= to <= 1, not {depth}")
     try:
         first, end = (relative(lm, share) for share in depth)
@@ -88,15 +154,17 @@ def layers_between(lm: LanguageModel, depth: tuple[float, float]) -> range:
 
 
 def methods() -> dict[str, type[Method]]:
-    """Every method by name: each class below `Method` that sets a name of its own."""
+    """Every method by name, alphabetically: each class below `Method` that sets its own name."""
     for module in pkgutil.iter_modules(kvlens.methods.__path__):
         importlib.import_module(f"kvlens.methods.{module.name}")
-    classes, found = [Method], []
-    while classes:
-        below = classes.pop().__subclasses__()
-        classes += below
-        found += [cls for cls in below if "name" in vars(cls)]
-    return {cls.name: cls for cls in sorted(found, key=lambda cls: cls.name)}
+    named = {cls.name: cls for cls in _subclasses(Method) if "name" in vars(cls)}
+    return dict(sorted(named.items()))
+
+
+def _subclasses(cls: type[Method]) -> Iterator[type[Method]]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
 
 
 def takes_layers(name: str) -> bool:
@@ -106,14 +174,24 @@ def takes_layers(name: str) -> bool:
 
 
 def get_method(name: str, **settings: Any) -> Method:
-    """The named method with the given settings. Raises InputError for an unknown name or setting."""
+    """The named method.
+
+    Args:
+        name: one of `methods`.
+        **settings: its fields; each has a default.
+
+    Returns:
+        The method, not yet for a model (see `Method.for_model`).
+
+    Raises:
+        InputError: for an unknown name or setting.
+    """
     known = methods()
     if name not in known:
         raise InputError(f"unknown method {name!r}: give one of {', '.join(known)}")
     try:
         return known[name](**settings)
     except TypeError as error:
+        problem = str(error).split("() ")[-1]
         allowed = ", ".join(field.name for field in fields(known[name]))
-        raise InputError(
-            f"{name}: {str(error).split('() ')[-1]}; its settings are {allowed}"
-        ) from error
+        raise InputError(f"{name}: {problem}; its settings are {allowed}") from error

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from kvlens.layers.route import Route
 from kvlens.methods.base import Method, final_hidden
 from kvlens.methods.pooling import POOLINGS
 from kvlens.models.language_model import LanguageModel
-from kvlens.rerouting.prefix import check_request, reroute
+from kvlens.rerouting.prefix import check_architecture, reroute
 from kvlens.store.errors import InputError
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, DEFAULT_QUERY, Prompt
 from kvlens.texts.tokens import TokenBatch
@@ -30,16 +32,16 @@ class KVEmbedding(Method):
     position: str = "keep"
 
     def for_model(self, lm: LanguageModel) -> KVEmbedding:
-        if self.layers is None:
-            raise InputError(
-                "kv_embedding needs layers: a layer set from `kvlens profile`, or block indices"
-            )
-        method = replace(self, layers=tuple(self.layers))
-        check_request(lm, method.layers or (), method.bias, method.position)
-        return method
+        check_architecture(lm)
+        return replace(self, layers=tuple(self.layers))
 
-    def embed(self, lm: LanguageModel, batch: TokenBatch) -> torch.Tensor:
-        layers = self.for_model(lm).layers or ()
-        with reroute(lm, layers, self.bias, self.position) as routing:
-            routing.last = batch.last
+    def route(self, lm: LanguageModel) -> Route:
+        """What is re-routed in `lm`; raises InputError without layers, and as `Route.of` does."""
+        if self.layers is None:
+            raise InputError("kv_embedding needs `layers`: a layer set, its file, or block indices")
+        return Route.of(lm.info, self.layers, self.bias, self.position)
+
+    def embed(self, lm: LanguageModel, batch: TokenBatch) -> Float[Tensor, "batch d_model"]:
+        with reroute(lm, self.route(lm)) as rerouting:
+            rerouting.last = batch.last
             return POOLINGS[self.pooling](final_hidden(lm, batch), batch)

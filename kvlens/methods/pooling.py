@@ -5,43 +5,57 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Bool, Float, Float32
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from kvlens.texts.tokens import TokenBatch
 
+Pooling = Callable[[Tensor, TokenBatch], Tensor]
 
-def last(hidden: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
-    """The final real token: ``[batch, seq_len, d]`` -> ``[batch, d]``."""
+
+def last(
+    hidden: Float[Tensor, "batch seq_len d_model"], batch: TokenBatch
+) -> Float[Tensor, "batch d_model"]:
+    """The final real token."""
     return hidden[torch.arange(len(hidden), device=hidden.device), batch.last]
 
 
-def _mean(hidden: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    # Rows of padding hold garbage, so they are replaced, not multiplied by zero.
-    kept = torch.where(
-        where[..., None], hidden, torch.zeros((), dtype=hidden.dtype, device=hidden.device)
-    )
-    return kept.float().sum(1) / where.sum(1, keepdim=True)
-
-
-def mean(hidden: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
+def mean(
+    hidden: Float[Tensor, "batch seq_len d_model"], batch: TokenBatch
+) -> Float32[Tensor, "batch d_model"]:
     """The mean over all real tokens, prompt and BOS included."""
-    return _mean(hidden, batch.mask.bool())
+    return mean_over(hidden, batch.mask.bool())
 
 
-def hybrid(hidden: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
+def hybrid(
+    hidden: Float[Tensor, "batch seq_len d_model"], batch: TokenBatch
+) -> Float32[Tensor, "batch d_model"]:
     """``normalize((h_last + mean_i h_i) / 2)`` (arXiv:2601.01046, section 3.4)."""
     return normalize((last(hidden, batch).float() + mean(hidden, batch)) / 2, dim=-1)
 
 
-def text_mean(hidden: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
-    """The mean over the text's own tokens, without the prompt; the final token where the text has none."""
+def text_mean(
+    hidden: Float[Tensor, "batch seq_len d_model"], batch: TokenBatch
+) -> Float32[Tensor, "batch d_model"]:
+    """The mean over the text itself, without the prompt; the final token where a text is empty."""
     empty = ~batch.text_mask.any(1)
-    where = batch.text_mask.clone()
-    where[empty, batch.last[empty]] = True
-    return _mean(hidden, where)
+    chosen = batch.text_mask.clone()
+    chosen[empty, batch.last[empty]] = True
+    return mean_over(hidden, chosen)
 
 
-POOLINGS: dict[str, Callable[[torch.Tensor, TokenBatch], torch.Tensor]] = {
+def mean_over(
+    hidden: Float[Tensor, "batch seq_len d_model"], chosen: Bool[Tensor, "batch seq_len"]
+) -> Float32[Tensor, "batch d_model"]:
+    """The mean over the chosen tokens, at least one a row, added up in float32."""
+    # Rows of padding hold garbage, so they are replaced, not multiplied by zero.
+    zero = torch.zeros((), dtype=hidden.dtype, device=hidden.device)
+    kept = torch.where(chosen[..., None], hidden, zero)
+    return kept.float().sum(1) / chosen.sum(1, keepdim=True)
+
+
+POOLINGS: dict[str, Pooling] = {
     "last": last,
     "mean": mean,
     "hybrid": hybrid,
