@@ -8,7 +8,8 @@ import numpy as np
 import kvlens
 from kvlens.evaluation.scores import Score, Scores
 from kvlens.store.provenance import versions
-from kvlens.studies.layer_sweep import Sweep, Window
+from kvlens.studies.layer_sweep import Sweep
+from kvlens.studies.windows import Window
 
 HOME = Path(__file__).parents[1] / "figures"
 MODELS = ("smollm2-135m", "gemma3-270m")

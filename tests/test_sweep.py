@@ -12,10 +12,13 @@ from kvlens import Encoder, InputError, reroute
 from kvlens.cli import main
 from kvlens.evaluation.pair_score import score_pairs
 from kvlens.evaluation.significance import draws, spearman
+from kvlens.layers.route import Route
 from kvlens.methods.base import final_hidden
 from kvlens.rerouting.partial_pass import final_states
-from kvlens.studies.layer_sweep import Sweep, Window, sweep, windows
+from kvlens.store.provenance import made_by
+from kvlens.studies.layer_sweep import Sweep, sweep
 from kvlens.studies.regret import LayerStudy, choices, study
+from kvlens.studies.windows import Window, windows
 from kvlens.texts.pairs import read_pairs
 from kvlens.texts.prompts import DEFAULT_DOCUMENT
 from kvlens.texts.tokens import pad, tokenize
@@ -28,12 +31,16 @@ def batch_of(lm, side="right"):
     return pad(tokenize(lm.tokenizer, TEXTS, DEFAULT_DOCUMENT, 256), range(len(TEXTS)), 0, side)
 
 
+def routes(lm, sets):
+    return [Route.of(lm.info, layers, bias) for layers, bias in sets]
+
+
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_equals_a_whole_rerouted_pass(lm, side):
     batch = batch_of(lm, side)
     real = batch.mask.bool()
     with torch.inference_mode():
-        found = list(final_states(lm, batch, SETS))
+        found = list(final_states(lm, batch, routes(lm, SETS)))
         assert len(found) == 1 + len(SETS)
         for (layers, bias), states in zip([((), 1.0), *SETS], found, strict=True):
             with reroute(lm, layers, bias) as routing:
@@ -54,7 +61,7 @@ def test_blocks_below_the_window_do_not_run(lm):
         for i in range(lm.info.n_layers)
     ]
     with torch.inference_mode():
-        list(final_states(lm, batch_of(lm), [((2, 3), 1.0), ((3,), 1.0)]))
+        list(final_states(lm, batch_of(lm), routes(lm, [((2, 3), 1.0), ((3,), 1.0)])))
     for handle in handles:
         handle.remove()
     assert counts == [1, 1, 2, 3]
@@ -66,12 +73,12 @@ def test_leaves_nothing_behind():
     before = lm(batch.ids, batch.mask)
     own = lm.blocks[0].forward
     lm.blocks[0].forward = own  # as a library that wraps blocks would do
-    results = final_states(lm, batch, [((2,), 1.0), ((3,), 1.0)])
+    results = final_states(lm, batch, routes(lm, [((2,), 1.0), ((3,), 1.0)]))
     next(results), next(results)
     results.close()
     handle = lm.blocks[3].register_forward_pre_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        list(final_states(lm, batch, [((3,), 1.0)]))
+        list(final_states(lm, batch, routes(lm, [((3,), 1.0)])))
     handle.remove()
     attention = lm.attention_modules(3)[0]
     calls = []
@@ -79,7 +86,7 @@ def test_leaves_nothing_behind():
         lambda *_: calls.append(1) or (1 / 0 if len(calls) == 2 else None)
     )
     with pytest.raises(ZeroDivisionError):
-        list(final_states(lm, batch, [((3,), 1.0)]))
+        list(final_states(lm, batch, routes(lm, [((3,), 1.0)])))
     handle.remove()
     assert vars(lm.blocks[0])["forward"] is own
     assert not any("forward" in vars(block) for block in lm.blocks[1:])
@@ -130,22 +137,26 @@ def test_spearman_is_scipys_with_ties(cosines, human):
 
 def test_goes_on_with_what_is_there(pairs_file):
     lm, pairs = tiny("qwen3"), read_pairs(pairs_file)
-    whole = sweep(lm, pairs, [*windows(4, (1, 2)), (0, 3)], (1.0, 3.0), command="all")
-    part = sweep(lm, pairs, [*windows(4, (2,)), (0,)], (3.0,), command="some")
+    everything = [*windows(4, (1, 2)), (0, 3)]
+    with made_by("all"):
+        whole = sweep(lm, pairs, everything, (1.0, 3.0))
+    with made_by("some"):
+        part = sweep(lm, pairs, [*windows(4, (2,)), (0,)], (3.0,))
     assert [w.layers for w in part.sets] == [(0,)], (
         "no window while others of its width are missing"
     )
     forwards = []
     handle = lm.blocks[0].register_forward_pre_hook(lambda *_: forwards.append(1))
-    assert (
-        sweep(lm, pairs, windows(4, (2,)), (3.0,), known=part, command="less").command
-        == "some && less"
-    )
+    with made_by("less"):
+        less = sweep(lm, pairs, windows(4, (2,)), (3.0,), known=part)
+    assert less.command == "some && less"
     assert not forwards
     handle.remove()
-    other = sweep(lm, pairs, windows(4, (1,)), (1.0,), known=part, command="other")
+    with made_by("other"):
+        other = sweep(lm, pairs, windows(4, (1,)), (1.0,), known=part)
     assert other.command == "some && other"
-    again = sweep(lm, pairs, [*windows(4, (1, 2)), (0, 3)], (1.0, 3.0), known=other, command="all")
+    with made_by("all"):
+        again = sweep(lm, pairs, everything, (1.0, 3.0), known=other)
     assert again.command == "all"
     for ours, theirs in ((again.windows, whole.windows), (again.sets, whole.sets)):
         assert [(w.layers, w.bias) for w in ours] == [(w.layers, w.bias) for w in theirs]

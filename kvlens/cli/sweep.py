@@ -143,8 +143,8 @@ class Candidates:
 
     def sets(self, n_layers: int, widths: Iterable[int]) -> list[tuple[int, ...]]:
         """All sets of layers to embed with: windows, further sets, choices of the rules."""
-        from kvlens.studies.layer_sweep import windows
         from kvlens.studies.regret import choices
+        from kvlens.studies.windows import windows
 
         widths = tuple(widths)
         sets = windows(n_layers, widths)
@@ -174,7 +174,6 @@ def sweep(
         target: where the sweep goes
         model: how the model is loaded
     """
-    from kvlens.store.provenance import current_command
     from kvlens.studies import layer_sweep
     from kvlens.texts.pairs import read_pairs
 
@@ -194,7 +193,6 @@ def sweep(
             data="/".join(pairs.pairs.absolute().parts[-2:]),
             known=known,
             progress=bar,
-            command=current_command(),
             **asdict(embedded),
         )
     swept.save(file)
@@ -218,7 +216,6 @@ def _judged(swept: Sweep, candidates: Candidates, file: Path, keep: bool) -> Ans
     Returns:
         The study, or the sweep where nothing was judged.
     """
-    from kvlens.store.provenance import current_command
     from kvlens.studies.regret import study
 
     judged = study_file(file)
@@ -226,7 +223,7 @@ def _judged(swept: Sweep, candidates: Candidates, file: Path, keep: bool) -> Ans
         if not keep:
             judged.unlink(missing_ok=True)
         return Answer(swept.model_dump(mode="json"), f"{swept}\nwritten to {file}")
-    result = study(swept, candidates.profiles, others=candidates.further, command=current_command())
+    result = study(swept, candidates.profiles, others=candidates.further)
     result.save(judged)
     text = f"{swept}\n{result}\nwritten to {file} and {judged}"
     return Answer(result.model_dump(mode="json"), text)

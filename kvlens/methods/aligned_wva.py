@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from kvlens.methods.base import Method, layers_between
 from kvlens.methods.pooling import last
@@ -17,10 +20,11 @@ from kvlens.texts.tokens import TokenBatch
 
 @dataclass(frozen=True)
 class AlignedWVA(Method):
-    """Zhang et al. 2026: values weighted by the last token's attention and mapped by ``W_O``, averaged over `depth`.
+    """Zhang et al. 2026: values weighted by the last token's attention and mapped by ``W_O``.
 
-    That is the attention block's output at the last token. Prompt: PromptEOL's, since the weights are only useful
-    where the last token has to sum up. The default depth, the deeper half, is kvlens's choice.
+    That is the attention block's output at the last token; averaged over `depth`, from and to as
+    shares of the layers. Prompt: PromptEOL's, since the weights are only useful where the last
+    token has to sum up. The default depth, the deeper half, is kvlens's choice.
     """
 
     name = "aligned_wva"
@@ -30,20 +34,20 @@ class AlignedWVA(Method):
     depth: tuple[float, float] = (0.5, 1.0)
 
     def for_model(self, lm: LanguageModel) -> AlignedWVA:
+        """The method itself; raises InputError for a depth without layers."""
         layers_between(lm, self.depth)
         return self
 
-    def embed(self, lm: LanguageModel, batch: TokenBatch) -> torch.Tensor:
-        outputs: list[torch.Tensor] = []
+    def embed(self, lm: LanguageModel, batch: TokenBatch) -> Float[Tensor, "batch d_model"]:
+        """The mean output of the attention blocks at the last token."""
+        outputs: list[Tensor] = []
 
         def keep(module: Any, args: Any, output: Any) -> None:
             outputs.append(last(output[0], batch))
 
-        chosen = [lm.attention_modules(layer)[0] for layer in layers_between(lm, self.depth)]
-        handles = [module.register_forward_hook(keep) for module in chosen]
-        try:
+        with contextlib.ExitStack() as hooks:
+            for layer in layers_between(lm, self.depth):
+                attention = lm.attention_modules(layer)[0]
+                hooks.enter_context(attention.register_forward_hook(keep))
             run_base(lm, batch)
-        finally:
-            for handle in handles:
-                handle.remove()
         return torch.stack(outputs).mean(0)

@@ -112,9 +112,7 @@ def _plain(value: Any) -> Any:
     return value.model_dump() if isinstance(value, Prompt) else value
 
 
-def final_hidden(
-    lm: LanguageModel, batch: TokenBatch
-) -> Float[Tensor, "batch seq_len d_model"]:
+def final_hidden(lm: LanguageModel, batch: TokenBatch) -> Float[Tensor, "batch seq_len d_model"]:
     """Hidden states after the final norm, without the LM head."""
     return run_base(lm, batch).last_hidden_state
 

@@ -11,7 +11,7 @@ from kvlens.store.errors import InputError
 from kvlens.texts.prompts import Prompt, from_template
 from kvlens.texts.tokens import TokenizedText, fitting, tokenize
 
-# The zero-shot form: the model is asked to repeat the text. The released fine-tuned models use another.
+# The zero-shot form: the model is asked to repeat the text. The fine-tuned models use another.
 _PROMPT = from_template(
     "Rewrite the sentence: {first}, rewritten sentence: {text}", "echo", "arXiv:2402.15449"
 )
@@ -38,17 +38,18 @@ class Echo(Method):
         max_length: int,
         strict: bool = False,
     ) -> list[TokenizedText]:
-        result = []
-        before, mark, between = prompt.prefix.partition("{first}")
-        if not mark:
+        """Both copies of each text, cut alike: each may have half of the room beside the prompt."""
+        before, first, between = prompt.prefix.partition("{first}")
+        if not first:
             raise InputError(
                 f"echo's prompt needs {{first}} before {{text}}, {prompt.name!r} has none"
             )
-        whole = Prompt(name=prompt.name, prefix=before + between, suffix=prompt.suffix)
+        frame = prompt.model_copy(update={"prefix": before + between})
+        tokenized = []
         for text in texts:
-            # Both copies are cut alike: each may have half of the room that the prompt leaves.
-            cut = fitting(lm.tokenizer, text, whole, max_length, copies=2, strict=strict)
-            filled = Prompt(name=prompt.name, prefix=before + cut + between, suffix=prompt.suffix)
-            (one,) = tokenize(lm.tokenizer, [cut], filled, max_length)
-            result.append(TokenizedText(one.ids, one.span, truncated=len(cut) < len(text)))
-        return result
+            cut = fitting(lm.tokenizer, text, frame, max_length, copies=2, strict=strict)
+            filled = prompt.model_copy(update={"prefix": before + cut + between})
+            (both_copies,) = tokenize(lm.tokenizer, [cut], filled, max_length)
+            truncated = len(cut) < len(text)
+            tokenized.append(TokenizedText(both_copies.ids, both_copies.span, truncated))
+        return tokenized

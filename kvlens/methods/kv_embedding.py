@@ -32,16 +32,21 @@ class KVEmbedding(Method):
     position: str = "keep"
 
     def for_model(self, lm: LanguageModel) -> KVEmbedding:
+        """The method with its layers checked against the model."""
+        self.route(lm)
         check_architecture(lm)
-        return replace(self, layers=tuple(self.layers))
+        return replace(self, layers=tuple(self.layers or ()))
 
     def route(self, lm: LanguageModel) -> Route:
-        """What is re-routed in `lm`; raises InputError without layers, and as `Route.of` does."""
+        """What is re-routed; raises InputError without layers, and as `Route.of` does."""
         if self.layers is None:
-            raise InputError("kv_embedding needs `layers`: a layer set, its file, or block indices")
+            raise InputError(
+                "kv_embedding needs layers: a layer set from `kvlens profile`, or block indices"
+            )
         return Route.of(lm.info, self.layers, self.bias, self.position)
 
     def embed(self, lm: LanguageModel, batch: TokenBatch) -> Float[Tensor, "batch d_model"]:
+        """The pooled states of one re-routed pass."""
         with reroute(lm, self.route(lm)) as rerouting:
             rerouting.last = batch.last
             return POOLINGS[self.pooling](final_hidden(lm, batch), batch)

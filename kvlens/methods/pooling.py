@@ -1,4 +1,7 @@
-"""Pooling: final hidden states of a padded batch -> one vector a text. Padding never counts."""
+"""Pooling: final hidden states of a padded batch -> one vector a text. Padding never counts.
+
+d: the model's width, or that of whatever else a method pools.
+"""
 
 from __future__ import annotations
 
@@ -11,33 +14,27 @@ from torch.nn.functional import normalize
 
 from kvlens.texts.tokens import TokenBatch
 
-Pooling = Callable[[Tensor, TokenBatch], Tensor]
 
-
-def last(
-    hidden: Float[Tensor, "batch seq_len d_model"], batch: TokenBatch
-) -> Float[Tensor, "batch d_model"]:
+def last(hidden: Float[Tensor, "batch seq_len d"], batch: TokenBatch) -> Float[Tensor, "batch d"]:
     """The final real token."""
     return hidden[torch.arange(len(hidden), device=hidden.device), batch.last]
 
 
-def mean(
-    hidden: Float[Tensor, "batch seq_len d_model"], batch: TokenBatch
-) -> Float32[Tensor, "batch d_model"]:
+def mean(hidden: Float[Tensor, "batch seq_len d"], batch: TokenBatch) -> Float32[Tensor, "batch d"]:
     """The mean over all real tokens, prompt and BOS included."""
     return mean_over(hidden, batch.mask.bool())
 
 
 def hybrid(
-    hidden: Float[Tensor, "batch seq_len d_model"], batch: TokenBatch
-) -> Float32[Tensor, "batch d_model"]:
+    hidden: Float[Tensor, "batch seq_len d"], batch: TokenBatch
+) -> Float32[Tensor, "batch d"]:
     """``normalize((h_last + mean_i h_i) / 2)`` (arXiv:2601.01046, section 3.4)."""
     return normalize((last(hidden, batch).float() + mean(hidden, batch)) / 2, dim=-1)
 
 
 def text_mean(
-    hidden: Float[Tensor, "batch seq_len d_model"], batch: TokenBatch
-) -> Float32[Tensor, "batch d_model"]:
+    hidden: Float[Tensor, "batch seq_len d"], batch: TokenBatch
+) -> Float32[Tensor, "batch d"]:
     """The mean over the text itself, without the prompt; the final token where a text is empty."""
     empty = ~batch.text_mask.any(1)
     chosen = batch.text_mask.clone()
@@ -46,8 +43,8 @@ def text_mean(
 
 
 def mean_over(
-    hidden: Float[Tensor, "batch seq_len d_model"], chosen: Bool[Tensor, "batch seq_len"]
-) -> Float32[Tensor, "batch d_model"]:
+    hidden: Float[Tensor, "batch seq_len d"], chosen: Bool[Tensor, "batch seq_len"]
+) -> Float32[Tensor, "batch d"]:
     """The mean over the chosen tokens, at least one a row, added up in float32."""
     # Rows of padding hold garbage, so they are replaced, not multiplied by zero.
     zero = torch.zeros((), dtype=hidden.dtype, device=hidden.device)
@@ -55,7 +52,7 @@ def mean_over(
     return kept.float().sum(1) / chosen.sum(1, keepdim=True)
 
 
-POOLINGS: dict[str, Pooling] = {
+POOLINGS: dict[str, Callable[[Tensor, TokenBatch], Tensor]] = {
     "last": last,
     "mean": mean,
     "hybrid": hybrid,

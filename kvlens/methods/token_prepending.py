@@ -1,12 +1,15 @@
-"""Token Prepending: a placeholder before the text that carries the last token's state from block to block."""
+"""Token Prepending: a placeholder before the text carries the last token's state along."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from kvlens.methods.base import Method, relative
 from kvlens.methods.pooling import last
@@ -16,6 +19,9 @@ from kvlens.store.errors import InputError
 from kvlens.texts.prompts import Prompt, from_template
 from kvlens.texts.tokens import TokenBatch, TokenizedText, tokenize
 
+# Marks the placeholder among the ids; its embedding is put in by `embed`.
+PLACEHOLDER = -1
+
 _PROMPT = from_template(
     'This sentence : "{text}" means in one word:"', "token-prepending", "arXiv:2412.11556"
 )
@@ -23,11 +29,17 @@ _PROMPT = from_template(
 
 @dataclass(frozen=True)
 class TokenPrepending(Method):
-    """Fu et al. 2025. At the input of blocks start <= i < exit, the placeholder takes the last token's state.
+    """Fu et al. 2025: the placeholder takes the last token's state from block to block.
 
-    The published (start, exit, output) for 32 layers is (1, 7, 27); None scales it by relative depth. output: how
-    many blocks are run; the last token's state after them is the vector. The placeholder stands right before the
-    opening quote. It needs no vocabulary entry: its embedding is the mean of the embedding table, nothing is random.
+    It takes it at the input of the blocks start <= i < exit. The published (start, exit, output)
+    for 32 layers is (1, 7, 27); None scales it by relative depth. The placeholder stands right
+    before the opening quote. It needs no vocabulary entry: its embedding is the mean of the
+    embedding table, nothing is random.
+
+    Attributes:
+        start: the first block whose input is changed.
+        exit: the block after the last one.
+        output: how many blocks are run; the last token's state after them is the vector.
     """
 
     name = "token_prepending"
@@ -39,6 +51,7 @@ class TokenPrepending(Method):
     output: int | None = None
 
     def for_model(self, lm: LanguageModel) -> TokenPrepending:
+        """The method with its blocks scaled to the model and checked."""
         n = lm.info.n_layers
         start = max(1, relative(lm, 1 / 32)) if self.start is None else self.start
         leave = max(start + 1, relative(lm, 7 / 32)) if self.exit is None else self.exit
@@ -57,59 +70,75 @@ class TokenPrepending(Method):
         max_length: int,
         strict: bool = False,
     ) -> list[TokenizedText]:
+        """Texts that end in a full stop, quote or question mark, after the placeholder."""
         ended = [text if text.endswith((".", "?", '"', "'")) else text + "." for text in texts]
-        before = tokenize(
-            lm.tokenizer,
-            [""],
-            Prompt(name="", prefix=prompt.prefix.rstrip('"').rstrip()),
-            max_length,
-        )
-        result = []
-        for one in tokenize(lm.tokenizer, ended, prompt, max_length - 1, strict):
-            same = [a == b for a, b in zip(before[0].ids, one.ids, strict=False)]
-            at = (*same, False).index(False)  # a tokenizer may end `before` with an EOS
-            # -1 marks the placeholder; its embedding is put in by `embed`.
-            ids = (*one.ids[:at], -1, *one.ids[at:])
-            result.append(TokenizedText(ids, (one.span[0] + 1, one.span[1] + 1), one.truncated))
-        return result
+        before_quote = Prompt(name="", prefix=prompt.prefix.rstrip('"').rstrip())
+        (before,) = tokenize(lm.tokenizer, [""], before_quote, max_length)
+        prompted = tokenize(lm.tokenizer, ended, prompt, max_length - 1, strict)
+        return [_with_placeholder(text, before.ids) for text in prompted]
 
-    def embed(self, lm: LanguageModel, batch: TokenBatch) -> torch.Tensor:
-        marked = batch.ids == -1
-        rows, places = (
-            torch.arange(len(batch.ids), device=batch.ids.device),
-            marked.long().argmax(1),
-        )
-        embedding = lm.base.get_input_embeddings()
-        average = embedding.weight.mean(0) * getattr(embedding, "embed_scale", 1.0)
-        state: list[torch.Tensor] = []
-
-        def fill(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
-            return torch.where(marked[..., None], average.to(output.dtype), output)
-
-        def prepend(module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            hidden = args[0].clone()
-            hidden[rows, places] = hidden[rows, batch.last]
-            return (hidden, *args[1:])
-
-        def keep(module: Any, args: Any, output: Any) -> None:
-            state.append(last(output[0] if isinstance(output, tuple) else output, batch))
-            raise _Enough
-
+    def embed(self, lm: LanguageModel, batch: TokenBatch) -> Float[Tensor, "batch d_model"]:
+        """The last token's state after `output` blocks; no block above them is run."""
         if self.start is None or self.exit is None or self.output is None:
             return self.for_model(lm).embed(lm, batch)
-        handles = [embedding.register_forward_hook(fill)]
-        handles += [
-            lm.blocks[i].register_forward_pre_hook(prepend) for i in range(self.start, self.exit)
-        ]
-        handles.append(lm.blocks[self.output - 1].register_forward_hook(keep))
-        try:
-            run_base(lm, replace(batch, ids=batch.ids.clamp(min=0)))
-        except _Enough:
-            pass
-        finally:
-            for handle in handles:
-                handle.remove()
-        return state[0]
+        run = _Pass(batch, _mean_embedding(lm))
+        with contextlib.ExitStack() as hooks:
+            table = lm.base.get_input_embeddings()
+            hooks.enter_context(table.register_forward_hook(run.fill))
+            for block in lm.blocks[self.start : self.exit]:
+                hooks.enter_context(block.register_forward_pre_hook(run.prepend))
+            last_block = lm.blocks[self.output - 1]
+            hooks.enter_context(last_block.register_forward_hook(run.stop))
+            with contextlib.suppress(_Enough):
+                run_base(lm, replace(batch, ids=batch.ids.clamp(min=0)))
+        return run.vectors
+
+
+def _with_placeholder(text: TokenizedText, before: Sequence[int]) -> TokenizedText:
+    """The text with the placeholder after the tokens that it shares with `before`."""
+    shared = [a == b for a, b in zip(before, text.ids, strict=False)]
+    place = (*shared, False).index(False)  # a tokenizer may end `before` with an EOS
+    ids = (*text.ids[:place], PLACEHOLDER, *text.ids[place:])
+    start, end = text.span
+    return TokenizedText(ids, (start + 1, end + 1), text.truncated)
+
+
+def _mean_embedding(lm: LanguageModel) -> Float[Tensor, " d_model"]:
+    table = lm.base.get_input_embeddings()
+    return table.weight.mean(0) * getattr(table, "embed_scale", 1.0)
+
+
+class _Pass:
+    """What the hooks share in one forward pass.
+
+    Attributes:
+        vectors: the last token's state where the pass was stopped, ``[batch, d_model]``.
+    """
+
+    vectors: Tensor
+
+    def __init__(self, batch: TokenBatch, embedding: Float[Tensor, " d_model"]):
+        self.batch = batch
+        self.embedding = embedding
+        self.is_placeholder = batch.ids == PLACEHOLDER
+        self.row = torch.arange(len(batch.ids), device=batch.ids.device)
+        self.place = self.is_placeholder.long().argmax(1)
+
+    def fill(self, module: Any, args: Any, output: Tensor) -> Tensor:
+        """After the embedding table: the placeholder's embedding."""
+        return torch.where(self.is_placeholder[..., None], self.embedding.to(output.dtype), output)
+
+    def prepend(self, module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Before a block: the last token's state at the placeholder."""
+        states = args[0].clone()
+        states[self.row, self.place] = states[self.row, self.batch.last]
+        return (states, *args[1:])
+
+    def stop(self, module: Any, args: Any, output: Any) -> None:
+        """After the last block that is needed."""
+        states = output[0] if isinstance(output, tuple) else output
+        self.vectors = last(states, self.batch)
+        raise _Enough
 
 
 class _Enough(Exception):

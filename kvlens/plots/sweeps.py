@@ -21,8 +21,10 @@ from kvlens.plots.parts import (
 from kvlens.plots.style import BAND, STRIPE, Look, axes_or_new, styled
 from kvlens.plots.words import named, window_name
 from kvlens.store.layer_ranges import runs
-from kvlens.studies.layer_sweep import Sweep, Window
-from kvlens.studies.regret import Correlation, LayerStudy, Outcome
+from kvlens.studies.layer_sweep import Sweep
+from kvlens.studies.outcomes import Correlation, Outcome
+from kvlens.studies.regret import LayerStudy
+from kvlens.studies.windows import Window
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
