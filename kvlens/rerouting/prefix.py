@@ -16,15 +16,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from kvlens.layers.layer_set import LayerSet
-from kvlens.layers.route import Route
+from kvlens.layers.route import Route, RouteLike
 from kvlens.models.language_model import LanguageModel
 from kvlens.models.rotary import is_rotary, tables, unrotate
 from kvlens.rerouting.final_tokens import FinalTokens
@@ -51,7 +49,7 @@ SUPPORTED = (
 @contextlib.contextmanager
 def reroute(
     lm: LanguageModel,
-    layers: Route | LayerSet | str | Path | Sequence[int],
+    layers: RouteLike,
     bias: float | Sequence[float] | None = None,
     position: str | None = None,
 ) -> Iterator[Rerouting]:
