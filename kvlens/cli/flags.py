@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cyclopts.argument import Argument
 
-# The library's names where a command has another.
-ALSO_CALLED = {"target": "output", "path": "output", "folder": "output", "source": "input"}
+# The library's names where a command has another: those of `embed_file`.
+ALSO_CALLED = {"target": "output", "source": "input"}
 
 QUOTES = "'\""
 NAMED = re.compile(r"`(?P<name>[a-z_]+)(?:=(?P<value>[^`]+))?`")
