@@ -9,7 +9,6 @@ from scipy.stats import spearmanr
 from test_layers import make_profile
 
 from kvlens import Encoder, InputError, reroute
-from kvlens.cli import main
 from kvlens.evaluation.pair_score import score_pairs
 from kvlens.evaluation.significance import draws, spearman
 from kvlens.layers.route import Route
@@ -278,95 +277,3 @@ def test_study_refuses_what_does_not_fit():
     assert choices([apart], 2)["paper", "hidden", "last"] == (2, 6)
     with pytest.raises(InputError, match="layers 2, 6 with bias 1 was not measured"):
         study(swept, [apart])
-
-
-def test_on_the_terminal(tmp_path, pairs_file, capsys):
-    lm = tiny("gpt2")
-    model = tmp_path / "gpt2"
-    lm.hf.save_pretrained(model)
-    lm.tokenizer.save_pretrained(model)
-    texts = tmp_path / "texts.txt"
-    texts.write_text("\n".join(f"text number {i} of {i * i}" for i in range(80)))
-    assert main(["profile", str(model), "--texts", str(texts), "-o", str(tmp_path / "run")]) == 0
-    profile, out = str(tmp_path / "run" / "profile.json"), tmp_path / "run" / "sweep.json"
-    command = ["sweep", str(model), "--pairs", str(pairs_file), "-o", str(out)]
-    own = [
-        "--layers",
-        "0,3",
-        "--layers",
-        str(tmp_path / "run" / "layers.json"),
-        "--profiles",
-        profile,
-    ]
-    assert main([*command, "--widths", "1,2", "--biases", "0,1", *own]) == 0
-    printed = capsys.readouterr().out
-    found, judged = Sweep.load(out), LayerStudy.load(out.with_name("study.json"))
-    assert str(found) in printed
-    assert str(judged) in printed
-    assert [(w.bias, w.width) for w in found.windows] == [
-        (b, w) for b in (0, 1) for w in (1, 1, 1, 1, 2, 2, 2)
-    ]
-    assert found.find((0, 3), 0)
-    assert [o.bias for o in judged.outcomes if (o.rule, o.layers) == ("explicit", (0, 3))] == [0, 1]
-    assert {(o.rule, o.width, o.bias) for o in judged.outcomes if o.rule != "explicit"} == {
-        (rule, width, bias)
-        for rule in ("best", "average", "paper", "lowest-k", "window-around-minimum")
-        for width in (1, 2)
-        for bias in (0, 1)
-    }
-    assert (
-        main([*command, "--overwrite", "--widths", "2", "--layers", "0-2", "--profiles", profile])
-        == 0
-    )
-    assert {w.width for w in Sweep.load(out).windows} == {2}, "a set of another width is no window"
-    assert ("explicit", 3) not in {
-        (o.rule, o.width) for o in LayerStudy.load(out.with_name("study.json")).outcomes
-    }
-    assert main([*command, "--overwrite", "--widths", "4", "--profiles", profile]) == 0
-    assert LayerStudy.load(out.with_name("study.json")).correlations == (), "one window has no rank"
-    assert main([*command, "--resume", "--widths", "1"]) == 0
-    assert {w.width for w in Sweep.load(out).windows} == {1, 4}
-    assert out.with_name("study.json").exists(), "that of this sweep"
-    assert main([*command, "--overwrite", "--widths", "2"]) == 0
-    assert not out.with_name("study.json").exists(), "that of another sweep"
-    other, before = tiny("llama"), out.read_bytes()
-    other.hf.save_pretrained(tmp_path / "other")
-    other.tokenizer.save_pretrained(tmp_path / "other")
-    assert (
-        main(
-            [
-                "profile",
-                str(tmp_path / "other"),
-                "--texts",
-                str(texts),
-                "-o",
-                str(tmp_path / "run2"),
-            ]
-        )
-        == 0
-    )
-    capsys.readouterr()
-    for arguments, message in (
-        ([*command, "--overwrite", "--layers", str(tmp_path / "run2" / "layers.json")], "made for"),
-        (
-            [*command, "--overwrite", "--profiles", str(tmp_path / "run2" / "profile.json")],
-            "made for",
-        ),
-    ):
-        assert main(arguments) == 2
-        assert message in capsys.readouterr().err
-        assert out.read_bytes() == before
-    with pytest.raises(SystemExit, match="2"):
-        main([*command, "--overwrite", "--widths", "2-1"])
-    assert "not a list of layers" in capsys.readouterr().err
-    for arguments, message in (
-        (command, "sweep.json exists"),
-        ([*command, "--resume", "--pooling", "mean"], "the sweep to go on with"),
-        ([*command, "--overwrite", "--widths", "5"], "does not fit into 4 layers"),
-        ([*command, "--overwrite", "--profiles", "absent.json"], "cannot read the ID profile"),
-        ([*command, "--overwrite", "--pooling", "max"], "unknown pooling"),
-        ([*command, "--overwrite", "--layers", "absent.json"], "cannot read the layer set"),
-        ([*command, "--overwrite", "--biases", "1", "--layers", "7"], "layer 7 is outside"),
-    ):
-        assert main(arguments) == 2
-        assert message in capsys.readouterr().err
