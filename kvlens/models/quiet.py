@@ -8,17 +8,13 @@ import warnings
 from collections.abc import Iterator
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
-
-
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the libraries' bars and notices while they load; restored afterwards."""
+def quietly() -> Iterator[None]:
+    """Silence the libraries' bars and notices; restored afterwards."""
     from transformers.utils import logging as hf_logging
 
-    verbosity, bar = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    verbosity = hf_logging.get_verbosity()
+    has_bars = hf_logging.is_progress_bar_enabled()
     disabled = logging.root.manager.disable
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
@@ -30,5 +26,5 @@ def _quiet() -> Iterator[None]:
     finally:
         logging.disable(disabled)
         hf_logging.set_verbosity(verbosity)
-        if bar:
+        if has_bars:
             hf_logging.enable_progress_bar()

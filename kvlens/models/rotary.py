@@ -1,59 +1,96 @@
-"""Rotary position embedding: a model's own tables at given positions, applied or undone on chosen tokens."""
+"""Rotary position embedding: a model's own tables, applied to chosen tokens or undone on them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from kvlens.models.language_model import LanguageModel
+from kvlens.models.language_model import LanguageModel
+
+CONFIG_FIELDS = ("rope_parameters", "rope_theta", "rotary_dim")
 
 
 def is_rotary(lm: LanguageModel) -> bool:
     """Whether the model's config describes rotary position embeddings."""
     config = lm.hf.config.get_text_config()
-    return any(
-        getattr(config, name, None) for name in ("rope_parameters", "rope_theta", "rotary_dim")
-    )
+    return any(getattr(config, name, None) for name in CONFIG_FIELDS)
 
 
 def tables(
-    lm: LanguageModel, positions: torch.Tensor, layer: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The cosines and sines ``[batch, rotary_dim]`` of one layer at `positions` ``[batch]``."""
+    lm: LanguageModel, positions: Int[Tensor, " batch"], layer: int
+) -> tuple[Float[Tensor, "batch rotary_dim"], Float[Tensor, "batch rotary_dim"]]:
+    """The cosines and sines of one layer, from the model's own rotary module.
+
+    Args:
+        lm: a rotary model.
+        positions: one a row.
+        layer: some models have one table per kind of layer.
+
+    Returns:
+        Cosines and sines, float32, with the model's scaling (YaRN, long RoPE) in them.
+    """
     module = lm.base.rotary_emb
-    kinds = getattr(lm.hf.config.get_text_config(), "layer_types", None) or []
-    # Gemma 3 keeps one table per kind of layer.
-    kind = (kinds[layer],) if kinds and getattr(module, "layer_types", None) else ()
     like = torch.empty(0, dtype=torch.float32, device=positions.device)
-    cos, sin = module(like, positions[:, None], *kind)
+    cos, sin = module(like, positions[:, None], *_kind_of_layer(lm, module, layer))
     return cos[:, 0], sin[:, 0]
 
 
-def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotate (rotate-half form), partially when `cos` is narrower than the head.
+def _kind_of_layer(lm: LanguageModel, module: Any, layer: int) -> tuple[str, ...]:
+    """The further argument of a rotary module that has a table per kind of layer, as Gemma 3's."""
+    kinds = getattr(lm.hf.config.get_text_config(), "layer_types", None)
+    if kinds and getattr(module, "layer_types", None):
+        return (kinds[layer],)
+    return ()
 
-    states ``[batch, heads, d_head]``; cos, sin ``[batch, rotary_dim]``. Transposed rotation: pass ``-sin``.
+
+def rotate(
+    states: Float[Tensor, "batch heads d_head"],
+    cos: Float[Tensor, "batch rotary_dim"],
+    sin: Float[Tensor, "batch rotary_dim"],
+) -> Float[Tensor, "batch heads d_head"]:
+    """Rotate in the rotate-half form.
+
+    Not by the models' own `apply_rotary_pos_emb`, which takes whole sequences and query and key
+    at once; `tracing.raw` compares with it.
+
+    Args:
+        states: queries or keys.
+        cos: cosines; where they are narrower than the head, the rest of it is not rotated.
+        sin: sines; ``-sin`` gives the transposed rotation.
+
+    Returns:
+        The rotated states.
     """
     width = cos.shape[-1]
-    turned, rest = states[..., :width], states[..., width:]
+    turned = states[..., :width]
     first, second = turned.chunk(2, dim=-1)
-    turned = turned * cos[:, None] + torch.cat([-second, first], dim=-1) * sin[:, None]
-    return torch.cat([turned, rest], dim=-1)
+    quarter_turn = torch.cat([-second, first], dim=-1)
+    turned = turned * cos[:, None] + quarter_turn * sin[:, None]
+    return torch.cat([turned, states[..., width:]], dim=-1)
 
 
 def unrotate(
-    states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Undo `rotate`: the states before it, and those rotated to position 0 instead.
+    states: Float[Tensor, "batch heads d_head"],
+    cos: Float[Tensor, "batch rotary_dim"],
+    sin: Float[Tensor, "batch rotary_dim"],
+) -> tuple[Float[Tensor, "batch heads d_head"], Float[Tensor, "batch heads d_head"]]:
+    """Undo `rotate`.
 
-    The two differ only where the model scales its tables (YaRN, long RoPE), since rotating by 0 changes nothing.
+    Args:
+        states: what `rotate` gave.
+        cos: the cosines that it took.
+        sin: the sines that it took.
+
+    Returns:
+        The states before it, and those rotated to position 0 instead. The two differ only where
+        the model scales its tables (YaRN, long RoPE), since rotating by 0 changes nothing.
     """
     squared = (cos * cos + sin * sin)[:, :1]
     before = rotate(states, cos / squared, -sin / squared)
-    scale = squared.sqrt()[:, None].expand_as(before[..., : cos.shape[-1]])
-    at_zero = torch.cat(
-        [before[..., : cos.shape[-1]] * scale, before[..., cos.shape[-1] :]], dim=-1
-    )
+    width = cos.shape[-1]
+    scale = squared.sqrt()[:, None]
+    at_zero = torch.cat([before[..., :width] * scale, before[..., width:]], dim=-1)
     return before, at_zero

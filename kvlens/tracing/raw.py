@@ -1,4 +1,8 @@
-"""Raw: the same states from raw transformers, one text at a time."""
+"""Raw: the same states from raw transformers, one text at a time.
+
+It shares neither hooks nor batches nor rotation with `recording`: it is what recording is held
+against.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,27 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from kvlens.models.language_model import LanguageModel
 from kvlens.models.rotary import is_rotary, tables
 
 
-def raw_states(lm: LanguageModel, ids: Sequence[int]) -> dict[str, torch.Tensor]:
-    """One unpadded text through raw transformers: the final token's float32 ``hidden`` [L, d_model], ``k``, ``v``
-    [L, n_kv_heads, d_head] of every layer."""
+def raw_states(lm: LanguageModel, ids: Sequence[int]) -> dict[str, Tensor]:
+    """One unpadded text through raw transformers.
+
+    Args:
+        lm: the model; its blocks' outputs are read by hooks, its KV cache as it stands.
+        ids: of the text, prompt included.
+
+    Returns:
+        The final token's ``hidden`` ``[n_layers, d_model]`` and its ``k`` and ``v``, each
+        ``[n_layers, n_kv_heads, d_head]``, float32 on the CPU.
+    """
     from transformers import DynamicCache
 
-    hidden: list[torch.Tensor] = []
+    hidden: list[Tensor] = []
 
     def keep(module: Any, args: Any, output: Any) -> None:
         states = output[0] if isinstance(output, tuple) else output
@@ -31,20 +45,32 @@ def raw_states(lm: LanguageModel, ids: Sequence[int]) -> dict[str, torch.Tensor]
     finally:
         for handle in handles:
             handle.remove()
-    keys = torch.stack([layer.keys[0, :, -1].float().cpu() for layer in cache.layers])
-    values = torch.stack([layer.values[0, :, -1].float().cpu() for layer in cache.layers])
-    return {"hidden": torch.stack(hidden), "k": keys, "v": values}
+    keys = [layer.keys[0, :, -1].float().cpu() for layer in cache.layers]
+    values = [layer.values[0, :, -1].float().cpu() for layer in cache.layers]
+    return {"hidden": torch.stack(hidden), "k": torch.stack(keys), "v": torch.stack(values)}
 
 
-def rotate_raw(lm: LanguageModel, keys: torch.Tensor, position: int) -> torch.Tensor:
-    """Rotate keys [L, n_kv_heads, d_head] to `position` with the model's own rotary module and function."""
+def rotate_raw(
+    lm: LanguageModel, keys: Float[Tensor, "n_layers n_kv_heads d_head"], position: int
+) -> Float[Tensor, "n_layers n_kv_heads d_head"]:
+    """Rotate keys with the model's own rotary module and function.
+
+    Args:
+        lm: the model; without rotary embeddings the keys stay as they are.
+        keys: one a layer, not rotated.
+        position: where they stand.
+
+    Returns:
+        The rotated keys, float32 on the CPU.
+    """
     if not is_rotary(lm):
         return keys
-    apply = importlib.import_module(type(lm.hf).__module__).apply_rotary_pos_emb
-    where = torch.tensor([position], device=lm.device)
-    result = []
+    apply_rotary = importlib.import_module(type(lm.hf).__module__).apply_rotary_pos_emb
+    positions = torch.tensor([position], device=lm.device)
+    rotated = []
     for layer, key in enumerate(keys.to(lm.device)):
-        cos, sin = (table[:, None] for table in tables(lm, where, layer))
-        heads = key[None, :, None]
-        result.append(apply(heads, heads, cos, sin)[1][0, :, 0].float().cpu())
-    return torch.stack(result)
+        cos, sin = tables(lm, positions, layer)
+        heads = key[None, :, None]  # [batch, n_kv_heads, seq_len, d_head]
+        _, turned = apply_rotary(heads, heads, cos[:, None], sin[:, None])
+        rotated.append(turned[0, :, 0].float().cpu())
+    return torch.stack(rotated)

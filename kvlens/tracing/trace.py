@@ -7,6 +7,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from kvlens.models.info import ModelInfo
 from kvlens.store.artifact import TensorArtifact
@@ -17,19 +19,31 @@ from kvlens.texts.prompts import Prompt
 from kvlens.texts.texts import TextsInfo
 
 Points = Literal["last", "mean", "all"]
-
+"""Which hidden states of a text are recorded."""
 
 KEEP = ("hidden", "k", "k_pre", "v")
+"""The kinds of states."""
 
 
 @dataclass(frozen=True)
 class Trace(TensorArtifact):
-    """Recorded states; ``n`` texts, ``L`` recorded layers, float32 throughout.
+    """Recorded states of ``n`` texts at ``L`` layers, float32 throughout.
 
-    tensors: ``hidden`` [n_points, L, d_model], the residual stream after each block (n_points = n, or all tokens
-    with points="all"); ``k`` (after RoPE), ``k_pre`` (before RoPE, after the model's key norm where it has one) and
-    ``v``, each [n, L, n_kv_heads, d_head], of the final real token; ``text_index`` [n_points] with points="all";
-    ``pattern.i`` [L, n_heads, seq_len, seq_len] of text i, on request. n_tokens: prompted length of each text.
+    Attributes:
+        model: what was recorded.
+        prompt: placed around every text.
+        texts: where they come from.
+        points: which hidden states.
+        layers: the block of each recorded layer.
+        n_tokens: prompted length of each text.
+        n_truncated: how many texts were cut at their end.
+        tensors: ``hidden`` [n_points, L, d_model], the residual stream after each block (n_points
+            = n, or all tokens with points="all"); ``k`` (after RoPE), ``k_pre`` (before RoPE,
+            after the model's key norm where it has one) and ``v``, each [n, L, n_kv_heads,
+            d_head], of the final real token; ``text_index`` [n_points] with points="all";
+            ``pattern.i`` [L, n_heads, seq_len, seq_len] of text i, on request. Each is an
+            attribute as well: ``trace.k``.
+        versions: of the libraries that recorded.
     """
 
     what: ClassVar[str] = "a trace"
@@ -46,10 +60,10 @@ class Trace(TensorArtifact):
     layers: tuple[int, ...]
     n_tokens: tuple[int, ...]
     n_truncated: int
-    tensors: dict[str, torch.Tensor]
+    tensors: dict[str, Tensor]
     versions: dict[str, str]
 
-    def __getattr__(self, name: str) -> torch.Tensor:
+    def __getattr__(self, name: str) -> Tensor:
         tensors = self.__dict__.get("tensors", {})
         if name in tensors:
             return tensors[name]
@@ -59,31 +73,44 @@ class Trace(TensorArtifact):
             )
         raise AttributeError(name)
 
-    def states(self, layer: int, kind: str = "hidden") -> np.ndarray:
-        """The points of one layer, float32 ``[n_points, d]``; kind: hidden, k, k_pre, v, or kv (k beside v)."""
+    def states(self, layer: int, kind: str = "hidden") -> Float[np.ndarray, "n_points d"]:
+        """The points of one layer.
+
+        Args:
+            layer: the block.
+            kind: ``hidden``, ``k``, ``k_pre``, ``v``, or ``kv`` (k beside v).
+
+        Returns:
+            float32; heads beside each other.
+
+        Raises:
+            InputError: when the layer or the kind was not recorded.
+        """
         if layer not in self.layers:
             raise InputError(
                 f"layer {layer} was not recorded; recorded: {self.layers[0]} to {self.layers[-1]}"
             )
         kinds = ("k", "v") if kind == "kv" else (kind,)
-        if missing := [name for name in kinds if name not in self.tensors]:
+        missing = [name for name in kinds if name not in self.tensors]
+        if missing:
             raise InputError(
                 f"this trace holds no {missing[0]!r} states; it holds {', '.join(self.tensors)}"
             )
         at = self.layers.index(layer)
-        return torch.cat([self.tensors[name][:, at].flatten(1) for name in kinds], dim=1).numpy()
+        parts = [self.tensors[name][:, at].flatten(1) for name in kinds]
+        return torch.cat(parts, dim=1).numpy()
 
     def _facts(self) -> tuple[str, dict[str, str]]:
-        low, high = min(self.n_tokens), max(self.n_tokens)
+        tokens = f"{min(self.n_tokens)} to {max(self.n_tokens)} tokens"
         facts = {
-            "texts": f"{self.texts.n}, {self.texts.source}; {low} to {high} tokens with prompt {self.prompt.name}, "
-            f"{self.n_truncated} truncated",
-            "layers": f"{phrase(self.layers)} of {self.model.n_layers}; hidden states: {self.points}",
+            "texts": f"{self.texts.n}, {self.texts.source}; {tokens} "
+            f"with prompt {self.prompt.name}, {self.n_truncated} truncated",
+            "layers": f"{phrase(self.layers)} of {self.model.n_layers}; "
+            f"hidden states: {self.points}",
         }
-        facts |= {
-            name: f"{t.dtype} {list(t.shape)}, {t.nbytes / 1e6:.1f} MB"
-            for name, t in self.tensors.items()
-        }
+        for name, tensor in self.tensors.items():
+            megabytes = tensor.nbytes / 1e6
+            facts[name] = f"{tensor.dtype} {list(tensor.shape)}, {megabytes:.1f} MB"
         return f"trace: {self.model.name}", facts
 
     def __repr__(self) -> str:

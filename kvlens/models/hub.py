@@ -1,0 +1,72 @@
+"""Hub: a model's config, from the local cache or else from the hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kvlens.models.catalog import NAMED
+from kvlens.models.locating import KINDS_OF_NAMES
+from kvlens.store.errors import InputError, one_line
+
+TIMEOUT = 10  # seconds
+
+
+@dataclass(frozen=True)
+class FetchedConfig:
+    """A config of transformers.
+
+    Attributes:
+        config: the config.
+        is_local: whether its files, and so the weights', are on this machine.
+    """
+
+    config: Any
+    is_local: bool
+
+
+def fetch_config(source: str, name: str, options: dict[str, Any]) -> FetchedConfig:
+    """A model's config, from local files where they are there.
+
+    Args:
+        source: a folder or a hub id.
+        name: as the user gave it, for messages.
+        options: `revision` and `trust_remote_code` of transformers.
+
+    Returns:
+        The config, and where it came from.
+
+    Raises:
+        InputError: when it cannot be had.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(source, **options, local_files_only=True)
+        return FetchedConfig(config, is_local=True)
+    except (OSError, ValueError) as error:
+        if Path(source).is_dir():
+            raise InputError(f"cannot load {name}: {one_line(error)}") from error
+    return FetchedConfig(_from_hub(source, name, options), is_local=False)
+
+
+def _from_hub(source: str, name: str, options: dict[str, Any]) -> Any:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+    from transformers import AutoConfig
+
+    try:
+        # It answers at once when offline, where transformers would try again and again.
+        HfApi().model_info(source, revision=options["revision"], timeout=TIMEOUT)
+        return AutoConfig.from_pretrained(source, **options)
+    except HfHubHTTPError as error:
+        raise InputError(
+            f"the hub refuses {name!r} ({one_line(error)}): {KINDS_OF_NAMES}"
+        ) from error
+    except Exception as error:  # the HTTP clients' connection errors share no base
+        raise InputError(
+            f"{name} is not in the local hub cache and the hub cannot be reached: "
+            f"on a machine with network run `hf download {name}` and copy its folder here, "
+            f"or use {' / '.join(NAMED)}"
+        ) from error

@@ -1,0 +1,96 @@
+"""Identity: what a loaded transformers model is: its kind, its shapes and its hash."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+
+from kvlens.models.info import ModelInfo
+from kvlens.store.errors import InputError
+
+DEFAULT_CONTEXT = 2048  # tokens, of a model whose config names no limit
+
+
+def refuse_other_than_decoder(config: Any, name: str) -> None:
+    """Refuse what is no decoder-only language model.
+
+    Args:
+        config: of transformers.
+        name: of the model, for the message.
+
+    Raises:
+        InputError: for an encoder-decoder model, an encoder, and what has no language model head.
+    """
+    from transformers.models.auto import modeling_auto as auto
+
+    kind = config.model_type
+    what = f"{name} is a {(config.architectures or [kind])[0]}"
+    if config.is_encoder_decoder:
+        raise InputError(
+            f"{what}, an encoder-decoder model; kvlens reads decoder-only language models"
+        )
+    is_decoder = getattr(config, "is_decoder", False)
+    if kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not is_decoder:
+        raise InputError(
+            f"{what}, an encoder-only model; kvlens reads decoder-only language models"
+        )
+    brings_its_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if kind not in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not brings_its_code:
+        raise InputError(
+            f"{what}, which is no causal language model; kvlens reads decoder-only ones"
+        )
+
+
+def info_of(hf: Any, tokenizer: Any, name: str, revision: str = "") -> ModelInfo:
+    """What identifies a model, and its shapes.
+
+    Args:
+        hf: a transformers causal LM.
+        tokenizer: that goes with it.
+        name: as the user gave it.
+        revision: default a hash of the weights.
+
+    Returns:
+        The facts that saved results hold.
+    """
+    config = hf.config.get_text_config()
+    n_heads = config.num_attention_heads
+    parameter = next(hf.parameters())
+    return ModelInfo(
+        name=name,
+        revision=revision or f"sha256:{_weights_hash(hf)}",
+        architecture=type(hf).__name__,
+        n_layers=config.num_hidden_layers,
+        n_heads=n_heads,
+        n_kv_heads=getattr(config, "num_key_value_heads", None) or n_heads,
+        d_head=getattr(config, "head_dim", None) or config.hidden_size // n_heads,
+        d_model=config.hidden_size,
+        vocab_size=config.vocab_size,
+        max_positions=getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT,
+        dtype=str(parameter.dtype).removeprefix("torch."),
+        device=str(parameter.device),
+        tokenizer=_tokenizer_id(tokenizer),
+    )
+
+
+def _tokenizer_id(tokenizer: Any) -> str:
+    digest = hashlib.sha256(_tokenizer_content(tokenizer).encode()).hexdigest()
+    return f"{type(tokenizer).__name__}:{digest[:16]}"
+
+
+def _tokenizer_content(tokenizer: Any) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        return backend.to_str()
+    return repr(sorted(tokenizer.get_vocab().items()))
+
+
+def _weights_hash(hf: Any) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in hf.state_dict().items():
+        digest.update(name.encode())
+        as_bytes = tensor.detach().cpu().contiguous().view(torch.uint8)
+        digest.update(as_bytes.numpy().data)
+    return digest.hexdigest()

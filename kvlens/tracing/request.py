@@ -1,0 +1,68 @@
+"""Request: which states of a model are recorded; a plain value that is checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from kvlens.models.info import ModelInfo
+from kvlens.store.errors import InputError
+from kvlens.tracing.trace import KEEP, Points
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `record` keeps.
+
+    Attributes:
+        points: which hidden states of a text: the ``last`` token's, the ``mean`` over real tokens,
+            or ``all`` real tokens'.
+        keep: which of `KEEP`.
+        layers: block indices, ascending.
+        patterns: whether attention weights are kept too.
+    """
+
+    points: Points
+    keep: tuple[str, ...]
+    layers: tuple[int, ...]
+    patterns: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        info: ModelInfo,
+        points: Points,
+        keep: Sequence[str],
+        layers: Sequence[int] | None,
+        patterns: bool,
+    ) -> Request:
+        """A request that a model can answer.
+
+        Args:
+            info: of the model.
+            points: see above.
+            keep: see above.
+            layers: block indices in any order; None: all.
+            patterns: see above.
+
+        Returns:
+            The request.
+
+        Raises:
+            InputError: for unknown points or kinds, no layers, and layers outside the model.
+        """
+        if points not in get_args(Points):
+            raise InputError(f"unknown points {points!r}: give last, mean or all")
+        unknown = sorted(set(keep) - set(KEEP))
+        if unknown:
+            raise InputError(f"cannot record {unknown}: give some of {', '.join(KEEP)}")
+        wanted = range(info.n_layers) if layers is None else layers
+        ascending = tuple(sorted(set(wanted)))
+        outside = [layer for layer in ascending if not 0 <= layer < info.n_layers]
+        if not ascending or outside:
+            last = info.n_layers - 1
+            raise InputError(
+                f"layers must lie in 0 to {last} for {info.name}, got {list(ascending)}"
+            )
+        return cls(points, tuple(keep), ascending, patterns)
