@@ -4,11 +4,12 @@ import sys
 import pytest
 import torch
 import transformers as tf
-from conftest import TEXTS, byte_tokenizer, tiny
+from conftest import SHAPE, TEXTS, byte_tokenizer, tiny
 from safetensors.torch import save_file
 
 import kvlens
 from kvlens import InputError, LanguageModel
+from kvlens.models.anatomy import attention_of
 from kvlens.store.files import atomic_path, sha256_file
 from kvlens.store.wheels import fetch_from_wheels
 
@@ -178,3 +179,46 @@ def test_named_model_converts_from_its_gguf_file(smollm):
     assert smollm.info.revision == f"sha256:{named.sha256}"
     assert (smollm.info.n_layers, smollm.info.n_heads, smollm.info.n_kv_heads) == (30, 9, 3)
     assert smollm.info.d_model == 576
+
+
+def test_the_text_model_of_a_multimodal_wrapper_is_found():
+    torch.manual_seed(0)
+    text = {**SHAPE, "sliding_window": 7, "query_pre_attn_scalar": 8}
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    config = tf.Gemma3Config(
+        text_config=text, vision_config=vision, image_token_index=299, mm_tokens_per_image=4
+    )
+    hf = tf.Gemma3ForConditionalGeneration(config).float()
+    lm = LanguageModel.wrap(hf, byte_tokenizer(), "wrapper")
+    assert lm.base is hf.model.language_model
+    assert len(lm.blocks) == lm.info.n_layers
+    assert kvlens.check(lm, TEXTS).passed
+    with pytest.raises(InputError, match="not proven on Gemma3ForConditionalGeneration"):
+        kvlens.reroute(lm, [1]).__enter__()
+
+
+def test_the_bridge_is_built_on_first_use():
+    lm = tiny("llama")
+    assert not lm.has_bridge
+    assert lm.trees() == [lm.base]
+    bridge = lm.bridge
+    assert lm.has_bridge
+    assert lm.bridge is bridge
+    assert lm.trees() == [lm.base, bridge.original_model.get_decoder()]
+    assert lm.attention_modules(1) == [lm.blocks[1].self_attn, bridge.blocks[1].attn]
+
+
+def test_a_base_without_one_list_of_blocks_is_refused():
+    lm = tiny("llama")
+    lm.base.towers = torch.nn.ModuleList()
+    with pytest.raises(InputError, match="has no single list of decoder blocks"):
+        _ = lm.blocks
+    with pytest.raises(InputError, match="a Linear has no attention module"):
+        attention_of(torch.nn.Linear(1, 1))

@@ -90,7 +90,8 @@ def reroute(
 
 def check_architecture(lm: LanguageModel) -> None:
     """Raise InputError unless re-routing is proven on the architecture of `lm`."""
-    if lm.base.config.model_type not in SUPPORTED:
+    # The whole model's kind: a multimodal wrapper masks otherwise than its text model.
+    if lm.hf.config.model_type not in SUPPORTED:
         raise InputError(
             f"re-routing is not proven on {lm.info.architecture}; "
             f"it works on {', '.join(SUPPORTED)}"
