@@ -6,6 +6,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from kvlens.embedding.encoder import Encoder
 from kvlens.layers.layer_set import LayerSet
 from kvlens.methods.base import get_method, takes_layers
 from kvlens.models.language_model import LanguageModel
+from kvlens.texts.limits import Limits
 from kvlens.texts.prompts import get_prompt
 from kvlens.texts.texts import Texts
 from kvlens.texts.tokens import batches, tokenize
@@ -90,7 +92,7 @@ def _median_and_extremes(values: Sequence[float]) -> str:
 
 
 def recording(
-    lm: LanguageModel, texts: Texts, prompt: str, batch_tokens: int, repeats: int
+    lm: LanguageModel, texts: Texts, prompt: str, limits: Limits, repeats: int
 ) -> dict[str, Any]:
     """Time the recording of K, V and hidden states of every layer.
 
@@ -101,15 +103,15 @@ def recording(
         lm: the model.
         texts: what is recorded.
         prompt: its name, or a template.
-        batch_tokens: most padded tokens of a batch.
+        limits: how long a text may be, how much goes into a batch.
         repeats: rounds.
 
     Returns:
         What was measured, and the ratios.
     """
     actions: dict[str, Action] = {
-        "record": partial(record, lm, texts, prompt, batch_tokens=batch_tokens),
-        "raw": partial(_raw_passes, lm, texts, prompt, batch_tokens),
+        "record": partial(record, lm, texts, prompt, **asdict(limits)),
+        "raw": partial(_raw_passes, lm, texts, prompt, limits),
     }
     seconds = interleaved(actions, repeats)
     return {
@@ -119,13 +121,16 @@ def recording(
     }
 
 
-def _raw_passes(lm: LanguageModel, texts: Texts, prompt: str, batch_tokens: int) -> None:
+def _raw_passes(lm: LanguageModel, texts: Texts, prompt: str, limits: Limits) -> None:
     """The batches of a recording through the raw base model, with their masks."""
-    tokenized = tokenize(lm.tokenizer, texts.items, get_prompt(prompt), lm.info.max_positions)
+    longest = limits.tokens_for(lm.info.max_positions)
+    tokenized = tokenize(
+        lm.tokenizer, texts.items, get_prompt(prompt), longest, strict=limits.strict
+    )
     padded = batches(
         tokenized,
         lm.tokenizer.pad_token_id,
-        batch_tokens,
+        limits.batch_tokens,
         device=lm.device,
         busy_tokens=BUSY_TOKENS,
     )
@@ -144,7 +149,7 @@ def encoding(
     texts: Texts,
     names: Sequence[str],
     layers: Any,
-    batch_tokens: int,
+    limits: Limits,
     repeats: int,
 ) -> list[dict[str, Any]]:
     """Time each method, from texts to vectors.
@@ -156,17 +161,17 @@ def encoding(
         texts: what is embedded.
         names: of methods.
         layers: a layer-set file or block indices, for methods that take layers.
-        batch_tokens: most padded tokens of a batch.
+        limits: how long a text may be, how much goes into a batch.
         repeats: rounds.
 
     Returns:
         What was measured, and the ratios, a row a method; and echo against kv_embedding.
     """
     prompted = get_method("kv_embedding").document
-    encoders = {"plain": Encoder(lm, "last_token", document=prompted, batch_tokens=batch_tokens)}
+    encoders = {"plain": Encoder(lm, "last_token", document=prompted, **asdict(limits))}
     for name in names:
         own_layers = layers if takes_layers(name) else None
-        encoders[name] = Encoder(lm, name, own_layers, batch_tokens=batch_tokens)
+        encoders[name] = Encoder(lm, name, own_layers, **asdict(limits))
     actions = {name: partial(encoder.encode, texts.items) for name, encoder in encoders.items()}
     seconds = interleaved(actions, repeats)
     pairs = [(name, "plain") for name in names]
@@ -192,7 +197,7 @@ def memory(
     lm: LanguageModel,
     texts: Texts,
     prompt: str,
-    batch_tokens: int,
+    limits: Limits,
     draw: Callable[[IDProfile, LayerSet, Path], object],
 ) -> dict[str, Any]:
     """Peak resident memory of record -> estimate -> select -> plots, above the idle loaded model.
@@ -201,7 +206,7 @@ def memory(
         lm: the model.
         texts: what is recorded.
         prompt: its name, or a template.
-        batch_tokens: most padded tokens of a batch.
+        limits: how long a text may be, how much goes into a batch.
         draw: writes the plots of a profile and its layer set into a folder.
 
     Returns:
@@ -215,7 +220,7 @@ def memory(
     lm(torch.zeros((1, 1), dtype=torch.long, device=lm.device))
     idle = process.memory_info().rss
     with tempfile.TemporaryDirectory() as folder, PeakMemory(process) as peak:
-        trace = record(lm, texts, prompt, keep=("hidden",), batch_tokens=batch_tokens)
+        trace = record(lm, texts, prompt, keep=("hidden",), **asdict(limits))
         profile = estimate(trace)
         draw(profile, select(profile), Path(folder))
     return {

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kvlens.dimension.profile import IDProfile
     from kvlens.layers.layer_set import LayerSet
     from kvlens.models.language_model import LanguageModel
+    from kvlens.texts.limits import Limits
 
 
 @Parameter(name="*")
@@ -74,13 +75,13 @@ def bench(
 
         torch.set_num_threads(timed.threads)
     lm = model.load(name)
-    results = _measure(lm, timed, texts, limits.batch_tokens)
+    results = _measure(lm, timed, texts, limits.to_limits())
     lines = ["; ".join(f"{key} {value}" for key, value in result.items()) for result in results]
     return Answer(results, "\n".join(lines))
 
 
 def _measure(
-    lm: LanguageModel, timed: Timed, texts: BenchTexts, batch_tokens: int
+    lm: LanguageModel, timed: Timed, texts: BenchTexts, limits: Limits
 ) -> list[dict[str, Any]]:
     """Memory first: later measurements leave more of it resident."""
     from kvlens.checks import bench
@@ -89,13 +90,13 @@ def _measure(
     read = texts.read(texts.n)
     results = []
     if timed.memory:
-        results.append(bench.memory(lm, read, texts.prompt, batch_tokens, _draw))
+        results.append(bench.memory(lm, read, texts.prompt, limits, _draw))
     if timed.record:
-        results.append(bench.recording(lm, read, texts.prompt, batch_tokens, timed.repeats))
+        results.append(bench.recording(lm, read, texts.prompt, limits, timed.repeats))
     if timed.methods:
         names = tuple(methods()) if timed.methods == ("all",) else timed.methods
         layers = layers_or_file(timed.layers)
-        results += bench.encoding(lm, read, names, layers, batch_tokens, timed.repeats)
+        results += bench.encoding(lm, read, names, layers, limits, timed.repeats)
     return results
 
 

@@ -109,7 +109,7 @@ def evaluate(
     validation = read_pairs(pairs.pairs, pairs.n)
     lm = model.load(name, hooked=False)
     chosen = methods or ("kv_embedding",)
-    return score_pairs(lm, validation, pairs, chosen, route, limits.limits)
+    return score_pairs(lm, validation, pairs, chosen, route, limits.to_limits())
 
 
 def _refuse(options: TaskOptions | PairOptions, why: str) -> None:

@@ -140,8 +140,7 @@ class LengthOptions:
     max_length: WholeNumber | None = None
     batch_tokens: WholeNumber = 2048
 
-    @property
-    def limits(self) -> "Limits":
+    def to_limits(self) -> "Limits":
         """The same, as the library takes it in one value."""
         from kvlens.texts.limits import Limits
 

@@ -23,3 +23,11 @@ def test_of_methods(place, run, capsys):
         "echo / kv_embedding",
     ]
     assert all(float(re.match(r"[\d.]+", row["cpu"])[0]) > 0 for row in rows)
+
+
+def test_it_keeps_to_the_limits(run, capsys):
+    line = "bench @llama --texts @texts.txt --n 20 --repeats 1 --max-length 64"
+    for what in ("--record", "--methods mean", "--memory"):
+        assert run(f"{line} {what} --strict") == 2
+        assert "leave out --strict" in capsys.readouterr().err
+    assert run(f"{line} --record") == 0
