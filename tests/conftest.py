@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
+from axes import check_axes
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-import kvlens
+check_axes()  # before anything of it is imported
+
+import kvlens  # noqa: E402
 
 # A slow or busy machine must not fail a law; CI draws the same examples every time.
 hypothesis.settings.register_profile("kvlens", deadline=None, derandomize="CI" in os.environ)
