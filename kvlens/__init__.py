@@ -9,7 +9,8 @@ from kvlens.store.facts import PICTURES
 
 __version__ = "0.1.0"
 
-# Public name -> its room. Resolved on first use: `import kvlens` imports neither torch nor matplotlib.
+# Public name -> its room. Resolved on first use: importing kvlens imports neither torch nor
+# matplotlib.
 _HOME = {
     "Prompt": "texts.prompts",
     "PROMPTS": "texts.prompts",
@@ -80,7 +81,8 @@ PICTURES |= {
     "AttentionShift": "kvlens.plots.pictures:shift_picture",
 }
 
-__all__ = sorted([*_HOME, "InputError", "open", "plots"])
+# Without `open`: a star import must not hide the builtin.
+__all__ = sorted([*_HOME, "InputError", "plots"])
 
 
 def open(path: str | os.PathLike[str]) -> Any:
@@ -116,4 +118,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted([*__all__, "open"])
