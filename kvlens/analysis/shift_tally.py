@@ -15,7 +15,10 @@ from kvlens.layers.route import Route
 from kvlens.models.info import ModelInfo
 from kvlens.texts.tokens import TokenBatch
 
-Mass = dict[str, Float[Tensor, "batch n_heads seq_len"]]
+PerQuery = Float[Tensor, "batch n_heads seq_len"]
+States = Float[Tensor, "batch seq_len d_model"]
+Masses = dict[str, PerQuery]
+Moves = dict[str, Float[Tensor, "batch 1 seq_len"]]
 
 
 class ShiftTally:
@@ -34,7 +37,7 @@ class ShiftTally:
         self.ends = {kind: np.empty(shape, np.float32) for kind in KINDS}
         self.batch: TokenBatch
         self.placement: Placement
-        self.mass_before: dict[int, Mass] = {}  # by layer, from the first pass to the second
+        self.mass_before: dict[int, Masses] = {}  # by layer, from the first pass to the second
 
     def begin(self, batch: TokenBatch, counted: Bool[Tensor, "batch seq_len"]) -> None:
         """Take the next batch; `counted` are the tokens whose positions count."""
@@ -58,12 +61,7 @@ class ShiftTally:
         self._add_weights(seen.kind, seen.layer, lost, entropy)
         self._note_ends(seen)
 
-    def on_hidden(
-        self,
-        layer: int,
-        before: Float[Tensor, "batch seq_len d_model"],
-        after: Float[Tensor, "batch seq_len d_model"],
-    ) -> None:
+    def on_hidden(self, layer: int, before: States, after: States) -> None:
         """Count how one layer's hidden states moved."""
         for name, values in moves(before, after).items():
             self._add(name, layer, values)
@@ -74,12 +72,10 @@ class ShiftTally:
         """The arrays of an `AttentionShift`."""
         return self.sums.arrays() | {f"ends.{kind}": ends for kind, ends in self.ends.items()}
 
-    def _add(self, name: str, layer: int, values: Float[Tensor, "batch n_heads seq_len"]) -> None:
+    def _add(self, name: str, layer: int, values: PerQuery) -> None:
         self.sums.add(name, layer, values, self.placement.bins)
 
-    def _add_weights(
-        self, kind: str, layer: int, mass: Mass, entropy: Float[Tensor, "batch n_heads seq_len"]
-    ) -> None:
+    def _add_weights(self, kind: str, layer: int, mass: Masses, entropy: PerQuery) -> None:
         for name, values in mass.items():
             self._add(f"{name}.{kind}", layer, values)
         self._add(f"entropy.{kind}", layer, entropy)
@@ -116,16 +112,12 @@ def region_mass(
     }
 
 
-def _entropy_beside(
-    entropy: Float[Tensor, "batch n_heads seq_len"], beta: Float[Tensor, "batch n_heads seq_len"]
-) -> Float[Tensor, "batch n_heads seq_len"]:
+def _entropy_beside(entropy: PerQuery, beta: PerQuery) -> PerQuery:
     """Entropy of weights that are scaled by 1 - beta, with beta beside them, in nats."""
     return (1 - beta) * entropy + torch.special.entr(beta) + torch.special.entr(1 - beta)
 
 
-def moves(
-    before: Float[Tensor, "batch seq_len d_model"], after: Float[Tensor, "batch seq_len d_model"]
-) -> dict[str, Float[Tensor, "batch 1 seq_len"]]:
+def moves(before: States, after: States) -> Moves:
     """How far every hidden state moved: ``moved.relative`` and ``moved.cosine``."""
     relative = (after - before).norm(dim=-1) / before.norm(dim=-1)
     cosine = cosine_similarity(before, after, dim=-1)
@@ -133,11 +125,11 @@ def moves(
 
 
 def final_cosines(
-    before: Float[Tensor, "batch seq_len d_model"],
-    after: Float[Tensor, "batch seq_len d_model"],
+    before: States,
+    after: States,
     last: Int[Tensor, " batch"],
-) -> dict[str, Float[Tensor, "batch 1 seq_len"]]:
-    """Cosines with the final token: ``final.before``, ``final.after`` and ``final.towards``."""
+) -> Moves:
+    """Moves with the final token: ``final.before``, ``final.after`` and ``final.towards``."""
     rows = torch.arange(len(before), device=before.device)
     final = before[rows, last][:, None]
     final_after = after[rows, last][:, None]

@@ -43,10 +43,10 @@ class LayerAttention:
     weights: Float[Tensor, "batch n_heads seq_len keys"]
 
 
+Scores = Float[Tensor, "batch n_heads seq_len 1+seq_len"]
+States = Float[Tensor, "batch seq_len d_model"]
 OnAttention = Callable[[LayerAttention], None]
-OnHidden = Callable[
-    [int, Float[Tensor, "batch seq_len d_model"], Float[Tensor, "batch seq_len d_model"]], None
-]
+OnHidden = Callable[[int, States, States], None]
 """Called with a layer and its `resid_post` before and after re-routing."""
 
 
@@ -103,7 +103,7 @@ class _Taps:
 
     attention: OnAttention
     hidden: OnHidden
-    plain: dict[int, Float[Tensor, "batch seq_len d_model"]] = field(default_factory=dict)
+    plain: dict[int, States] = field(default_factory=dict)
 
     def on_scores(self, kind: str, layers: tuple[int, ...]) -> list[Hook]:
         """Hooks on the attention scores of some layers."""
@@ -117,9 +117,7 @@ class _Taps:
         tap = self._keep if kind == "local" else self._compare
         return [(f"blocks.{layer}.hook_resid_post", partial(tap, layer=layer)) for layer in layers]
 
-    def _read_and_mask(
-        self, scores: Float[Tensor, "batch n_heads seq_len 1+seq_len"], hook: Any, layer: int
-    ) -> Float[Tensor, "batch n_heads seq_len 1+seq_len"]:
+    def _read_and_mask(self, scores: Scores, hook: Any, layer: int) -> Scores:
         """The local effect: what the prefix would take; then it is masked."""
         logits = scores.float()
         weights = logits[..., 1:].softmax(-1)
@@ -127,20 +125,16 @@ class _Taps:
         masked = torch.full_like(scores[..., :1], torch.finfo(scores.dtype).min)
         return torch.cat([masked, scores[..., 1:]], dim=-1)
 
-    def _read(
-        self, scores: Float[Tensor, "batch n_heads seq_len 1+seq_len"], hook: Any, layer: int
-    ) -> None:
+    def _read(self, scores: Scores, hook: Any, layer: int) -> None:
         """The propagated effect."""
         logits = scores.float()
         weights = logits.softmax(-1)
         self.attention(LayerAttention("propagated", layer, _prefix_weight(logits), weights))
 
-    def _keep(self, states: Float[Tensor, "batch seq_len d_model"], hook: Any, layer: int) -> None:
+    def _keep(self, states: States, hook: Any, layer: int) -> None:
         self.plain[layer] = states.float()
 
-    def _compare(
-        self, states: Float[Tensor, "batch seq_len d_model"], hook: Any, layer: int
-    ) -> None:
+    def _compare(self, states: States, hook: Any, layer: int) -> None:
         self.hidden(layer, self.plain.pop(layer), states.float())
 
 
@@ -148,8 +142,6 @@ def _ignore(layer: int, before: Tensor, after: Tensor) -> None:
     """An `OnHidden` that looks at nothing."""
 
 
-def _prefix_weight(
-    logits: Float[Tensor, "batch n_heads seq_len 1+seq_len"],
-) -> Float[Tensor, "batch n_heads seq_len"]:
+def _prefix_weight(logits: Scores) -> Float[Tensor, "batch n_heads seq_len"]:
     """The prefix's share of a softmax, beta, from its logit and the others' log-sum-exp."""
     return torch.sigmoid(logits[..., 0] - logits[..., 1:].logsumexp(-1))
