@@ -36,14 +36,6 @@ def test_recording_equals_raw_transformers(lm):
     assert max(result.differences.values()) < 1e-5
 
 
-def test_check_can_fail():
-    lm = tiny("llama")
-    with lm.bridge.hooks(fwd_hooks=[("blocks.1.attn.hook_v", lambda v, hook: v + 1e-2)]):
-        result = check(lm, TEXTS)
-    assert not result.passed
-    assert result.differences["v"] > 1e-3
-
-
 def test_points_equal_transformers_hidden_states(lm):
     traces = {points: record(lm, TEXTS, points=points) for points in ("last", "mean", "all")}
     for i, text in enumerate(TEXTS):
@@ -154,11 +146,6 @@ def test_truncated_texts_are_counted():
     trace = record(tiny("llama"), ["word " * 200, "short"])
     assert trace.n_truncated == 1
     assert max(trace.n_tokens) == 256
-
-
-@pytest.mark.real
-def test_real_model_passes_check(smollm):
-    assert max(check(smollm).differences.values()) < 2e-4
 
 
 @pytest.mark.real

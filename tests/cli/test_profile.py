@@ -9,8 +9,16 @@ from conftest import tiny
 
 import kvlens
 from kvlens.cli import main
+from kvlens.layers.rules import RULES
 
 PROFILE = "profile @llama --texts @texts.txt"
+
+
+def test_the_help_names_every_rule(run, capsys):
+    with pytest.raises(SystemExit):
+        run("profile --help")
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert ", ".join(RULES) in words
 
 
 def test_it_writes_a_complete_run(place, run, capsys):

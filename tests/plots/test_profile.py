@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from profile_cases import CHOSEN, LONG, OTHER, PROFILE, STDERR
-from test_layers import SMOLLM2, U, make_profile
+from profile_cases import CHOSEN, LONG, OTHER, PROFILE, SMOLLM2, STDERR, U, make_profile
 
 from kvlens.layers.selection import select
 from kvlens.plots.profile import plot_profile

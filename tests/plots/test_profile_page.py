@@ -1,6 +1,5 @@
 import numpy as np
-from profile_cases import CHOSEN, OTHER, PROFILE, STDERR
-from test_layers import U
+from profile_cases import CHOSEN, OTHER, PROFILE, STDERR, U
 
 from kvlens.plots.profile_page import profile_html
 

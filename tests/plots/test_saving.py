@@ -7,8 +7,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 from matplotlib.image import imread
-from profile_cases import CHOSEN, OTHER, PROFILE, STDERR
-from test_layers import U, make_profile
+from profile_cases import CHOSEN, OTHER, PROFILE, STDERR, U, make_profile
 
 from kvlens import Geometry, InputError, KVLens
 from kvlens.layers.selection import select
