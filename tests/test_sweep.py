@@ -5,8 +5,8 @@ from conftest import TEXTS, tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from profile_cases import make_profile
 from scipy.stats import spearmanr
-from test_layers import make_profile
 
 from kvlens import Encoder, InputError, reroute
 from kvlens.evaluation.pair_score import score_pairs

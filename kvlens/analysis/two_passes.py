@@ -79,8 +79,7 @@ def run_twice(
         "use_cache": False,
         "logits_to_keep": 1,
     }
-    rerouted = reroute(lm, route.layers, route.bias, route.position)
-    with torch.inference_mode(), rerouted as routing:
+    with torch.inference_mode(), reroute(lm, route) as routing:
         routing.last = batch.last
         for kind in KINDS:
             hooks = [*taps.on_scores(kind, route.layers), *taps.on_resid(kind, blocks)]

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kvlens.layers.layer_set import LayerSet
-from kvlens.layers.route import Route, block_indices, check_model
+from kvlens.layers.route import Route, RouteLike, block_indices, check_model
 from kvlens.methods.base import Method, get_method, takes_layers
 from kvlens.models.info import ModelInfo
 from kvlens.store.errors import InputError
-
-Layers = Route | LayerSet | str | Path | Sequence[int]
 
 
 def configure(
     model: ModelInfo,
     method: str | Method,
-    layers: Layers | None,
+    layers: RouteLike | None,
     settings: Mapping[str, Any],
     force: bool = False,
 ) -> Method:
@@ -51,7 +49,7 @@ def configure(
     return replace(method, **settings)
 
 
-def settings_from(layers: Layers, model: ModelInfo, force: bool = False) -> dict[str, Any]:
+def settings_from(layers: RouteLike, model: ModelInfo, force: bool = False) -> dict[str, Any]:
     """The settings that layers bring to a method that takes layers.
 
     Args:

@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from kvlens.embedding.bar import text_bar
-from kvlens.embedding.configure import Layers, configure
+from kvlens.embedding.configure import configure
 from kvlens.embedding.output import Output, OutputOptions, at_least_one
 from kvlens.embedding.post import Post, find_post, fit, post_file
 from kvlens.embedding.signature import signature_of
 from kvlens.embedding.similarity import cosine_matrix, cosine_pairs
+from kvlens.layers.route import RouteLike
 from kvlens.methods.base import Method
 from kvlens.models.forward import finite_or_refuse
 from kvlens.models.language_model import LanguageModel
@@ -46,7 +47,7 @@ class Encoder:
         self,
         lm: LanguageModel,
         method: str | Method = "kv_embedding",
-        layers: Layers | None = None,
+        layers: RouteLike | None = None,
         post: str | Path | Post | None = None,
         max_length: int | None = None,
         batch_tokens: int = 4096,

@@ -17,8 +17,8 @@ from kvlens.store.layer_ranges import parse_layers
 from kvlens.texts.prompts import get_prompt
 
 if TYPE_CHECKING:
-    from kvlens.embedding.configure import Layers
     from kvlens.embedding.encoder import Encoder
+    from kvlens.layers.route import RouteLike
     from kvlens.models.language_model import LanguageModel
     from kvlens.texts.limits import Limits
 
@@ -135,7 +135,7 @@ class MethodSpec:
     def encoder(
         self,
         lm: LanguageModel,
-        layers: Layers | None = None,
+        layers: RouteLike | None = None,
         limits: Limits | None = None,
         force: bool = False,
     ) -> Encoder:

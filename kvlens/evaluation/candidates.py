@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kvlens.embedding.cache import EmbeddingCache
-from kvlens.embedding.configure import Layers
 from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.post import Post, fit
 from kvlens.embedding.spec import MethodSpec, parse_specs
 from kvlens.evaluation.adapter import mteb_encoder
 from kvlens.evaluation.kinds import unit
+from kvlens.layers.route import RouteLike
 from kvlens.methods.base import Method
 from kvlens.models.language_model import LanguageModel
 from kvlens.store.progress import Progress
@@ -68,7 +68,7 @@ def _instructed(encoder: Encoder, task: Any) -> Method:
 
 
 def candidates(
-    lm: LanguageModel, methods: Sequence[str], layers: Layers | None, limits: Limits, force: bool
+    lm: LanguageModel, methods: Sequence[str], layers: RouteLike | None, limits: Limits, force: bool
 ) -> list[Candidate]:
     """The methods by their names and settings, each once.
 

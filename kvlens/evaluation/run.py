@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from kvlens.embedding.cache import EmbeddingCache
-from kvlens.embedding.configure import Layers
 from kvlens.embedding.spec import REFERENCE
 from kvlens.evaluation.adapter import mteb_encoder, versions_with_mteb
 from kvlens.evaluation.candidates import CalibratedPosts, Candidate, candidates
@@ -19,6 +18,7 @@ from kvlens.evaluation.kinds import import_mteb, unit
 from kvlens.evaluation.scores import Score, Scores
 from kvlens.evaluation.significance import bootstrap, interval
 from kvlens.evaluation.task_score import score_task
+from kvlens.layers.route import RouteLike
 from kvlens.models.language_model import LanguageModel
 from kvlens.store.errors import InputError
 from kvlens.store.files import write_text
@@ -51,7 +51,7 @@ def evaluate(
     tasks: Iterable[Any],
     folder: str | Path,
     methods: Sequence[str] = (REFERENCE,),
-    layers: Layers | None = None,
+    layers: RouteLike | None = None,
     posts: Sequence[str | None] = (None,),
     limit: int | None = None,
     instructions: bool = False,
