@@ -84,7 +84,8 @@ def parsed_articles() -> list[Article]:
     cached = cache_dir() / "texts" / f"articles-{key[:16]}.json"
     if not cached.exists():
         write_text(cached, json.dumps(_parse_dump()))
-    return json.loads(cached.read_text(encoding="utf-8"))
+    stored = json.loads(cached.read_text(encoding="utf-8"))
+    return [(title, blocks) for title, blocks in stored]
 
 
 def _parse_dump() -> list[Article]:

@@ -1,3 +1,5 @@
+"""Texts become ids inside a prompt; ids become padded batches."""
+
 import pytest
 import torch
 from conftest import TEXTS, byte_tokenizer
@@ -5,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvlens import PROMPTS, InputError
-from kvlens.texts.prompts import from_template, get_prompt
 from kvlens.texts.tokens import batches, pad, tokenize
 
 TOKENIZER = byte_tokenizer()
@@ -26,32 +27,32 @@ NASTY = [
 @pytest.mark.parametrize("text", NASTY)
 @pytest.mark.parametrize("prompt", list(PROMPTS.values()), ids=list(PROMPTS))
 def test_text_is_plain_text_inside_the_prompt(text, prompt):
-    (one,) = tokenize(TOKENIZER, [text], prompt, 256)
+    (tokenized,) = tokenize(TOKENIZER, [text], prompt, 256)
     rendered = prompt.prefix + text + prompt.suffix
-    decoded = bytearray(len(one.ids))
+    decoded = bytearray(len(tokenized.ids))
     alphabet = {v: k for k, v in TOKENIZER.get_vocab().items()}
-    assert not {0, 1, 2} & set(one.ids) or rendered == ""
+    assert not {0, 1, 2} & set(tokenized.ids) or rendered == ""
     if rendered:
         from transformers.convert_slow_tokenizer import bytes_to_unicode
 
         back = {v: k for k, v in bytes_to_unicode().items()}
-        decoded = bytes(back[alphabet[i]] for i in one.ids)
+        decoded = bytes(back[alphabet[i]] for i in tokenized.ids)
         assert decoded.decode() == rendered
-        assert decoded[one.span[0] : one.span[1]].decode() == text
+        assert decoded[tokenized.span[0] : tokenized.span[1]].decode() == text
 
 
 @given(st.text(max_size=80), st.integers(60, 120))
 @settings(deadline=None, max_examples=150)
 def test_truncation_cuts_the_text_and_never_the_prompt(text, limit):
-    (one,) = tokenize(TOKENIZER, [text], PROMPT, limit)
+    (tokenized,) = tokenize(TOKENIZER, [text], PROMPT, limit)
     (whole,) = tokenize(TOKENIZER, [text], PROMPT, 10_000)
     prefix, suffix = len(PROMPT.prefix), len(PROMPT.suffix)
-    assert len(one.ids) <= limit
-    assert one.truncated == (len(whole.ids) > limit)
-    assert one.ids[:prefix] == whole.ids[:prefix]
-    assert one.ids[-suffix:] == whole.ids[-suffix:]
+    assert len(tokenized.ids) <= limit
+    assert tokenized.truncated == (len(whole.ids) > limit)
+    assert tokenized.ids[:prefix] == whole.ids[:prefix]
+    assert tokenized.ids[-suffix:] == whole.ids[-suffix:]
     # As much text as whole characters allow is kept: a character is at most four bytes here.
-    assert not one.truncated or len(one.ids) > limit - 4
+    assert not tokenized.truncated or len(tokenized.ids) > limit - 4
 
 
 def test_strict_and_too_long_prompts_are_refused():
@@ -62,9 +63,9 @@ def test_strict_and_too_long_prompts_are_refused():
 
 
 def test_empty_text_without_prompt_gets_one_token():
-    (one,) = tokenize(TOKENIZER, [""], PROMPTS["raw"], 10)
-    assert one.ids == (TOKENIZER.bos_token_id,)
-    assert one.span[0] == one.span[1]
+    (tokenized,) = tokenize(TOKENIZER, [""], PROMPTS["raw"], 10)
+    assert tokenized.ids == (TOKENIZER.bos_token_id,)
+    assert tokenized.span[0] == tokenized.span[1]
 
 
 @given(
@@ -97,15 +98,7 @@ def test_batches_hold_every_text_once_within_the_budget(lengths, budget, side):
 
 def test_padding_side():
     tokenized = tokenize(TOKENIZER, TEXTS, PROMPTS["raw"], 100)
-    left, right = (pad(tokenized, range(len(TEXTS)), 0, side) for side in ("left", "right"))
+    left = pad(tokenized, range(len(TEXTS)), 0, "left")
+    right = pad(tokenized, range(len(TEXTS)), 0, "right")
     assert torch.equal(left.mask.flip(1), right.mask)
     assert bool((left.last == left.ids.shape[1] - 1).all())
-
-
-def test_templates():
-    assert get_prompt("a {text} b").render("{x}") == "a {x} b"
-    for bad in ("no mark", "{text} twice {text}"):
-        with pytest.raises(InputError, match="exactly one"):
-            from_template(bad)
-    with pytest.raises(InputError, match="unknown prompt 'nope'"):
-        get_prompt("nope")

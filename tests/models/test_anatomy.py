@@ -1,0 +1,42 @@
+"""Decoder, blocks and attention, found from the modules."""
+
+import pytest
+import torch
+import transformers as tf
+from conftest import SHAPE, TEXTS, byte_tokenizer, tiny
+
+import kvlens
+from kvlens import InputError, LanguageModel
+from kvlens.models.anatomy import attention_of
+
+
+def test_the_text_model_of_a_multimodal_wrapper_is_found():
+    torch.manual_seed(0)
+    text = {**SHAPE, "sliding_window": 7, "query_pre_attn_scalar": 8}
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    config = tf.Gemma3Config(
+        text_config=text, vision_config=vision, image_token_index=299, mm_tokens_per_image=4
+    )
+    hf = tf.Gemma3ForConditionalGeneration(config).float()
+    lm = LanguageModel.wrap(hf, byte_tokenizer(), "wrapper")
+    assert lm.base is hf.model.language_model
+    assert len(lm.blocks) == lm.info.n_layers
+    assert kvlens.check(lm, TEXTS).passed
+    with pytest.raises(InputError, match="not proven on Gemma3ForConditionalGeneration"):
+        kvlens.reroute(lm, [1]).__enter__()
+
+
+def test_a_base_without_one_list_of_blocks_is_refused():
+    lm = tiny("llama")
+    lm.base.towers = torch.nn.ModuleList()
+    with pytest.raises(InputError, match="has no single list of decoder blocks"):
+        _ = lm.blocks
+    with pytest.raises(InputError, match="a Linear has no attention module"):
+        attention_of(torch.nn.Linear(1, 1))

@@ -1,0 +1,40 @@
+"""Two module trees over one set of weights."""
+
+import torch
+from conftest import tiny
+
+
+def test_two_module_trees_share_one_set_of_weights(lm):
+    mine = {p.untyped_storage().data_ptr() for p in lm.hf.parameters()}
+    theirs = {p.untyped_storage().data_ptr() for p in lm.bridge.original_model.parameters()}
+    assert mine <= theirs
+    if (
+        "neox" not in lm.info.name
+    ):  # TransformerLens itself un-interleaves GPT-NeoX's fused QKV into copies
+        assert theirs == mine
+    ids = torch.arange(5, 30)[None]
+    expected = lm(ids)
+    with torch.no_grad():
+        logits = lm.bridge(ids, attention_mask=torch.ones_like(ids))
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+    assert not any(p.requires_grad for p in lm.bridge.parameters())
+
+
+def test_padding_side_does_not_change_logits(lm):
+    ids = torch.arange(5, 30)[None]
+    padded = torch.nn.functional.pad(ids, (6, 0))
+    mask = torch.nn.functional.pad(torch.ones_like(ids), (6, 0))
+    torch.testing.assert_close(
+        lm(padded, attention_mask=mask)[:, 6:], lm(ids), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_the_bridge_is_built_on_first_use():
+    lm = tiny("llama")
+    assert not lm.has_bridge
+    assert lm.trees() == [lm.base]
+    bridge = lm.bridge
+    assert lm.has_bridge
+    assert lm.bridge is bridge
+    assert lm.trees() == [lm.base, bridge.original_model.get_decoder()]
+    assert lm.attention_modules(1) == [lm.blocks[1].self_attn, bridge.blocks[1].attn]

@@ -1,0 +1,263 @@
+"""Reading the user's files: what is read back, what is skipped, what is refused and how."""
+
+import gzip
+import json
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from table_files import one_line, write_csv, write_jsonl, write_parquet
+
+from kvlens.store.errors import InputError
+from kvlens.texts.readers import read_texts
+
+NASTY = [
+    "plain",
+    'a "quoted", comma',
+    "two\nlines",
+    "crlf\r\nhere",
+    "tab\there",
+    "é 漢字 🙂",
+    "a\u2028b\x85c",
+    " sp ",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("round-trip")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip), min_size=1, max_size=8
+    )
+)
+@example(NASTY)
+@example(["\ufeffbyte order mark", "\0", "=1+1", "'", '"', '""', "\\", ",", "NA", "null", "\t x"])
+def test_what_other_programs_write_is_read_back(folder, items):
+    write_jsonl(folder / "a.jsonl", items)
+    write_jsonl(folder / "ascii.jsonl", items, ascii_only=True)
+    rows = [("id", "text"), *enumerate(items)]
+    write_csv(folder / "a.csv", rows)
+    write_csv(folder / "a.csv.gz", rows, opener=gzip.open)
+    write_csv(folder / "a.tsv", rows, "\t")
+    write_parquet(folder / "a.parquet", items)
+    write_parquet(folder / "large.parquet", items, pa.dictionary(pa.int32(), pa.large_string()))
+    for path in folder.iterdir():
+        texts = read_texts(path)
+        assert texts.items == tuple(items), path
+        assert texts.source == f"{path.name}, column text"
+
+
+def test_txt_is_one_text_per_line_without_blank_lines(tmp_path):
+    path = tmp_path / "a.TXT"
+    path.write_bytes("\ufefffirst\r\n\n  \n second é\nwith \x85 and \u2028 inside\nlast".encode())
+    texts = read_texts(path)
+    assert texts.items == ("first", " second é", "with \x85 and \u2028 inside", "last")
+    assert texts.source == "a.TXT"
+    packed = tmp_path / "a.txt.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert read_texts(str(packed)).items == texts.items
+
+
+def test_byte_order_mark_before_a_header_or_an_object(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf\ntext,n\none,1\n\ntwo,2\n")
+    (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "one"}\n\n{"text": "two"}\n')
+    assert (
+        read_texts(tmp_path / "a.csv").items
+        == read_texts(tmp_path / "a.jsonl").items
+        == ("one", "two")
+    )
+
+
+def test_column_and_long_fields(tmp_path):
+    long = "word " * 60_000
+    write_csv(tmp_path / "a.csv", [("text", "body"), ("no", long)])
+    assert read_texts(tmp_path / "a.csv", column="body").items == (long,)
+    (tmp_path / "a.jsonl").write_text('{"body": "x", "text": 1}')
+    assert read_texts(tmp_path / "a.jsonl", column="body").items == ("x",)
+    pq.write_table(pa.table({"text": [1], "a.b": ["y"]}), tmp_path / "a.parquet")
+    assert read_texts(tmp_path / "a.parquet", column="a.b").items == ("y",)
+
+
+def test_parquet_of_many_batches(tmp_path):
+    items = [f"text {i}" for i in range(5000)]
+    pq.write_table(pa.table({"text": items}), tmp_path / "a.parquet", row_group_size=700)
+    assert read_texts(tmp_path / "a.parquet").items == tuple(items)
+    assert read_texts(tmp_path / "a.parquet", limit=1500).items == tuple(items[:1500])
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
+def test_limit_reads_no_further(tmp_path, name):
+    lines = {
+        "a.txt": ["a", "b"],
+        "a.jsonl": ['{"text": "a"}', '{"text": "b"}'],
+        "a.csv": ["text", "a", "b"],
+    }[name]
+    # Far behind, so that no read-ahead of the file object meets it.
+    (tmp_path / name).write_bytes("\n".join(lines).encode() + b"\n" * 100_000 + b"\xff\xfe")
+    assert read_texts(tmp_path / name, limit=2).items == ("a", "b")
+    with pytest.raises(InputError, match="not UTF-8"):
+        read_texts(tmp_path / name)
+
+
+def test_skip_bad_counts_what_it_leaves_out(tmp_path):
+    lines = [
+        '{"text": "a"}',
+        "{",
+        '{"text": null}',
+        '{"txt": "b"}',
+        "[1]",
+        '{"text": " "}',
+        '{"text": "c"}',
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    texts = read_texts(tmp_path / "a.jsonl", skip_bad=True)
+    assert texts.items == ("a", "c")
+    assert texts.source == "a.jsonl, column text (5 bad rows skipped)"
+    assert read_texts(tmp_path / "a.jsonl", skip_bad=True, limit=2).items == ("a", "c")
+    write_csv(
+        tmp_path / "a.csv", [("id", "text"), (1, "a"), (2,), (3, "b", "c"), (4, ""), (5, "d")]
+    )
+    assert read_texts(tmp_path / "a.csv", skip_bad=True).items == ("a", "d")
+    write_parquet(tmp_path / "a.parquet", ["a", None, "d"])
+    assert read_texts(tmp_path / "a.parquet", skip_bad=True).items == ("a", "d")
+    (tmp_path / "none.jsonl").write_text("{\n{\n")
+    with pytest.raises(InputError, match=r"none.jsonl has no texts \(2 bad rows skipped\)"):
+        read_texts(tmp_path / "none.jsonl", skip_bad=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "column", "says"),
+    [
+        ("a.txt", b"", None, r"a\.txt has no texts"),
+        ("a.txt", b"\n \n\r\n", None, r"has no texts"),
+        ("a.txt", b"x", "text", r"one text per line and no column 'text'"),
+        (
+            "a.txt",
+            b"fine\nna\xefve\n",
+            None,
+            r"a\.txt: line 2 is not UTF-8 .* save the file as UTF-8",
+        ),
+        ("a.txt", "text".encode("utf-16"), None, r"line 1 is not UTF-8"),
+        ("a.docx", b"x", None, r"none of \.txt, \.jsonl, \.csv, \.tsv, \.parquet"),
+        ("noextension", b"x", None, r"none of \.txt"),
+        ("a.gz", b"x", None, r"none of \.txt"),
+        ("a.txt.gz", b"not packed", None, r"cannot read .*gzip"),
+        ("a.txt.gz", gzip.compress(b"hello " * 999)[:-9], None, r"cannot read .*ended"),
+        ("a.txt.gz", gzip.compress(b"")[:10] + b"\xff" * 70, None, r"cannot read"),
+        ("a.jsonl", b"", None, r"has no texts"),
+        (
+            "a.jsonl",
+            b'{"text": "a"}\n{"text": \n',
+            None,
+            r"a\.jsonl: line 2 is not valid JSON \(Expecting value\); correct it, or skip",
+        ),
+        ("a.jsonl", b'{"text": %s}' % (b"9" * 5000), None, r"line 1 is not valid JSON \(Exceeds"),
+        ("a.jsonl", b"[" * 100_000, None, r"line 1 is not valid JSON"),
+        ("a.jsonl", b'\n["a"]', None, r"line 2 is not a JSON object"),
+        (
+            "a.jsonl",
+            b'{"body": "a", "n": 1}',
+            None,
+            r"line 1 has no field 'text'; it has: 'body', 'n'",
+        ),
+        (
+            "a.jsonl",
+            b'{"text": "a"}\n{"text": null}',
+            None,
+            r"line 2 is None \(NoneType\), not a string",
+        ),
+        ("a.jsonl", b'{"n": 3}', "n", r"line 1 is 3 \(int\), not a string"),
+        ("a.jsonl", b'{"text": ["a"]}', None, r"line 1 is \['a'\] \(list\), not a string"),
+        ("a.jsonl", b'{"text": ""}', None, r"line 1 is empty"),
+        ("a.jsonl", b'{"text": "\\ud83d"}', None, r"line 1 has half of a surrogate pair"),
+        ("a.csv", b"", None, r"has no texts"),
+        ("a.csv", b"text\n", None, r"has no texts"),
+        ("a.csv", b"id,body\n1,a\n", None, r"a\.csv: no column 'text'; it has: 'id', 'body'"),
+        ("a.csv", b'"a\nb",c\n1,2\n', None, r"it has: 'a\\nb', 'c'"),
+        ("a.csv", b'id,text\n1,"two\nlines"\n2\n', None, r"line 4 has 1 fields, the header 2"),
+        ("a.csv", b"id,text\n1,a\n2,b,c\n", None, r"line 3 has 3 fields, the header 2"),
+        ("a.csv", b"id,text\n1,a\n2,\n", None, r"line 3 is empty"),
+        (
+            "a.csv",
+            b'id,text\n1,"open\n2,b\n',
+            None,
+            r"line 3 is not valid CSV \(unexpected end of data\)",
+        ),
+        ("a.csv", b"id,text\n1,caf\xe9\n", None, r"line 2 is not UTF-8"),
+        ("a.tsv", b"id\tbody\n1\ta\n", "title", r"no column 'title'; it has: 'id', 'body'"),
+        ("a.parquet", b"", None, r"a\.parquet: not a readable Parquet file"),
+        (
+            "a.parquet",
+            b"PAR1" + b"x" * 99 + b"PAR1",
+            None,
+            r"cannot read|not a readable Parquet file",
+        ),
+    ],
+)
+def test_bad_files_are_refused_in_one_line(tmp_path, name, content, column, says):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=says) as error:
+        read_texts(tmp_path / name, column=column)
+    assert name in one_line(error)
+
+
+def test_bad_parquet_columns(tmp_path):
+    path = tmp_path / "a.parquet"
+    write_parquet(path, ["a", None])
+    for column, says in {
+        "body": "no column 'body'; it has: 'id', 'text'",
+        "id": r"row 1 is 0 \(int\), not a string",
+        "text": r"row 2 is None \(NoneType\), not a string",
+    }.items():
+        with pytest.raises(InputError, match=says) as error:
+            read_texts(path, column=column)
+        one_line(error)
+    pq.write_table(pa.table({"text": [b"bytes"]}), path)
+    with pytest.raises(InputError, match="not a string"):
+        read_texts(path)
+
+
+def test_no_such_file_a_directory_and_a_bad_limit(tmp_path):
+    with pytest.raises(InputError, match=r"no such file: .*missing\.txt"):
+        read_texts(tmp_path / "missing.txt")
+    with pytest.raises(InputError, match="is a directory; give a file"):
+        read_texts(tmp_path)
+    (tmp_path / "a.txt").write_text("a")
+    with pytest.raises(InputError, match="limit is 0; it must be at least 1"):
+        read_texts(tmp_path / "a.txt", limit=0)
+
+
+@pytest.mark.parametrize(
+    ("sent", "column", "expected"),
+    [
+        (b"one\n\ntw\xc3\xb6\n", None, [["one", "twö"], "standard input"]),
+        (b'{"t": "one"}\n{"t": "two"}\n', "t", [["one", "two"], "standard input, column t"]),
+        (b"", None, "standard input has no texts"),
+        (
+            b'{"a": 1}\n',
+            "t",
+            "standard input: line 1 has no field 't'; it has: 'a'; correct it, or skip",
+        ),
+    ],
+)
+def test_standard_input(sent, column, expected):
+    code = (
+        "import json\n"
+        "from kvlens import InputError, read_texts\n"
+        "try:\n"
+        f"    texts = read_texts('-', {column!r})\n"
+        "    print(json.dumps([texts.items, texts.source]))\n"
+        "except InputError as error:\n"
+        "    print(json.dumps(str(error)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=True)
+    answer = json.loads(done.stdout)
+    assert answer == expected if isinstance(expected, list) else answer.startswith(expected)
