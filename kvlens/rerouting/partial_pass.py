@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -72,7 +73,7 @@ def _recorded_inputs(
     with contextlib.ExitStack() as hooks:
         for index in blocks:
 
-            def keep(block: object, args: tuple[Tensor, ...], index: int = index) -> None:
+            def keep(block: Any, args: tuple[Any, ...], index: int = index) -> None:
                 inputs[index] = args[0]
 
             hooks.enter_context(lm.blocks[index].register_forward_pre_hook(keep))

@@ -55,7 +55,7 @@ def pair_cosines(
     routes: Sequence[Route],
     embedding: Embedding,
     progress: Progress | None = None,
-) -> Float64[np.ndarray, "1+routes n_pairs"]:
+) -> Float64[np.ndarray, "sets n_pairs"]:
     """The cosine of each pair of texts: on the plain model, then by each route.
 
     Args:
@@ -66,7 +66,7 @@ def pair_cosines(
         progress: called with (texts done, texts).
 
     Returns:
-        Cosines, rounded to 7 digits.
+        Cosines, rounded to 7 digits; row 0 is the plain model.
 
     Raises:
         InputError: as `route_vectors`.
@@ -85,7 +85,7 @@ def route_vectors(
     routes: Sequence[Route],
     embedding: Embedding,
     progress: Progress | None = None,
-) -> Float32[Tensor, "1+routes n_texts d_model"]:
+) -> Float32[Tensor, "sets n_texts d_model"]:
     """Vectors of `texts`: of the plain model, then by each route.
 
     Args:
@@ -96,7 +96,7 @@ def route_vectors(
         progress: called with (texts done, texts).
 
     Returns:
-        Vectors on the CPU, not normalized but by the pooling.
+        Vectors on the CPU, as pooled; row 0 is the plain model.
 
     Raises:
         InputError: as `reroute`, for an unknown pooling, and on NaN.
