@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy.stats import norm, spearmanr
 from sklearn.metrics import average_precision_score
 
@@ -104,6 +105,22 @@ def test_spearman_of_sets():
     scores = spearman(cosines, human, np.ones((1, 30)))
     expected = [[100 * spearmanr(row, human).statistic] for row in cosines]
     np.testing.assert_allclose(scores, expected, atol=1e-9)
+
+
+@given(
+    arrays(float, (3, 12), elements=st.integers(0, 4).map(float)),
+    arrays(float, 12, elements=st.integers(0, 3).map(float)),
+)
+def test_spearman_is_scipys_with_ties(cosines, human):
+    cosines[:, :2] = (0, 5)
+    human[:2] = (0, 5)
+    counts = np.array([[1] * 12, [2] * 6 + [0] * 6, [1, 3, 0, 2, 0, 0, 4, 0, 0, 0, 1, 1]])
+    draws_of_items = [np.repeat(np.arange(12), count) for count in counts]
+    expected = [
+        [100 * spearmanr(row[items], human[items]).statistic for items in draws_of_items]
+        for row in cosines
+    ]
+    np.testing.assert_allclose(spearman(cosines, human, counts), expected, atol=1e-9)
 
 
 def test_p_values():

@@ -1,0 +1,72 @@
+"""Methods built for small models, and what raw transformers says of one text."""
+
+import functools
+
+import torch
+import transformers as tf
+from conftest import CONFIGS, TEXTS, tiny
+
+from kvlens import LanguageModel
+from kvlens.methods.base import Method, get_method
+from kvlens.texts.tokens import pad
+
+ARCHITECTURES = sorted(CONFIGS)
+NEEDED = {"kv_embedding": {"layers": (1, 2)}}
+AWKWARD = [*TEXTS, "", 'braces {text} {first} "quotes" <eos>']
+
+
+@functools.cache
+def model(name: str) -> LanguageModel:
+    return tiny(name)
+
+
+def build(name: str, lm: LanguageModel, **settings) -> Method:
+    return get_method(name, **{**NEEDED.get(name, {}), **settings}).for_model(lm)
+
+
+def batch_of(method, lm, texts, prompt=None, side="right", limit=256):
+    tokenized = method.tokenize(lm, texts, prompt or method.document, limit)
+    return pad(tokenized, range(len(texts)), 0, side)
+
+
+def embed(method, lm, texts, prompt=None, side="right"):
+    with torch.no_grad():
+        return method.embed(lm, batch_of(method, lm, texts, prompt, side))
+
+
+def ids_of(lm, text):
+    """Bytes as tokens, also what looks like a special token; the tokenizer's BOS for nothing."""
+    ids = lm.tokenizer(text, split_special_tokens=True)["input_ids"]
+    return ids or [lm.tokenizer.bos_token_id]
+
+
+def raw(lm, text):
+    """Final hidden states ``[seq_len, d]`` of one text."""
+    with torch.no_grad():
+        return lm.base(torch.tensor([ids_of(lm, text)])).last_hidden_state[0]
+
+
+def close(vectors, expected):
+    torch.testing.assert_close(vectors, torch.stack(expected), rtol=1e-4, atol=1e-4)
+
+
+@functools.cache
+def eager(architecture):
+    lm = tiny(architecture)
+    lm.hf.set_attn_implementation("eager")
+    return lm
+
+
+def values_and_patterns(architecture, text):
+    """Raw transformers' own cache and attention weights.
+
+    Per layer ``[n_kv_heads, seq_len, d_head]`` and ``[n_heads, seq_len, seq_len]``.
+    """
+    lm = eager(architecture)
+    cache = tf.DynamicCache()
+    with torch.no_grad():
+        ids = torch.tensor([ids_of(lm, text)])
+        out = lm.base(ids, past_key_values=cache, use_cache=True, output_attentions=True)
+    values = [layer.values[0] for layer in cache.layers]
+    patterns = [pattern[0] for pattern in out.attentions]
+    return values, patterns

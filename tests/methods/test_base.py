@@ -1,0 +1,165 @@
+"""Every method on every architecture; what is refused; how a new one is found."""
+
+import copy
+import gc
+import json
+import random
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pytest
+import torch
+from brute_force import Stop
+from method_cases import ARCHITECTURES, AWKWARD, build, close, embed, model, raw
+
+from kvlens import Encoder, InputError
+from kvlens.methods.base import Method, final_hidden, get_method, methods
+from kvlens.texts.prompts import from_template
+
+NAMES = (
+    "aligned_wva",
+    "echo",
+    "kv_embedding",
+    "last_token",
+    "mean",
+    "prompt_eol",
+    "token_prepending",
+    "value_aggregation",
+)
+
+
+def test_the_matrix_runs_every_method():
+    """The files of the folder, whatever other tests have defined."""
+    in_the_folder = [
+        name for name, cls in methods().items() if cls.__module__.startswith("kvlens.")
+    ]
+    assert in_the_folder == sorted(NAMES)
+    assert all(methods()[name].source for name in NAMES)
+
+
+def random_states():
+    """Of torch, numpy's and Python's global generators."""
+    return [
+        torch.get_rng_state().tolist(),
+        np.random.get_state()[1].tolist(),  # noqa: NPY002
+        random.getstate(),
+    ]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_on_every_architecture(name, architecture):
+    lm = model(architecture)
+    method = build(name, lm)
+    ids = torch.arange(3, 40)[None]
+    logits = lm(ids)
+    weights = copy.deepcopy(lm.hf.state_dict())
+
+    torch.manual_seed(1)
+    before = random_states()
+    many = embed(method, lm, AWKWARD)
+    assert random_states() == before, "nothing is drawn"
+
+    info = lm.info
+    width = info.n_kv_heads * info.d_head if name == "value_aggregation" else info.d_model
+    assert many.shape == (len(AWKWARD), width)
+    assert torch.isfinite(many).all()
+    # Three windows of 7 do not reach past the prompt.
+    if (name, architecture) != ("token_prepending", "mistral"):
+        assert torch.pdist(many).min() > 1e-3, "texts differ, so vectors do"
+    torch.manual_seed(2)
+    assert torch.equal(embed(method, lm, AWKWARD), many)
+    close(many, [embed(method, lm, [text])[0] for text in AWKWARD])
+    torch.testing.assert_close(embed(method, lm, AWKWARD, side="left"), many, rtol=1e-4, atol=1e-4)
+
+    def stop(module, args):
+        raise Stop
+
+    handle = lm.blocks[1].register_forward_pre_hook(stop)
+    with pytest.raises(Stop):
+        embed(method, lm, AWKWARD)
+    handle.remove()
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in lm.hf.modules())
+    assert torch.equal(lm(ids), logits)
+    assert all(torch.equal(weights[key], value) for key, value in lm.hf.state_dict().items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_are_plain_values_that_build_the_method_again(name):
+    lm = model("llama")
+    method = build(name, lm)
+    values = json.loads(json.dumps(method.settings()))
+    assert list(values) == [field.name for field in fields(method)]
+    assert values.pop("query") == method.query.model_dump()
+    assert values.pop("document") == method.document.model_dump()
+    for setting, value in values.items():
+        values[setting] = tuple(value) if isinstance(value, list) else value
+    again = get_method(name, **values)
+    assert again.for_model(lm) == method
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("nothing", {}, r"unknown method 'nothing': give one of aligned_wva, echo, kv_embedding"),
+        ("mean", {"layers": [1]}, r"mean: .*'layers'; its settings are query, document, pooling"),
+        (
+            "mean",
+            {"pooling": "max"},
+            r"unknown pooling 'max': give one of last, mean, hybrid, text_mean",
+        ),
+        ("kv_embedding", {"layers": None}, r"kv_embedding needs layers"),
+        ("kv_embedding", {"layers": (4,)}, r"layer 4 is outside tiny-llama"),
+        ("kv_embedding", {"bias": (1.0,)}, r"1 biases for 2 layers"),
+        ("kv_embedding", {"position": "first"}, r"unknown position coding 'first'"),
+        ("token_prepending", {"start": 0}, r"needs 1 <= start < exit <= 4"),
+        ("token_prepending", {"exit": 5}, r"needs 1 <= start < exit <= 4"),
+        ("token_prepending", {"output": 5}, r"1 <= output <= 4"),
+        ("value_aggregation", {"depth": (1.0, 1.0)}, r"depth"),
+        ("value_aggregation", {"depth": (0.8, 0.2)}, r"depth"),
+        ("aligned_wva", {"depth": (0.5, 1.5)}, r"depth"),
+        ("aligned_wva", {"depth": (-1.0, 0.5)}, r"depth"),
+    ],
+)
+def test_bad_requests_say_what_is_wrong(name, settings, message):
+    with pytest.raises(InputError, match=message) as error:
+        build(name, model("llama"), **settings)
+    assert "\n" not in str(error.value)
+
+
+def test_a_new_method_is_found_and_serves_the_encoder():
+    @dataclass(frozen=True)
+    class FirstToken(Method):
+        name = "first_token"
+        source = "this test"
+        power: int = 1
+
+        def embed(self, lm, batch):
+            return final_hidden(lm, batch)[:, 0] ** self.power
+
+    @dataclass(frozen=True)
+    class Again(FirstToken):
+        name = "first_token_again"
+
+    lm = model("llama")
+    assert methods()["first_token"] is FirstToken
+    assert methods()["first_token_again"] is Again
+    encoder = Encoder(lm, "first_token", document=from_template("Say {text}"), power=2)
+    squared = raw(lm, "Say hello")[0].numpy() ** 2
+    np.testing.assert_allclose(encoder.encode("hello"), squared, rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match="its settings are query, document, pooling, power"):
+        get_method("first_token", strength=2)
+    del FirstToken, Again, encoder
+    gc.collect()
+    assert "first_token" not in methods()
+
+
+def test_a_helper_class_without_a_name_is_no_method():
+    class Shared(Method):
+        pass
+
+    class Louder(methods()["mean"]):
+        pass
+
+    assert Shared not in methods().values()
+    assert Louder not in methods().values()
