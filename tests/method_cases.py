@@ -7,11 +7,10 @@ import transformers as tf
 from conftest import CONFIGS, TEXTS, tiny
 
 from kvlens import LanguageModel
-from kvlens.methods.base import Method, get_method
+from kvlens.methods.base import Method, get_method, takes_layers
 from kvlens.texts.tokens import pad
 
 ARCHITECTURES = sorted(CONFIGS)
-NEEDED = {"kv_embedding": {"layers": (1, 2)}}
 AWKWARD = [*TEXTS, "", 'braces {text} {first} "quotes" <eos>']
 
 
@@ -21,7 +20,8 @@ def model(name: str) -> LanguageModel:
 
 
 def build(name: str, lm: LanguageModel, **settings) -> Method:
-    return get_method(name, **{**NEEDED.get(name, {}), **settings}).for_model(lm)
+    needed = {"layers": (1, 2)} if takes_layers(name) else {}
+    return get_method(name, **{**needed, **settings}).for_model(lm)
 
 
 def batch_of(method, lm, texts, prompt=None, side="right", limit=256):
