@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
 from profile_cases import make_profile
+from scipy.stats import spearmanr
 
 from kvlens import InputError
 from kvlens.evaluation.significance import draws
