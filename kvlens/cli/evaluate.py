@@ -17,7 +17,10 @@ from kvlens.cli.options import LengthOptions, ModelName, ModelOptions, RouteOpti
 from kvlens.cli.pairs import PairOptions, score_pairs
 from kvlens.cli.progress import progress
 from kvlens.cli.values import Dashed, Names, WholeNumber, layers_or_file
+from kvlens.evaluation.made_here import MADE_HERE, Material, make_tasks
 from kvlens.store.errors import InputError
+
+TASKS = f"mteb's tasks or benchmarks, folders of --data-dir, or {', '.join(MADE_HERE)}"
 
 
 @Parameter(name="*")
@@ -26,7 +29,7 @@ class TaskOptions:
     """Which tasks, and how they are run.
 
     Attributes:
-        tasks: mteb's tasks or benchmarks, folders of --data-dir, or LongWikipedia
+        tasks: which, by name
         post: none, center, zscore, whiten: comma-separated, a row each
         data_dir: a folder with a folder per task, read in place of the hub
         split: evaluate this split, not the task's own
@@ -38,7 +41,7 @@ class TaskOptions:
         output: folder to write, or to continue [default: runs/MODEL]
     """
 
-    tasks: Names = ("STSBenchmark",)
+    tasks: Annotated[Names, Parameter(help=TASKS)] = ("STSBenchmark",)
     post: Names = ("none",)
     data_dir: str | None = None
     split: str | None = None
@@ -128,7 +131,6 @@ def _on_tasks(
     model: ModelOptions,
 ) -> Answer:
     from kvlens.evaluation import run
-    from kvlens.evaluation.long_texts import LONG, long_articles
     from kvlens.texts.readers import read_texts
 
     posts = options.posts
@@ -136,8 +138,7 @@ def _on_tasks(
     tasks = _found(options)
     corpus = read_texts(options.corpus, options.column) if options.corpus else None
     lm = model.load(name.rstrip("/"), hooked=False)
-    if LONG in options.tasks:
-        tasks += long_articles(lm.tokenizer, lengths, corpus)
+    tasks += make_tasks(options.tasks, Material(lm.tokenizer, lengths, corpus))
     table = run.evaluate(
         lm,
         tasks,
@@ -156,10 +157,9 @@ def _on_tasks(
 
 def _found(options: TaskOptions) -> list[Any]:
     """The tasks by name; what a benchmark leaves out is a note on standard error."""
-    from kvlens.evaluation.long_texts import LONG
     from kvlens.evaluation.tasks import find_tasks
 
-    names = [name for name in options.tasks if name != LONG]
+    names = [name for name in options.tasks if name not in MADE_HERE]
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always", UserWarning)
         tasks = find_tasks(names, options.data_dir, options.split)
