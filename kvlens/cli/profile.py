@@ -60,7 +60,7 @@ class Selection:
     Attributes:
         rule: its name
         window: window, as a share of the layers
-        skip_early: share of early layers that paper passes over
+        skip_early: share of early layers that rules which rank leave out
         layers: layers for --rule explicit, such as 7-10 or 7,9
     """
 

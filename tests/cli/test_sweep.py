@@ -2,10 +2,11 @@
 
 import pytest
 
+from kvlens.layers.rules import PROFILE_RULES
 from kvlens.studies.layer_sweep import Sweep
 from kvlens.studies.regret import LayerStudy
 
-RULES = ("best", "average", "paper", "lowest-k", "window-around-minimum")
+RULES = ("best", "average", *PROFILE_RULES)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from profile_cases import GEMMA, RISING, SMOLLM2, U, make_profile
 
-from kvlens.layers.rules import RULES, Choice
+from kvlens.layers.rules import PROFILE_RULES, RULES, Choice
 from kvlens.layers.selection import select
 from kvlens.store.errors import InputError
 
@@ -92,6 +92,21 @@ def test_ranking_rules_match_brute_force(values, window, skip):
     after = around[-1] - ranked[0]
     assert 0 <= after - before <= 1 or around[0] == 0 or around[-1] == n - 1
     assert all(0 <= i < n for i in select(profile, "paper", window, skip).layers)
+
+
+@pytest.mark.parametrize("rule", PROFILE_RULES)
+@given(st.lists(st.integers(5, 25), min_size=4, max_size=40), st.floats(0, 0.5), st.integers(1, 3))
+def test_every_rule_chooses_layers_of_the_model(rule, values, window, stride):
+    """Whatever the profile, and where only every so many layers were profiled."""
+    n = stride * len(values)
+    profile = make_profile(values, layers=range(0, n, stride), n_layers=n)
+    chosen = select(profile, rule, window)
+    assert 1 <= len(chosen.layers) <= 1 + np.floor(np.round(window * n, 9))
+    assert list(chosen.layers) == sorted(set(chosen.layers))
+    assert set(chosen.layers) <= set(range(n))
+    assert chosen.branch
+    assert chosen.reason.endswith(".")
+    assert select(profile, rule, window) == chosen
 
 
 def test_fractions_of_the_depth_are_not_bitten_by_binary():
