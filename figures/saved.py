@@ -102,11 +102,17 @@ def source(result: Any, data: str, command: str | None = None) -> str:
         result: a saved one.
         data: what it was made from, with n.
         command: which made it, where it does not say so itself.
+
+    Raises:
+        InputError: neither says the command.
     """
     origin = Provenance.of(result)
+    command = command or origin.command
+    if not command:
+        raise InputError(f"the {type(result).__name__} says no command: give `source` one")
     model = origin.model
     head = f"* {model.name} ({model.revision[:19]}, {model.dtype}): {data}."
-    return f"{head}\n  `{command or origin.command}`\n  ({origin.versions_line})"
+    return f"{head}\n  `{command}`\n  ({origin.versions_line})"
 
 
 def texts_of(result: Any) -> str:

@@ -11,9 +11,11 @@ import pytest
 from build import FIGURES, build
 from figure_data import HOME, METHODS, MODELS, made_up_data
 from PIL import Image
+from saved import load_results, source
 
 import kvlens
 from kvlens.analysis.attention import AttentionPatterns, AttentionShift
+from kvlens.store.errors import InputError
 
 MADE_UP = {"methods", "lengths", "depth"}  # drawn of other data here
 
@@ -127,10 +129,7 @@ def labels_beyond(axis):
     return labels
 
 
-@pytest.mark.parametrize(
-    "name",
-    [*sorted(MADE_UP), "regret", "similarity", "geometry", "kv_ranks", "kv_similarity"],
-)
+@pytest.mark.parametrize("name", FIGURES)
 def test_no_words_overlap_or_leave_the_figure(data, name):
     with matplotlib.rc_context(kvlens.plots.STYLE):
         figure = FIGURES[name](data)[0]
@@ -144,6 +143,13 @@ def test_no_words_overlap_or_leave_the_figure(data, name):
         for other, there in boxes[:i]:
             shared = box.intersection(box, there)
             assert shared is None or min(shared.width, shared.height) < 2, (text, other)
+
+
+def test_a_source_needs_the_command_that_made_it(data):
+    (lens,) = load_results(data, "lens", model=MODELS[0])[0]
+    with pytest.raises(InputError, match="the KVLens says no command: give `source` one"):
+        source(lens, "n = 300 passages")
+    assert "`kvlens lens x`" in source(lens, "n = 300 passages", "kvlens lens x")
 
 
 def test_what_has_no_data_is_left_out_with_a_message(tmp_path):
