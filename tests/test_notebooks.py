@@ -1,4 +1,4 @@
-"""The notebooks: stored in order with light outputs, and they run from top to bottom as they are."""
+"""The notebooks: stored in order with light outputs; they run from top to bottom."""
 
 import getpass
 import os
@@ -22,7 +22,7 @@ COST = "import time as _; print(_.process_time())"
 
 
 def execute(path: Path) -> tuple[nbformat.NotebookNode, float]:
-    """The notebook with fresh outputs, run in an empty folder, and the CPU seconds it took. Raises on any error."""
+    """The notebook with fresh outputs, run in an empty folder, and its CPU seconds."""
     notebook = nbformat.read(path, 4)
     notebook.cells.append(
         nbformat.v4.new_code_cell(COST)

@@ -1,4 +1,4 @@
-"""`kvlens profile` on a small model: what is written, what is printed, how bad input is answered."""
+"""`kvlens profile` on a small model: what is written and printed; bad input."""
 
 import json
 
