@@ -74,7 +74,7 @@ TEXTS = [
 
 
 def byte_tokenizer() -> tf.PreTrainedTokenizerFast:
-    """Bytes as tokens, pad and eos distinct from text, no BOS: tokenizes anything without a file."""
+    """Bytes as tokens, pad and eos distinct from text, no BOS: takes anything, without a file."""
     specials = {"<pad>": 0, "<bos>": 1, "<eos>": 2}
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE({**specials, **{c: i + 3 for i, c in enumerate(alphabet)}}, []))
