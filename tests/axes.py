@@ -17,6 +17,9 @@ BY_HAND = {
     "kvlens.embedding.encoder",
     "kvlens.embedding.file_run",
     "kvlens.layers.shape",
+    "kvlens.methods.aligned_wva",
+    "kvlens.methods.kv_embedding",
+    "kvlens.methods.value_aggregation",
 }
 DRAWING = ("kvlens.plots.", "kvlens.reporting.")  # their types are matplotlib's and pydantic's
 

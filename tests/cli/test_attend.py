@@ -13,6 +13,7 @@ from kvlens.plots.saving import save_attention_plots
 ATTEND = "attend @llama --layers 1-2 --json"
 
 
+@pytest.mark.slow
 def test_on_one_text_and_over_many(place, run, capsys, monkeypatch):
     monkeypatch.chdir(place)
     assert run(f"{ATTEND} --text a") == 0
@@ -40,6 +41,7 @@ def test_a_text_may_begin_with_a_dash(place, run, text, capsys):
     capsys.readouterr()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_it_writes_results_and_the_same_bytes_again(tmp_path):
     llama = tiny("llama")

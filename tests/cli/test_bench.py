@@ -3,7 +3,10 @@
 import json
 import re
 
+import pytest
 
+
+@pytest.mark.slow
 def test_it_prints_ratios(run, capsys):
     assert run("bench @llama --record --memory --texts @texts.txt --n 60 --json") == 0
     memory, recording = json.loads(capsys.readouterr().out)

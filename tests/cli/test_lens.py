@@ -40,6 +40,7 @@ def look(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_python_gives(look):
     place, printed, lens, geometry = look
     assert "uniformity" in printed

@@ -71,6 +71,7 @@ def test_degenerate_distances_are_named():
         estimate_points(mostly)
 
 
+@pytest.mark.slow
 def test_standard_errors_cover_the_estimators_mean():
     with threadpool_limits(1):
         runs = [estimate_points(ball(300, 5, seed=s)) for s in range(200)]

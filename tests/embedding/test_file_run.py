@@ -170,6 +170,7 @@ def test_the_order_of_the_rows_changes_no_bit(encoder, tmp_path_factory, order, 
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), [by_text[text] for text in order])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("id_column", "ids"), [(None, ("0", "1")), ("n", ("5", "6"))])
 def test_standard_input(encoder, tmp_path, id_column, ids):
     rows = write_jsonl(tmp_path / "rows.jsonl", [{"t": "one", "n": 5}, {"t": "two", "n": 6}])

@@ -126,6 +126,7 @@ def test_check_target_costs_no_model(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     calls=st.lists(st.integers(1, 7), min_size=1, max_size=3),
@@ -183,6 +184,7 @@ def finished(part, process=None, at_least=0):
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_an_interrupted_and_killed_process_resumes_to_the_same_bytes(tmp_path):
     lm = tiny("llama")
     lm.hf.save_pretrained(tmp_path / "model")

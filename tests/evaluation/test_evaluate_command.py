@@ -120,6 +120,7 @@ def test_judgements_that_cannot_be_used(refused, data):
     assert "corpus.jsonl: line 1 has no field 'text'" in refused(tasks="Cranfield")
 
 
+@pytest.mark.slow
 def test_without_mteb(tmp_path):
     code = (
         "import sys; sys.modules['mteb'] = None; from kvlens.cli import main; "

@@ -82,6 +82,7 @@ def local_run(lm, make_data, tmp_path_factory):
     return LocalRun(data, folder / "run", cache, table)
 
 
+@pytest.mark.slow
 def test_rows_of_a_table(local_run):
     table = local_run.table
     assert len({(score.label, score.task) for score in table.scores}) == 9
@@ -149,6 +150,7 @@ def test_what_is_written(local_run):
     assert "NOT COMPARABLE" not in text
 
 
+@pytest.mark.slow
 def test_resumes_without_computing(lm, tmp_path, data, cache):
     run = tmp_path / "run"
     names = ["STSBenchmark", "Cranfield"]

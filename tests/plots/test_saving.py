@@ -61,6 +61,7 @@ def test_same_input_same_bytes_in_another_process_without_a_display(tmp_path):
         assert path.read_bytes() == (tmp_path / "there" / path.name).read_bytes(), path.name
 
 
+@pytest.mark.slow
 def test_every_picture_of_a_lens_is_saved_and_matplotlib_left_as_it_was(tmp_path):
     before = dict(matplotlib.rcParams)
     lens = KVLens.load(DATA / "kv_lens.json")

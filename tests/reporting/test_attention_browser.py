@@ -17,6 +17,7 @@ CANVASES = ("before", "after", "strip")
 KEYS = {"Tab": 9, "ArrowLeft": 37, "ArrowRight": 39, "ArrowDown": 40}
 
 
+@pytest.mark.slow
 def test_selectors_change_the_pictures_and_have_labels(page):
     for name in SELECTORS:
         assert page.run(f"{part(name)}.labels[0].textContent").lower().startswith(name)

@@ -37,6 +37,7 @@ def test_what_is_missing_is_measured_once_and_kept(place, capsys):
     ]
 
 
+@pytest.mark.slow
 def test_a_run_with_everything_needs_no_model(place):
     def never():
         raise AssertionError("the model was asked for")

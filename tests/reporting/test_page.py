@@ -138,6 +138,7 @@ def test_scores_and_sweep_are_shown(place, tmp_path, browser):
     assert "best of 3 is echo with 71.3" in verdict
 
 
+@pytest.mark.slow
 def test_pages_stay_under_8_mb(place):
     run = Run.read(place / "run")
     many = replace(run, patterns=run.patterns[1:2] * 4 + run.patterns[:1] * 100)

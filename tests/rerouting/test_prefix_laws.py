@@ -131,6 +131,7 @@ def test_mask_edit_identity(name):
         assert largest(states, [expected[i, span] for i, span in enumerate(spans)], spans) < 1e-4
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     name=st.sampled_from([*ARCHITECTURES, *VARIANTS]),

@@ -32,6 +32,7 @@ def test_agrees_with_the_encoder_and_score(pairs_file, tmp_path):
     assert "layers 0, 3, bias 3" in str(swept)
 
 
+@pytest.mark.slow
 def test_goes_on_with_what_is_there(pairs_file):
     lm = tiny("qwen3")
     pairs = read_pairs(pairs_file)

@@ -94,6 +94,7 @@ def test_study_of_a_rule_that_is_right_and_one_that_is_wrong(tmp_path):
     assert "lowest-k (hidden, mean), width 1, bias 1" in str(judged)
 
 
+@pytest.mark.slow
 def test_split_regret_is_free_of_the_winners_curse():
     """Windows that are equally good in truth: the best of one draw only seems better."""
     curse = []
