@@ -18,6 +18,7 @@ BY_HAND = {
     "kvlens.embedding.file_run",
     "kvlens.layers.shape",
     "kvlens.methods.aligned_wva",
+    "kvlens.methods.base",
     "kvlens.methods.kv_embedding",
     "kvlens.methods.value_aggregation",
 }

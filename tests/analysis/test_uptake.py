@@ -69,6 +69,7 @@ class ByHand:
             self.ends[kind].append([first, last])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("span", ["prompted", "text"])
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "neox"])
 def test_summaries_are_those_of_numpy_over_single_texts(architecture, span):

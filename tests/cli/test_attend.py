@@ -34,6 +34,7 @@ def test_either_one_text_or_many(place, run, texts, capsys):
     assert not (place / "neither").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["- a list", "-1", "--text=--json"])
 def test_a_text_may_begin_with_a_dash(place, run, text, capsys):
     option = text if text.startswith("--text=") else f"--text '{text}'"

@@ -28,6 +28,7 @@ def test_of_methods(place, run, capsys):
     assert all(float(re.match(r"[\d.]+", row["cpu"])[0]) > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_it_keeps_to_the_limits(run, capsys):
     line = "bench @llama --texts @texts.txt --n 20 --repeats 1 --max-length 64"
     for what in ("--record", "--methods mean", "--memory"):

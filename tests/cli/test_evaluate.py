@@ -21,6 +21,7 @@ def test_every_method_with_every_prompt(run, pairs_file, command, capsys):
     assert "kv_embedding needs layers" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_alias_gives_the_same(run, pairs_file, capsys):
     options = f"@gpt2 --pairs {pairs_file} --n 20 --bias 2 --pooling mean {PAIRS}"
     printed = []

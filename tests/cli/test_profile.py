@@ -21,6 +21,7 @@ def test_the_help_names_every_rule(run, capsys):
     assert ", ".join(RULES) in words
 
 
+@pytest.mark.slow
 def test_it_writes_a_complete_run(place, run, capsys):
     assert run(f"{PROFILE} -o @run --save-trace") == 0
     out, err = capsys.readouterr()
@@ -36,6 +37,7 @@ def test_it_writes_a_complete_run(place, run, capsys):
     assert err == ""  # no terminal, no bars
 
 
+@pytest.mark.slow
 def test_python_gives_what_the_terminal_gives(place, run):
     run(f"{PROFILE} -o @run-a --estimators mle --points mean --states hidden")
     lm = kvlens.load(place / "llama")
@@ -47,6 +49,7 @@ def test_python_gives_what_the_terminal_gives(place, run):
     assert kvlens.select(profile, estimator="mle").layers == layers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("states", ["k", "k_pre", "v", "kv"])
 def test_of_keys_and_values(place, run, states, capsys):
     assert run(f"{PROFILE} -o @run-{states} --states {states} --json") == 0
@@ -65,6 +68,7 @@ def test_json_alone_on_standard_output(run, capsys):
     assert result["models"][0]["n"] == 60
 
 
+@pytest.mark.slow
 def test_several_models_in_one_plot(place, run):
     assert run("profile @llama @gpt2 --texts @rows.csv --column body -o @two") == 0
     for name in ("llama", "gpt2"):
@@ -72,6 +76,7 @@ def test_several_models_in_one_plot(place, run):
     assert (place / "two" / "layer_id.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_existing_output_is_kept_or_replaced_whole(place, run, capsys):
     folder = place / "again"
     run(f"{PROFILE} -o @again")
@@ -90,6 +95,7 @@ def test_existing_output_is_kept_or_replaced_whole(place, run, capsys):
     assert not [path for path in place.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_truncation_is_counted_or_refused(place, run, capsys):
     command = f"{PROFILE} --max-length 64"
     assert run(f"{command} -o @short --json") == 0

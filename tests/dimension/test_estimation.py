@@ -45,6 +45,7 @@ def clouds(draw):
     return ball(draw(st.integers(60, 120)), draw(st.integers(1, 6)), draw(st.integers(0, 10**6)))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(clouds(), st.floats(-100, 100), st.floats(1e-4, 1e4), st.integers(0, 10**6))
 def test_rotation_translation_scale_and_order_change_nothing(points, shift, scale, seed):
@@ -66,6 +67,7 @@ def test_rotation_translation_scale_and_order_change_nothing(points, shift, scal
             assert (other[name].n, other[name].dropped) == (expected.n, expected.dropped)
 
 
+@pytest.mark.slow
 def test_memory_stays_far_below_a_distance_matrix():
     points = ball(5000, 8, seed=0)
     tracemalloc.start()

@@ -30,6 +30,7 @@ def test_known_manifolds(make, d, twonn, mle):
     assert read(embed(points, 576)) == pytest.approx(plain, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "d"), [(ball, 10), (swiss_roll, 2)])
 def test_embedding_in_4096_dimensions_with_an_offset_changes_nothing(make, d):
     points = make(1000, d, seed=4)

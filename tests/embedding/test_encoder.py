@@ -107,6 +107,7 @@ def test_any_text_is_plain_text(encoder, text):
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=40), min_size=1, max_size=6),

@@ -9,6 +9,7 @@ pytest.importorskip("mteb")
 from mteb.mocks.mock_tasks import MockPairClassificationTask
 
 
+@pytest.mark.slow
 def test_limit_is_marked_everywhere(lm, tmp_path, data, cache):
     tasks = find_tasks(["STSBenchmark", "Banking77Classification", "Cranfield"], data)
     run = tmp_path / "run"

@@ -82,6 +82,7 @@ def test_folders_to_write(refused, tmp_path):
     assert "cannot write" in refused("-o", str(tmp_path / "taken"))
 
 
+@pytest.mark.slow
 def test_pairs_that_cannot_be_used(refused, data):
     file = data / "STSBenchmark" / "test.jsonl"
     good = file.read_text().splitlines()
@@ -131,6 +132,7 @@ def test_without_mteb(tmp_path):
     assert process.stderr == "kvlens: evaluation needs mteb: pip install 'kvlens[eval]'\n"
 
 
+@pytest.mark.slow
 def test_what_is_printed(saved_model, tmp_path, data, capsys):
     command = f"evaluate {saved_model} --tasks STSBenchmark,Cranfield --data-dir {data}"
     options = f"--layers 1-2 --methods kv_embedding,mean -o {tmp_path / 'run'}"

@@ -44,6 +44,7 @@ KINDS = [
 METHODS = ["kv_embedding", "mean", "kv_embedding:layers=none:bias=2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mock", KINDS)
 def test_every_kind_of_mock_task_scores_as_mteb_does_by_hand(
     mock, lm, tmp_path, cache, plain_encoder

@@ -51,6 +51,7 @@ def test_a_split_without_its_file_is_refused(split_data, name):
         find_tasks([name], split_data, "other")
 
 
+@pytest.mark.slow
 def test_benchmark_leaves_out_what_is_not_supported():
     with pytest.warns(UserWarning, match="left out: SummEval"):
         tasks = find_tasks(["MTEB(eng, v1)"])

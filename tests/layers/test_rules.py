@@ -68,6 +68,7 @@ def test_shapes_that_the_paper_does_not_cover_warn(values, name, layers, edge, o
     assert all(other in warnings for other in others)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.integers(5, 25), min_size=4, max_size=40, unique=False),
     st.floats(0, 0.5),

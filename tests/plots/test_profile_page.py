@@ -1,9 +1,11 @@
 import numpy as np
+import pytest
 from profile_cases import CHOSEN, OTHER, PROFILE, STDERR, U
 
 from kvlens.plots.profile_page import profile_html
 
 
+@pytest.mark.slow
 def test_html_figure_shows_the_same_and_tells_more_on_hover():
     figure = profile_html(PROFILE, CHOSEN)
     band, curve, _, mle, key = figure.data

@@ -85,6 +85,7 @@ def test_hover_tells_tokens_and_the_weights_of_the_arrays(page, place, layer, he
     assert hover(page, "after", 0, n - 1) == []  # a key that the query cannot see
 
 
+@pytest.mark.slow
 def test_bins_of_a_long_text_average_exactly(page, place):
     patterns = loaded(place, 0)
     n = len(patterns.tokens)
