@@ -10,7 +10,7 @@ import math
 
 import torch
 import transformers as tf
-from conftest import CONFIGS, SHAPE, byte_tokenizer, tiny
+from zoo import CONFIGS, SHAPE, byte_tokenizer, tiny
 
 from kvlens import LanguageModel
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from conftest import TEXTS
 from tokenizers import pre_tokenizers
 from transformers.convert_slow_tokenizer import bytes_to_unicode
+from zoo import TEXTS
 
 import kvlens
 from kvlens.dimension.profile import IDEstimate, IDProfile

@@ -4,7 +4,7 @@ import functools
 
 import torch
 import transformers as tf
-from conftest import CONFIGS, TEXTS, tiny
+from zoo import CONFIGS, TEXTS, tiny
 
 from kvlens import LanguageModel
 from kvlens.methods.base import Method, get_method, takes_layers

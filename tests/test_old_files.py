@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny
 from safetensors import safe_open
 from safetensors.numpy import load_file
+from zoo import tiny
 
 import kvlens
 

@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 from attention_by_hand import LAYERS, PROMPT
-from conftest import TEXTS, tiny
+from zoo import TEXTS
 
 from kvlens import InputError
 from kvlens.analysis.attention import AttentionPatterns, AttentionShift
 from kvlens.analysis.uptake import attention_patterns, attention_shift
 
 
-def test_saved_results_are_read_back_equal_and_others_refused(tmp_path):
-    llama = tiny("llama")
+def test_saved_results_are_read_back_equal_and_others_refused(tmp_path, zoo):
+    llama = zoo("llama")
     shift = attention_shift(llama, TEXTS, LAYERS, (-math.inf, 2), prompt=PROMPT)
     patterns = attention_patterns(llama, "é <script>", LAYERS, prompt=PROMPT)
     for result in (shift, patterns):

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import tiny
 from point_cases import LINES, N, normal, with_singular_values
 
 import kvlens
@@ -16,8 +15,8 @@ from kvlens.store.errors import InputError
 
 
 @pytest.fixture(scope="module")
-def recorded():
-    lm = tiny("llama")
+def recorded(zoo):
+    lm = zoo("llama")
     return lm, kvlens.record(lm, LINES)
 
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from conftest import tiny
 
 import kvlens
 from kvlens.analysis.geometry import (
@@ -22,8 +21,8 @@ TEXTS = [f"line {i} about {'rivers' if i % 2 else 'stones'}" for i in range(24)]
 PAIRS = [("a small cat", "a little cat"), ("it rains", "rain falls"), ("he left", "he went away")]
 
 
-def test_measure_is_the_functions_on_each_methods_own_embeddings(tmp_path):
-    lm = tiny("llama")
+def test_measure_is_the_functions_on_each_methods_own_embeddings(tmp_path, zoo):
+    lm = zoo("llama")
     calls = []
     geometry = measure(
         lm,
@@ -67,8 +66,8 @@ def test_measure_is_the_functions_on_each_methods_own_embeddings(tmp_path):
     assert abs(rerouted.uniformity - plain.uniformity) > 5e-5
 
 
-def test_measure_without_pairs_and_with_too_little():
-    lm = tiny("llama")
+def test_measure_without_pairs_and_with_too_little(zoo):
+    lm = zoo("llama")
     geometry = measure(lm, (1,), ("mean",), texts=TEXTS)
     assert geometry.methods[0].alignment is None
     assert (geometry.n_pairs, geometry.pairs) == (0, "")

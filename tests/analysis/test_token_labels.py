@@ -1,6 +1,6 @@
 """Token labels: tokens as people read them."""
 
-from conftest import byte_tokenizer
+from zoo import byte_tokenizer
 
 from kvlens.analysis.token_labels import readable_tokens, token_label
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 import transformers as tf
 from attention_by_hand import BIAS, LAYERS, PROMPT, patterns_at, quantities
-from conftest import SHAPE, TEXTS, byte_tokenizer, tiny
 from test_old_files import DATA
+from zoo import SHAPE, TEXTS, byte_tokenizer, tiny
 
 from kvlens import InputError, LanguageModel, LayerSet
 from kvlens.analysis.attention import KINDS
@@ -21,8 +21,8 @@ BINS = 4
 
 
 @pytest.fixture(scope="module")
-def llama():
-    return tiny("llama")
+def llama(zoo):
+    return zoo("llama")
 
 
 @pytest.mark.parametrize("position", ["keep", "none"])
@@ -72,8 +72,8 @@ class ByHand:
 @pytest.mark.slow
 @pytest.mark.parametrize("span", ["prompted", "text"])
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "neox"])
-def test_summaries_are_those_of_numpy_over_single_texts(architecture, span):
-    lm = tiny(architecture)
+def test_summaries_are_those_of_numpy_over_single_texts(architecture, span, zoo):
+    lm = zoo(architecture)
     shift = attention_shift(lm, TEXTS, LAYERS, BIAS, prompt=PROMPT, bins=BINS, span=span)
     by_hand = ByHand()
     for text in TEXTS:

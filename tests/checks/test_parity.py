@@ -1,7 +1,7 @@
 """Parity: a recording that is off is found, and a real model's passes."""
 
 import pytest
-from conftest import TEXTS, tiny
+from zoo import TEXTS, tiny
 
 from kvlens.checks.parity import check
 

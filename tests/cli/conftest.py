@@ -4,7 +4,7 @@ import random
 import shlex
 
 import pytest
-from conftest import tiny
+from zoo import tiny
 
 from kvlens.cli import main
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import TEXTS, tiny
+from zoo import TEXTS
 
 from kvlens import AttentionShift, InputError
 from kvlens.analysis.attention import AttentionPatterns
@@ -44,8 +44,8 @@ def test_a_text_may_begin_with_a_dash(place, run, text, capsys):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("error")
-def test_it_writes_results_and_the_same_bytes_again(tmp_path):
-    llama = tiny("llama")
+def test_it_writes_results_and_the_same_bytes_again(tmp_path, zoo):
+    llama = zoo("llama")
     layers = (0, 2)
     shift = write_attention(llama, layers, tmp_path / "a", texts=TEXTS, bins=5)
     text = "中 <b> $x$"

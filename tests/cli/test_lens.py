@@ -6,8 +6,8 @@ import json
 
 import numpy as np
 import pytest
-from conftest import tiny
 from point_cases import LINES
+from zoo import tiny
 
 import kvlens
 from kvlens.analysis.lens import KVLens, kv_lens

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from check_run import check_run
-from conftest import tiny
+from zoo import tiny
 
 import kvlens
 from kvlens.cli import main

@@ -1,7 +1,6 @@
 """A small model, an encoder on it, and a file of texts."""
 
 import pytest
-from conftest import tiny
 from embedding_cases import DUPLICATED, LAYERS, write_jsonl
 
 from kvlens.embedding.encoder import Encoder
@@ -9,8 +8,8 @@ from kvlens.embedding.sentence_transformer import as_sentence_transformer
 
 
 @pytest.fixture(scope="session")
-def lm():
-    return tiny("llama")
+def lm(zoo):
+    return zoo("llama")
 
 
 @pytest.fixture(scope="session")

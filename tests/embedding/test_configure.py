@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import TEXTS
 from embedding_cases import LAYERS, by_hand, layer_set, other
+from zoo import TEXTS
 
 from kvlens.embedding.encoder import Encoder
 from kvlens.methods.base import get_method

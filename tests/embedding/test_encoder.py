@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from conftest import TEXTS, tiny
 from embedding_cases import HOSTILE, LAYERS, by_hand
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zoo import TEXTS, tiny
 
 import kvlens
 from kvlens.embedding.encoder import Encoder

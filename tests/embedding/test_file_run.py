@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import TEXTS
 from embedding_cases import DUPLICATED, ENDINGS, write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
+from zoo import TEXTS
 
 import kvlens
 from kvlens.embedding.encoder import Encoder
@@ -176,7 +176,7 @@ def test_standard_input(encoder, tmp_path, id_column, ids):
     rows = write_jsonl(tmp_path / "rows.jsonl", [{"t": "one", "n": 5}, {"t": "two", "n": 6}])
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from conftest import tiny; import kvlens\n"
+        "from zoo import tiny; import kvlens\n"
         "encoder = kvlens.Encoder(tiny('llama'), layers=(1, 2))\n"
         f"kvlens.embed_file(encoder, '-', sys.argv[2], column='t', id_column={id_column!r})"
     )

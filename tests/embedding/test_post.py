@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import TEXTS
 from embedding_cases import layer_set, other, sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +12,7 @@ from safetensors.numpy import save_file
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
+from zoo import TEXTS
 
 from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.post import KINDS, Post, fit

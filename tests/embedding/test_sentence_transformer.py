@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import TEXTS
 from embedding_cases import HOSTILE
+from zoo import TEXTS
 
 from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.sentence_transformer import as_sentence_transformer

@@ -1,8 +1,8 @@
 """Signature: it changes with what decides a vector."""
 
 import numpy as np
-from conftest import tiny
 from embedding_cases import LAYERS, other
+from zoo import tiny
 
 from kvlens.embedding.encoder import Encoder
 from kvlens.methods.base import get_method, methods

@@ -9,10 +9,10 @@ import time
 
 import numpy as np
 import pytest
-from conftest import TEXTS, tiny
 from embedding_cases import DUPLICATED, ENDINGS, files, output, stop_after, write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zoo import TEXTS, tiny
 
 import kvlens
 from kvlens.embedding.encoder import Encoder

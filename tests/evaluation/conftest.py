@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from conftest import tiny
 
 from kvlens.embedding.cache import EmbeddingCache
 
@@ -30,8 +29,8 @@ def _offline(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def lm():
-    return tiny("llama")
+def lm(zoo):
+    return zoo("llama")
 
 
 @pytest.fixture(scope="session")

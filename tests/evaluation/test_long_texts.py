@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import byte_tokenizer
+from zoo import byte_tokenizer
 
 import kvlens
 from kvlens import Encoder, InputError

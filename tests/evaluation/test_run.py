@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import tiny
 from scipy.stats import spearmanr
+from zoo import tiny
 
 import kvlens
 from kvlens import Encoder

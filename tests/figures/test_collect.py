@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from collect import collect
-from conftest import tiny
 from figure_data import made_up_scores, made_up_sweep
 from saved import KINDS
 
@@ -13,9 +12,9 @@ from kvlens.store.provenance import made_by
 
 
 @pytest.fixture(scope="module")
-def results():
+def results(zoo):
     """Some kinds of results, of one model, in the order of `KINDS`."""
-    lm = tiny("llama")
+    lm = zoo("llama")
     lines = [f"text {i} {'la ' * (i % 5)}" for i in range(60)]
     trace = kvlens.record(lm, lines)
     with made_by("kvlens profile x -o /tmp/secret --n 30"):

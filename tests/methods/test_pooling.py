@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import TEXTS, byte_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zoo import TEXTS, byte_tokenizer
 
 from kvlens.methods.pooling import POOLINGS
 from kvlens.texts.prompts import get_prompt

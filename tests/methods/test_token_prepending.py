@@ -4,8 +4,8 @@ import pytest
 import torch
 import transformers as tf
 from brute_force import visible, window_of
-from conftest import SHAPE, byte_tokenizer
 from method_cases import ARCHITECTURES, AWKWARD, build, close, embed, ids_of, model
+from zoo import SHAPE, byte_tokenizer
 
 from kvlens import InputError, LanguageModel
 from kvlens.methods.base import get_method

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import transformers as tf
-from conftest import SHAPE, TEXTS, byte_tokenizer, tiny
+from zoo import SHAPE, TEXTS, byte_tokenizer, tiny
 
 import kvlens
 from kvlens import InputError, LanguageModel

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import transformers as tf
-from conftest import TEXTS, byte_tokenizer
+from zoo import TEXTS, byte_tokenizer
 
 import kvlens
 from kvlens import InputError, LanguageModel

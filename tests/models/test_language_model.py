@@ -1,7 +1,7 @@
 """Two module trees over one set of weights."""
 
 import torch
-from conftest import tiny
+from zoo import tiny
 
 
 def test_two_module_trees_share_one_set_of_weights(lm):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import transformers as tf
-from conftest import tiny
+from zoo import tiny
 
 import kvlens
 from kvlens import InputError

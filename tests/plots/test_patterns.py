@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from conftest import tiny
 
 from kvlens import InputError, attention_patterns
 from kvlens.analysis.attention import KINDS
@@ -8,8 +7,8 @@ from kvlens.plots.patterns import MOST, plot_patterns
 
 
 @pytest.fixture(scope="module")
-def llama():
-    return tiny("llama")
+def llama(zoo):
+    return zoo("llama")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
-from conftest import TEXTS, tiny
+from zoo import TEXTS
 
 from kvlens import InputError, Prompt, attention_shift
 from kvlens.plots.uptake import plot_beta, plot_ends
 
 
 @pytest.fixture(scope="module")
-def shift():
+def shift(zoo):
     prompt = Prompt(name="test", prefix="In: ", suffix=" Out:")
-    return attention_shift(tiny("llama"), TEXTS, (0, 2), (0.5, 2.0), prompt=prompt)
+    return attention_shift(zoo("llama"), TEXTS, (0, 2), (0.5, 2.0), prompt=prompt)
 
 
 def test_the_map_shows_beta_by_layer(shift):

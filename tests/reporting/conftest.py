@@ -5,8 +5,8 @@ import random
 
 import pytest
 from browser import BINARY, Browser
-from conftest import tiny
 from report_pages import EVIL, PROMPT
+from zoo import tiny
 
 import kvlens
 from kvlens import Texts

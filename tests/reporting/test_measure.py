@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from conftest import tiny
 from report_pages import EVIL, PROMPT
+from zoo import tiny
 
 import kvlens
 from kvlens import InputError

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import TEXTS, tiny
+from zoo import TEXTS, tiny
 
 from kvlens import reroute
 from kvlens.layers.route import Route

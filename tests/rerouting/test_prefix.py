@@ -24,8 +24,8 @@ from brute_force import (
     raw_hidden,
     sequences,
 )
-from conftest import CONFIGS, byte_tokenizer, tiny
 from embedding_cases import layer_set
+from zoo import CONFIGS, byte_tokenizer, tiny
 
 from kvlens import InputError, LanguageModel, reroute
 from kvlens.layers.route import Route

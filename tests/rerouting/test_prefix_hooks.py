@@ -3,8 +3,8 @@
 import pytest
 import torch
 from brute_force import ARCHITECTURES, LAYERS, Stop, bridge_run, padded, raw_hidden, sequences
-from conftest import tiny
 from torch.utils._python_dispatch import TorchDispatchMode
+from zoo import tiny
 
 from kvlens import InputError, reroute
 

@@ -3,7 +3,7 @@
 import random
 from html import escape
 
-from conftest import tiny
+from zoo import tiny
 
 import kvlens
 from kvlens import Prompt, Texts

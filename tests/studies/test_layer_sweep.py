@@ -1,7 +1,7 @@
 """Sweeps against the encoder and its score, whole and continued."""
 
 import pytest
-from conftest import tiny
+from zoo import tiny
 
 from kvlens import Encoder, InputError
 from kvlens.evaluation.pair_score import score_pairs

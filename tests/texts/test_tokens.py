@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from conftest import TEXTS, byte_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zoo import TEXTS, byte_tokenizer
 
 from kvlens import PROMPTS, InputError
 from kvlens.texts.tokens import batches, pad, tokenize

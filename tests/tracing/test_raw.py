@@ -1,6 +1,6 @@
 """What is recorded, against raw transformers."""
 
-from conftest import TEXTS
+from zoo import TEXTS
 
 from kvlens.checks.parity import check
 

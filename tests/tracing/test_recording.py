@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import CONFIGS, TEXTS, tiny
+from zoo import CONFIGS, TEXTS, tiny
 
 from kvlens import InputError
 from kvlens.texts.prompts import get_prompt
