@@ -21,7 +21,7 @@ LAYERS = (0, 2, 3)
 BIASES = (-2.0, 0.0, 1.0, 5.0)
 POSITIONS = ("keep", "origin", "none")
 SMALL = {**SHAPE, "initializer_range": 0.2}
-# What the matrix of conftest leaves out: scaled rotary tables, a soft cap that bites, windows
+# What the matrix of the zoo leaves out: scaled rotary tables, a soft cap that bites, windows
 # elsewhere.
 VARIANTS = {
     "llama-yarn": lambda: tf.LlamaConfig(

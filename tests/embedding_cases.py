@@ -57,7 +57,7 @@ def other(lm, **facts):
 
 
 def ids_of(text):
-    """The byte tokenizer of conftest, by hand: no special token can come out of a text."""
+    """The byte tokenizer of the zoo, by hand: no special token can come out of a text."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     names = bytes_to_unicode()
     return torch.tensor([[3 + alphabet.index(names[byte]) for byte in text.encode()]])

@@ -2,9 +2,9 @@
 
 import numpy as np
 import torch
+from profile_cases import make_model
 
 from kvlens.dimension.estimation import estimate_points
-from kvlens.models.info import ModelInfo
 from kvlens.texts.prompts import PROMPTS
 from kvlens.texts.texts import TextsInfo
 from kvlens.tracing.trace import Points, Trace
@@ -43,21 +43,8 @@ def read(points: np.ndarray) -> dict[str, float]:
 
 def trace_of_balls(points: Points = "last", n: int = 120, n_layers: int = 3) -> Trace:
     """A trace of balls in 3, 4, 5 dimensions; the keys of layer 0 are the same in every text."""
-    info = ModelInfo(
-        name="balls",
-        revision="sha256:0",
-        architecture="LlamaForCausalLM",
-        n_layers=n_layers,
-        n_heads=2,
-        n_kv_heads=1,
-        d_head=6,
-        d_model=12,
-        vocab_size=99,
-        max_positions=64,
-        dtype="float32",
-        device="cpu",
-        tokenizer="none",
-    )
+    shape = {"n_heads": 2, "n_kv_heads": 1, "d_head": 6, "d_model": 12}
+    info = make_model(n_layers, "balls").model_copy(update=shape)
     hidden = np.stack([embed(ball(n, 3 + layer, 0), 12) for layer in range(n_layers)], axis=1)
     keys = hidden[:, :, None, 6:].copy()
     keys[:, 0] = 1.0

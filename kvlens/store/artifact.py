@@ -7,6 +7,7 @@ read, safetensors for arrays. Neither can run code.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from kvlens.store.errors import InputError, one_line
-from kvlens.store.files import atomic_path, write_text
+from kvlens.store.files import atomic_path
 
 HEADER = "kvlens"  # the one key of our header in the metadata of other containers
 
@@ -26,8 +27,8 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Artifact:
-    """What both containers share: the name in messages, and the refusals.
+class Artifact(ABC):
+    """What both containers share: saving whole, loading equal, and the refusals.
 
     Attributes:
         what: the name in messages, with its article, such as "a layer set".
@@ -36,6 +37,46 @@ class Artifact:
 
     what: ClassVar[str]
     again: ClassVar[str]
+
+    def save(self, path: str | Path) -> Path:
+        """Write the file, whole or not at all.
+
+        Args:
+            path: its name, by custom ending in .json or .safetensors.
+
+        Returns:
+            `path`.
+
+        Raises:
+            InputError: when the place cannot be written.
+        """
+        with atomic_path(path) as temporary:
+            self._write(temporary)
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Args:
+            path: the file.
+
+        Returns:
+            A value equal to the saved one.
+
+        Raises:
+            InputError: for anything else, with the name of the file and the field.
+        """
+        return cls._read(path)
+
+    @abstractmethod
+    def _write(self, path: Path) -> None:
+        """Write the content to a file that has no name of its own yet."""
+
+    @classmethod
+    @abstractmethod
+    def _read(cls, path: str | Path) -> Self:
+        """The value of a file, or a refusal."""
 
     @classmethod
     def noun(cls) -> str:
@@ -74,34 +115,11 @@ class JsonArtifact(Record, Artifact):
     def __repr__(self) -> str:  # not every number
         return str(self)
 
-    def save(self, path: str | Path) -> Path:
-        """Write the file, whole or not at all.
-
-        Args:
-            path: its name, by custom ending in .json.
-
-        Returns:
-            `path`.
-
-        Raises:
-            InputError: when the place cannot be written.
-        """
-        write_text(path, self.model_dump_json(indent=2) + "\n")
-        return Path(path)
+    def _write(self, path: Path) -> None:
+        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote.
-
-        Args:
-            path: the file.
-
-        Returns:
-            A value equal to the saved one.
-
-        Raises:
-            InputError: for anything else, with the name of the file and the field.
-        """
+    def _read(cls, path: str | Path) -> Self:
         try:
             text = Path(path).read_text(encoding="utf-8")
             content = json.loads(text)
@@ -133,38 +151,14 @@ class TensorArtifact(Artifact):
     framework: ClassVar[Literal["np", "pt"]] = "np"
     __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True, ser_json_inf_nan="constants")
 
-    def save(self, path: str | Path) -> Path:
-        """Write the file, whole or not at all.
-
-        Args:
-            path: its name, by custom ending in .safetensors.
-
-        Returns:
-            `path`.
-
-        Raises:
-            InputError: when the place cannot be written.
-        """
+    def _write(self, path: Path) -> None:
         fields, arrays = self.to_parts()
         header = json.dumps({"format": self.format, "version": self.version, **fields})
-        with atomic_path(path) as temporary:
-            _save_arrays(arrays, temporary, self.framework, header)
-        return Path(path)
+        _save_arrays(arrays, path, self.framework, header)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote.
-
-        Args:
-            path: the file.
-
-        Returns:
-            A value equal to the saved one.
-
-        Raises:
-            InputError: for anything else, with the name of the file and the field.
-        """
-        header, arrays = cls._read(path)
+    def _read(cls, path: str | Path) -> Self:
+        header, arrays = cls._unpacked(path)
         cls.check_header(path, header, cls.format, cls.version)
         fields = {name: header[name] for name in header if name not in ("format", "version")}
         try:
@@ -186,7 +180,7 @@ class TensorArtifact(Artifact):
         return TypeAdapter(cls).validate_python({**fields, cls.tensor_field: arrays})
 
     @classmethod
-    def _read(cls, path: str | Path) -> tuple[Any, dict[str, Any]]:
+    def _unpacked(cls, path: str | Path) -> tuple[Any, dict[str, Any]]:
         try:
             with safe_open(path, framework=cls.framework) as file:
                 header = unpacked_header(file.metadata())

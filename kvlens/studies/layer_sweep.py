@@ -7,6 +7,7 @@ embedded by many routes at once (`sweep_vectors`), nor what the rules choose (`r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal, Unpack
 
@@ -183,6 +184,8 @@ def _settings(layer_sets: Iterable[Sequence[int]], biases: Iterable[float]) -> l
     """Every layer set with every bias, each once."""
     settings: dict[Setting, None] = {}
     for bias in biases:
+        if bias == -math.inf:
+            raise InputError("a sweep needs finite biases: for no re-routing give no layers")
         for layers in layer_sets:
             settings[Setting.of(layers, bias)] = None
     if not settings:
