@@ -4,8 +4,9 @@ import importlib
 import os
 from typing import Any
 
-from kvlens.store.errors import InputError
+from kvlens.store.errors import InputError as InputError
 from kvlens.store.facts import PICTURES
+from kvlens.store.opening import READERS, open_saved
 
 __version__ = "0.1.0"
 
@@ -73,7 +74,9 @@ _LOADERS = {
     "kvlens.scores": "Scores",
     "kvlens.sweep": "Sweep",
     "kvlens.trace": "Trace",
+    "kvlens.vectors": "load_vectors",
 }
+READERS |= {name: f"kvlens.{_HOME[public]}:{public}" for name, public in _LOADERS.items()}
 
 # What draws a result in a notebook: named here, since results know no pictures.
 PICTURES |= {
@@ -97,14 +100,7 @@ def open(path: str | os.PathLike[str]) -> Any:
     Raises:
         InputError: for a file that is none of these, or damaged.
     """
-    from kvlens.store.opening import VECTORS, format_of
-
-    name = format_of(path)
-    if name == VECTORS:
-        return __getattr__("load_vectors")(path)
-    if name not in _LOADERS:
-        raise InputError(f"{path} is a file of the unknown format {name!r}")
-    return __getattr__(_LOADERS[name]).load(path)
+    return open_saved(path)
 
 
 def __getattr__(name: str) -> Any:

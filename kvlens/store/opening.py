@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from pathlib import Path
@@ -9,10 +10,33 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from kvlens.store.artifact import unpacked_header
 from kvlens.store.errors import InputError, one_line
 
 VECTORS = "kvlens.vectors"
+
+# Format of a saved file -> "module:what loads it", a class with `load` or a function. The facade
+# fills this, so that the store knows no room above it.
+READERS: dict[str, str] = {}
+
+
+def open_saved(path: str | os.PathLike[str]) -> Any:
+    """Load any file that kvlens saved, by what it says of itself.
+
+    Args:
+        path: .json, .safetensors, or vectors as .npy or .parquet.
+
+    Returns:
+        The result: a `LayerSet`, an `IDProfile`, a `Trace`, ...
+
+    Raises:
+        InputError: for a file that is none of these, or damaged.
+    """
+    name = format_of(path)
+    module, _, attribute = READERS.get(name, "").partition(":")
+    if not module:
+        raise InputError(f"{path} is a file of the unknown format {name!r}")
+    reader = getattr(importlib.import_module(module), attribute)
+    return getattr(reader, "load", reader)(path)
 
 
 def format_of(path: str | os.PathLike[str]) -> str:
@@ -45,6 +69,8 @@ def format_of(path: str | os.PathLike[str]) -> str:
 
 
 def _header(path: Path) -> Any:
+    from kvlens.store.artifact import unpacked_header  # here: pydantic and numpy are not light
+
     if path.suffix.lower() == ".safetensors":
         with safe_open(path, framework="np") as file:
             return unpacked_header(file.metadata())
