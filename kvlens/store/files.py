@@ -5,14 +5,23 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from platformdirs import user_cache_dir
+from safetensors import SafetensorError
 
-from kvlens.store.errors import InputError
+from kvlens.store.errors import InputError, one_line
+
+KINDS_OF_FILES = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
 
 
 def cache_dir() -> Path:
@@ -20,12 +29,76 @@ def cache_dir() -> Path:
     return Path(os.environ.get("KVLENS_CACHE") or user_cache_dir("kvlens"))
 
 
+def cache_folder(name: str) -> Path:
+    """A folder of the cache, made where it is missing.
+
+    Args:
+        name: of the folder.
+
+    Returns:
+        The folder, which can be written.
+
+    Raises:
+        InputError: when it cannot.
+    """
+    folder = cache_dir() / name
+    advice = "set KVLENS_CACHE to a folder that can be written"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"cannot use the cache {folder} ({reason}): {advice}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write into the cache {folder}: {advice}")
+    return folder
+
+
+def writable_file(path: str | Path) -> Path:
+    """Refuse a place where no file can be written; so cheap that it can come before the work.
+
+    Args:
+        path: a file to write; a symbolic link stands for what it leads to.
+
+    Returns:
+        The file itself, no link.
+
+    Raises:
+        InputError: for what exists and is no regular file, and a folder that cannot be written.
+    """
+    path = Path(path)
+    try:
+        target = path.resolve()
+        kind = _kind(target)
+        ancestor = next(folder for folder in target.parents if folder.exists())
+    except (OSError, RuntimeError, ValueError) as error:  # loops of links, zero bytes
+        raise unwritable(path, error) from error
+    if kind is not None:
+        raise InputError(f"{path} is {kind}, not a file: give another name")
+    if not ancestor.is_dir():
+        raise InputError(f"cannot write {path}: {ancestor} is a file, not a folder")
+    if not os.access(ancestor, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write {path}: no permission to write into {ancestor}")
+    return target
+
+
+def _kind(target: Path) -> str | None:
+    """What stands there that is no regular file; None for a file, and for nothing."""
+    try:
+        mode = target.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if stat.S_ISREG(mode):
+        return None
+    return next((name for is_kind, name in KINDS_OF_FILES if is_kind(mode)), "a device")
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it on success and removed on any failure.
 
     Args:
-        path: the file to write; its folder is made where it is missing.
+        path: the file to write; its folder is made where it is missing. A symbolic link stays,
+            and what it leads to is written.
 
     Yields:
         The temporary name.
@@ -33,16 +106,64 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Raises:
         InputError: when the place cannot be written.
     """
-    path = Path(path)
+    target = writable_file(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            temporary = Path(folder) / path.name
+        with scratch_folder(target) as folder:
+            temporary = folder / target.name
             yield temporary
             _make_readable(temporary)
-            os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+            os.replace(temporary, target)
+    except (OSError, SafetensorError) as error:
+        raise unwritable(path, error) from error
+
+
+@contextlib.contextmanager
+def scratch_folder(target: Path) -> Iterator[Path]:
+    """A folder of this process alone beside `target`, removed at the end.
+
+    What a killed process left there for the same target is removed first; what another process is
+    writing now stays.
+
+    Args:
+        target: the file or folder that is made; its parent is made where it is missing.
+
+    Yields:
+        The folder, on the file system of `target`.
+    """
+    home = target.with_name(f".{target.name}.kvlens")
+    home.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(home)
+    name = secrets.token_hex(4)
+    folder = home / name
+    lock_file = home / f"{name}.lock"
+    try:
+        with FileLock(lock_file):
+            folder.mkdir(mode=0o700)
+            yield folder
+    finally:
+        _remove(folder, lock_file)
+        # Another process may be writing the same target: the home is then its to remove.
+        with contextlib.suppress(OSError):
+            home.rmdir()
+
+
+def _remove_abandoned(home: Path) -> None:
+    """Remove the scratch of processes that are no more: nobody holds its lock."""
+    for lock_file in home.glob("*.lock"):
+        with contextlib.suppress(Timeout, OSError), FileLock(lock_file, timeout=0):
+            _remove(lock_file.with_suffix(""), lock_file)
+
+
+def _remove(folder: Path, lock_file: Path) -> None:
+    """Remove a scratch folder, its lock last: a folder is never there without one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    lock_file.unlink(missing_ok=True)
+
+
+def unwritable(path: str | Path, error: BaseException) -> InputError:
+    """The refusal of a place that cannot be written."""
+    reason = getattr(error, "strerror", None) or one_line(error)
+    return InputError(f"cannot write {path}: {reason}")
 
 
 def _make_readable(path: Path) -> None:
@@ -57,13 +178,14 @@ def write_text(path: str | Path, text: str) -> None:
 
     Args:
         path: the file to write.
-        text: its content.
+        text: its content; half of a surrogate pair, as in names of files that are not UTF-8, is
+            written escaped.
 
     Raises:
         InputError: when the place cannot be written.
     """
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def sha256_file(path: str | Path) -> str:
