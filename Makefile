@@ -30,7 +30,7 @@ lint: install  ## style, docstrings, the floor plan, types
 	$(BIN)/mypy
 
 check: lint  ## lint, and the fast tests: under two minutes, for every commit
-	$(PYTEST) -m "not slow and not real"
+	$(PYTEST) -m "not slow and not real and not torture"
 
 test: lint  ## lint, and every test; the 40 slowest are listed
 	$(PYTEST) --durations=40 --cov=kvlens --cov-report=term:skip-covered
