@@ -55,6 +55,8 @@ _HOME = {
     "embed_file": "embedding.file_run",
     "load_vectors": "embedding.vectors",
     "report": "reporting.page",
+    "verify": "reporting.agreement",
+    "Verification": "reporting.verification",
     "plot_profile": "plots.profile",
     "plot_beta": "plots.uptake",
     "plot_ends": "plots.uptake",

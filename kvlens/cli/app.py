@@ -32,6 +32,7 @@ from kvlens.cli.profile import profile
 from kvlens.cli.report import report
 from kvlens.cli.sweep import sweep
 from kvlens.cli.values import shown_default
+from kvlens.cli.verify import verify
 from kvlens.store.errors import InputError
 from kvlens.store.provenance import made_by
 
@@ -40,7 +41,7 @@ INTERRUPTED = "interrupted; nothing half-written was left (embed goes on with --
 COMMANDS = {
     Group("Look into a model", sort_key=1): (profile, attend, lens, report, models),
     Group("Embed", sort_key=2): (embed,),
-    Group("Judge", sort_key=3): (evaluate, sweep, check, bench),
+    Group("Judge", sort_key=3): (evaluate, sweep, check, verify, bench),
 }
 
 app = App(

@@ -71,11 +71,12 @@ def info_of(hf: Any, tokenizer: Any, name: str, revision: str = "") -> ModelInfo
         max_positions=getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT,
         dtype=str(parameter.dtype).removeprefix("torch."),
         device=str(parameter.device),
-        tokenizer=_tokenizer_id(tokenizer),
+        tokenizer=tokenizer_id(tokenizer),
     )
 
 
-def _tokenizer_id(tokenizer: Any) -> str:
+def tokenizer_id(tokenizer: Any) -> str:
+    """Class of a tokenizer of transformers and a hash of its content."""
     digest = hashlib.sha256(_tokenizer_content(tokenizer).encode()).hexdigest()
     return f"{type(tokenizer).__name__}:{digest[:16]}"
 

@@ -85,6 +85,11 @@ def _directory(folder: Path, name: str) -> Place:
 
 def _gguf_file(path: Path) -> Place:
     digest = sha256_file(path)
-    folder = cache_dir() / "models" / f"{path.stem}-{digest[:16]}"
+    folder = converted_folder(path, digest)
     convert_gguf(path, folder)
     return Place(str(folder), f"sha256:{digest}")
+
+
+def converted_folder(gguf: Path, digest: str) -> Path:
+    """Where the checkpoint that a GGUF file of this SHA-256 becomes is kept."""
+    return cache_dir() / "models" / f"{gguf.stem}-{digest[:16]}"

@@ -1,1 +1,1 @@
-"""A run folder becomes one offline page."""
+"""A run folder: as one offline page, and whether it still agrees with what is here."""

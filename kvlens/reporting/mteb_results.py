@@ -1,0 +1,113 @@
+"""mteb's results: what an evaluation filed, read without mteb, which takes five seconds to import.
+
+A result is ``results/MODEL/REVISION/experiments/NAME/TASK.json``, with the model's facts and the
+single items beside it; see `kvlens.evaluation.task_score`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from kvlens.evaluation.scores import Score
+from kvlens.store.errors import one_line
+
+META = "model_meta.json"
+REVISION_DIGITS = 40  # of a model's revision that mteb files
+SCORE_TOLERANCE = 1e-6  # of scores x 100
+
+
+@dataclass(frozen=True)
+class MtebResult:
+    """One method on one task.
+
+    Attributes:
+        name: of its file inside the folder of results.
+        task: the task's name.
+        revision: of the model, the first 40 digits of its hash.
+        method: the method's name.
+        post: the kind of post-processing, or None.
+        settings: the method's.
+        limited: whether it is a quick look at a part of the task.
+        versions: package -> version.
+        scores: main score x 100 of each subset, by split.
+    """
+
+    name: str
+    task: str
+    revision: str
+    method: str
+    post: str | None
+    settings: dict[str, Any]
+    limited: bool
+    versions: dict[str, str]
+    scores: dict[str, list[float]]
+
+    def backs(self, row: Score) -> bool:
+        """Whether a row of a score table says what this result says."""
+        splits = row.split.split(",")
+        mains = [main for split in splits for main in self.scores.get(split, [])]
+        same = (self.task, self.method, self.post, self.settings) == (
+            row.task,
+            row.method,
+            row.post,
+            row.settings,
+        )
+        return same and bool(mains) and abs(fmean(mains) - row.value) <= SCORE_TOLERANCE
+
+
+def read_results(folder: Path) -> tuple[list[MtebResult], list[str]]:
+    """Every result in mteb's folder.
+
+    Args:
+        folder: ``results`` of a run.
+
+    Returns:
+        The results, and what is wrong with each file that is damaged or lacks a part.
+    """
+    results = []
+    problems = []
+    for path in sorted(folder.glob("kvlens__*/*/experiments/*/*.json")):
+        if path.name == META:
+            continue
+        name = str(path.relative_to(folder))
+        try:
+            results.append(_result(path, name))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            reason = f"{type(error).__name__}: {one_line(error)}"
+            problems.append(f"{name}: not readable: {reason}")
+    return results, problems
+
+
+def _result(path: Path, name: str) -> MtebResult:
+    result = json.loads(path.read_text(encoding="utf-8"))
+    meta = json.loads(path.with_name(META).read_text(encoding="utf-8"))
+    scores = {
+        split: [100 * float(subset["main_score"]) for subset in subsets]
+        for split, subsets in result["scores"].items()
+    }
+    _check_items(path, result["scores"])
+    return MtebResult(
+        name=name,
+        task=str(result["task_name"]),
+        revision=str(meta["revision"]),
+        method=meta["experiment_kwargs"]["method"],
+        post=meta["experiment_kwargs"]["post"],
+        settings=meta["loader_kwargs"]["settings"],
+        limited="limit" in meta["experiment_kwargs"],
+        versions={name: str(each) for name, each in meta["loader_kwargs"]["versions"].items()},
+        scores=scores,
+    )
+
+
+def _check_items(path: Path, scores: dict[str, Any]) -> None:
+    """Raise ValueError unless the items beside a result are of its splits and subsets."""
+    places = {f"{split}/{each['hf_subset']}" for split, rows in scores.items() for each in rows}
+    with safe_open(path.with_suffix(".items.safetensors"), framework="np") as file:
+        if not places <= set(file.keys()):
+            raise ValueError("the items beside it are of other splits or subsets")
