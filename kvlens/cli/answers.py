@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kvlens.cli.streams import complain, write_out
+
 _json_alone: ContextVar[bool] = ContextVar("json_alone", default=False)
 
 
@@ -40,7 +42,12 @@ def json_alone(alone: bool) -> Iterator[None]:
 def say(line: str) -> None:
     """Print a line for people now, before the answer: a result of a long job."""
     if not _json_alone.get():
-        print(line, flush=True)
+        write_out(line)
+
+
+def note(line: str) -> None:
+    """Say on standard error what is worth knowing and no error."""
+    complain(f"note: {line}")
 
 
 def folder_answer(folder: Path, files: list[str], summary: str) -> Answer:

@@ -22,6 +22,7 @@ from kvlens.cli.attend import attend
 from kvlens.cli.bench import bench
 from kvlens.cli.check import check
 from kvlens.cli.embed import embed
+from kvlens.cli.endings import reason, stopped, unheard
 from kvlens.cli.evaluate import evaluate
 from kvlens.cli.flags import flags_in
 from kvlens.cli.lens import lens
@@ -30,13 +31,13 @@ from kvlens.cli.options import EVERY, OWN
 from kvlens.cli.pairs import score
 from kvlens.cli.profile import profile
 from kvlens.cli.report import report
+from kvlens.cli.signals import stopped_by_signals
+from kvlens.cli.streams import Unheard, complain, usable_streams, write_out
 from kvlens.cli.sweep import sweep
 from kvlens.cli.values import shown_default
 from kvlens.cli.verify import verify
 from kvlens.store.errors import InputError
 from kvlens.store.provenance import made_by
-
-INTERRUPTED = "interrupted; nothing half-written was left (embed goes on with --resume)"
 
 COMMANDS = {
     Group("Look into a model", sort_key=1): (profile, attend, lens, report, models),
@@ -57,6 +58,7 @@ app = App(
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
+app.meta.suppress_keyboard_interrupt = False  # it does not take it from the app
 for group, commands in COMMANDS.items():
     for place, command in enumerate(commands):
         app.command(command, group=group, sort_key=place)
@@ -73,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; default: those of the process.
 
     Returns:
-        The exit code: 0 done, 1 a check failed, 2 bad input, 130 interrupted.
+        The exit code: 0 done, 1 a check failed, 2 bad input or a place that cannot be used; 128
+        and the number of the signal that stopped it: 130 Ctrl-C, 143 SIGTERM, 141 a closed pipe.
 
     Raises:
         SystemExit: 2 for arguments that are no command line, 0 after the help or the version.
@@ -81,11 +84,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        with made_by(shlex.join(["kvlens", *arguments])):
+        command_line = made_by(shlex.join(["kvlens", *arguments]))
+        with stopped_by_signals(), usable_streams(), command_line:
             code = app.meta(arguments)
     except CycloptsError as error:
-        print(usage_error(error), file=sys.stderr)
+        complain(usage_error(error))
         sys.exit(2)
+    except Unheard as error:
+        return unheard(error)
+    except KeyboardInterrupt as stop:
+        return stopped(stop, arguments)
     if code is None:
         sys.exit(0)
     return code
@@ -109,6 +117,7 @@ def run(
     """
     if not tokens:
         raise CycloptsError("a command is missing")
+    _check_encoding(tokens)
     command, bound, _ = app.parse_args(tokens)
     try:
         with json_alone(json):
@@ -116,18 +125,29 @@ def run(
     except InputError as error:
         if debug:
             raise
-        print(f"kvlens: {_in_flags(str(error), tokens)}", file=sys.stderr)
+        complain(f"kvlens: {_in_flags(str(error), tokens)}")
         return 2
-    except KeyboardInterrupt:
-        print(f"kvlens: {INTERRUPTED}", file=sys.stderr)
-        return 130
+    except OSError as error:  # a full disk, a folder that went away: no fault of the program
+        if debug:
+            raise
+        complain(f"kvlens: {reason(error)}")
+        return 2
     return None if answer is None else _shown(answer, json)
+
+
+def _check_encoding(tokens: Sequence[str]) -> None:
+    """Refuse at once what no file of ours could hold: every result keeps the command line."""
+    for token in tokens:
+        try:
+            token.encode()
+        except UnicodeEncodeError as error:
+            raise CycloptsError(f"{token!r} is not UTF-8: rename it, or write it so") from error
 
 
 def _shown(answer: Answer, json: bool) -> int:
     text = json_module.dumps(answer.data, indent=1) if json else answer.text
     if text:
-        print(text)
+        write_out(text)
     return answer.code
 
 

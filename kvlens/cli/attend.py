@@ -22,6 +22,8 @@ from kvlens.cli.progress import progress
 from kvlens.cli.values import Dashed, WholeNumber, layers_or_file
 from kvlens.store.errors import InputError
 
+WRITES = ("patterns.safetensors", "shift.safetensors", "patterns_layer*", "beta_*")
+
 if TYPE_CHECKING:
     from kvlens.analysis.attention import AttentionPatterns, AttentionShift
     from kvlens.models.language_model import LanguageModel
@@ -87,7 +89,7 @@ def attend(
         route: the layers that are re-routed
         reading: how attention is read
         output: folder to write [default: runs/MODEL-attend]
-        overwrite: replace an existing output folder
+        overwrite: replace what it wrote before; other files stay
         texts: the one text, or the many
         limits: how long a text may be
         model: how the model is loaded
@@ -97,7 +99,7 @@ def attend(
     folder = output or run_folder(name, suffix="-attend")
     layers = layers_or_file(route.layers)
     options: dict[str, Any] = {"max_length": limits.max_length}
-    with output_folder(folder, overwrite) as scratch:
+    with output_folder(folder, overwrite, WRITES) as scratch:
         many = texts.read(texts.n) if texts.texts else None
         lm = model.load(name)
         with progress("reading attention") as bar:

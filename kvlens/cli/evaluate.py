@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from kvlens.cli.answers import Answer
+from kvlens.cli.answers import Answer, note
 from kvlens.cli.folders import run_folder
 from kvlens.cli.options import LengthOptions, ModelName, ModelOptions, RouteOptions
 from kvlens.cli.pairs import PairOptions, score_pairs
@@ -160,9 +159,9 @@ def _found(options: TaskOptions) -> list[Any]:
     from kvlens.evaluation.tasks import find_tasks
 
     names = [name for name in options.tasks if name not in MADE_HERE]
-    with warnings.catch_warnings(record=True) as notes:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         tasks = find_tasks(names, options.data_dir, options.split)
-    for note in notes:
-        print(f"note: {' '.join(str(note.message).split())}", file=sys.stderr)
+    for warning in caught:
+        note(" ".join(str(warning.message).split()))
     return tasks

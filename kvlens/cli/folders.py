@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
+from kvlens.cli.swap import free_name, recover, swap
 from kvlens.store.errors import InputError
+from kvlens.store.files import scratch_folder, unwritable
 
-# Hours of work of `evaluate` and `sweep`, each saved with all that decides it: a new profile
-# leaves them alone.
-KEPT = ("results", "limit-*", "sweep.json", "study.json")
+# What kvlens writes: one of these makes an existing folder one of its own.
+OURS = (
+    "profile.json",
+    "layers.json",
+    "layer_id.*",
+    "patterns.safetensors",
+    "shift.safetensors",
+    "kv_lens.json",
+    "id_*.json",
+    "geometry.json",
+    "sweep.json",
+    "study.json",
+    "scores*.json",
+    "results/kvlens__*",
+    "limit-*/results",
+)
+
+SCRATCH = ".*.kvlens"  # what writing a file leaves when it is killed
 
 
 def run_name(model: str) -> str:
@@ -25,59 +44,125 @@ def run_folder(*models: str, suffix: str = "") -> Path:
 
 
 @contextlib.contextmanager
-def output_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
+def output_folder(folder: Path, overwrite: bool, writes: Sequence[str]) -> Iterator[Path]:
     """A scratch folder that becomes `folder` on success and vanishes on failure.
 
     Args:
-        folder: to be written.
-        overwrite: replace it where it exists, but for what is `KEPT` of it.
+        folder: to be written; a symbolic link stands for what it leads to.
+        overwrite: replace it where it exists, but for what is in it besides `writes`: hours of
+            work of `evaluate` and `sweep`, each saved with all that decides it, and files of the
+            user.
+        writes: patterns of the names that the command writes, or whose content is no longer true
+            when it has written.
 
     Yields:
         The scratch folder, beside `folder`.
 
     Raises:
-        InputError: where `folder` exists, or cannot be written.
+        InputError: where `folder` exists, is none of kvlens, or cannot be written.
     """
-    if folder.exists() and not overwrite:
+    recover(folder)
+    target = _checked(folder, overwrite)
+    with contextlib.ExitStack() as stack:
+        try:
+            scratch = stack.enter_context(scratch_folder(target))
+            new = scratch / "new"
+            new.mkdir()
+        except OSError as error:
+            raise unwritable(folder, error) from error
+        yield new
+        try:
+            _put_in_place(new, target, overwrite, writes)
+        except OSError as error:
+            raise unwritable(folder, error) from error
+
+
+def _checked(folder: Path, overwrite: bool) -> Path:
+    """The folder itself, no link to it; raises InputError where it may not be written."""
+    try:
+        target = folder.resolve()
+        exists = target.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # loops of links, zero bytes
+        raise unwritable(folder, error) from error
+    if not exists:
+        return target
+    if not overwrite:
         raise InputError(
             f"{folder} exists: give another `output`, or `overwrite=True` to replace it"
         )
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file, not a folder: give another `output`")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    with scratch:
-        new = Path(scratch.name) / "new"
-        new.mkdir()
-        yield new
-        try:
-            _put_in_place(new, folder)
-        except OSError as error:
-            raise _unwritable(folder, error) from error
+    problem = _no_replacing(target)
+    if problem:
+        raise InputError(f"{folder} {problem}: give another `output`")
+    return target
 
 
-def _put_in_place(new: Path, folder: Path) -> None:
+def _no_replacing(folder: Path) -> str:
+    """Why a folder that exists cannot be replaced; empty where it can."""
+    if not folder.is_dir():
+        return "is no folder"
+    if any(folder.iterdir()) and not _is_ours(folder):
+        return "is not a folder of kvlens"
+    if os.path.ismount(folder):
+        return "is a mounted file system"
+    if Path.cwd().is_relative_to(folder):
+        return "holds the folder that you are in"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return "cannot be written"
+    return ""
+
+
+def _is_ours(folder: Path) -> bool:
+    return any(next(folder.glob(pattern), None) for pattern in OURS)
+
+
+def _put_in_place(new: Path, folder: Path, overwrite: bool, writes: Sequence[str]) -> None:
     if not folder.exists():
         new.rename(folder)
-        return
-    old = new.with_name("old")
-    folder.rename(old)
-    kept = [path.name for pattern in KEPT for path in old.glob(pattern)]
-    moved = []
+    elif overwrite:
+        _keep_the_rest(folder, new, writes)
+        swap(new, folder)
+    else:  # another process was quicker; this one's work is as good
+        other = free_name(folder, "new")
+        new.rename(other)
+        raise InputError(f"{folder} was written by another process meanwhile: this run is {other}")
+
+
+def _keep_the_rest(old: Path, new: Path, writes: Sequence[str]) -> None:
+    """Have all that `old` holds in `new`, too, but for what the command writes.
+
+    Files get a second name, so that the old folder stays whole until it is gone.
+    """
+    for entry in old.iterdir():
+        copy = new / entry.name
+        is_folder = entry.is_dir() and not entry.is_symlink()
+        inside = _inside(entry.name, writes)
+        if is_folder and inside:
+            _keep_the_rest(entry, copy, inside)
+        elif is_folder and copy.is_dir():  # of one model of several
+            _keep_the_rest(entry, copy, writes)
+        elif os.path.lexists(copy) or _matches(entry.name, (*writes, SCRATCH)):
+            continue
+        elif is_folder:
+            shutil.copytree(entry, copy, symlinks=True, copy_function=_link)
+        else:
+            new.mkdir(parents=True, exist_ok=True)
+            _link(entry, copy)
+
+
+def _inside(name: str, patterns: Sequence[str]) -> list[str]:
+    """The patterns of what is in the folder `name`, without its name."""
+    return [
+        pattern.removeprefix(f"{name}/") for pattern in patterns if pattern.startswith(f"{name}/")
+    ]
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _link(old: str | Path, new: str | Path) -> None:
+    """Give a file a second name; where the file system knows none, copy it."""
     try:
-        for name in kept:
-            (old / name).rename(new / name)
-            moved.append(name)
-        new.rename(folder)
-    except OSError:
-        for name in moved:
-            (new / name).rename(old / name)
-        old.rename(folder)
-        raise
-
-
-def _unwritable(folder: Path, error: OSError) -> InputError:
-    return InputError(f"cannot write {folder}: {error.strerror}")
+        os.link(old, new, follow_symlinks=False)
+    except (OSError, NotImplementedError):
+        shutil.copy2(old, new, follow_symlinks=False)

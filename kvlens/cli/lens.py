@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kvlens.models.language_model import LanguageModel
     from kvlens.texts.texts import Texts
 
+WRITES = ("kv_*", "id_*.json", "id.*", "geometry.*", "sentences.*")
 ONE_MEANING = 4  # pairs scored above it, of 5, count as one meaning
 
 
@@ -77,7 +78,7 @@ def lens(
         route: the layers that are re-routed
         looked: what is looked at
         output: folder to write [default: runs/MODEL-lens]
-        overwrite: replace an existing output folder
+        overwrite: replace what it wrote before; other files stay
         texts: which texts are read
         limits: how long a text may be
         model: how the model is loaded
@@ -86,7 +87,7 @@ def lens(
     from kvlens.embedding.cache import EmbeddingCache
 
     folder = output or run_folder(name, suffix="-lens")
-    with output_folder(folder, overwrite) as scratch:
+    with output_folder(folder, overwrite, WRITES) as scratch:
         read = texts.read(looked.n, MIN_POINTS)
         pairs = looked.close_pairs()
         lm = model.load(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cyclopts import Parameter
 
-from kvlens.cli.answers import Answer, say
+from kvlens.cli.answers import Answer, note, say
 from kvlens.cli.options import PAIRS, ModelName, ModelOptions, RouteOptions
 from kvlens.cli.progress import progress
 from kvlens.cli.values import Names, WholeNumber, layers_or_file
@@ -70,7 +69,7 @@ def score(
     """
     from kvlens.texts.pairs import read_pairs
 
-    print("note: kvlens score is now kvlens evaluate --pairs", file=sys.stderr)
+    note("kvlens score is now kvlens evaluate --pairs")
     validation = read_pairs(pairs.pairs, pairs.n)
     lm = model.load(name, hooked=False)
     return score_pairs(lm, validation, pairs, methods, RouteOptions(layers=layers))

@@ -17,6 +17,21 @@ from kvlens.cli.progress import progress
 from kvlens.cli.values import Layers, Names
 from kvlens.layers.rules import RULES
 
+# Its own files, and what another profile makes outdated: it was measured at the chosen layers.
+WRITES = (
+    "profile.json",
+    "layers.json",
+    "trace.safetensors",
+    "layer_id.*",
+    "attention/patterns*.safetensors",
+    "attention/shift.safetensors",
+    "geometry.json",
+    "scores*.json",
+    "scores*.csv",
+    "scores*.md",
+    "report.html",
+)
+
 if TYPE_CHECKING:
     from kvlens.dimension.profile import IDProfile
     from kvlens.layers.layer_set import LayerSet
@@ -127,7 +142,7 @@ def profile(
         measured: what is recorded and measured
         selection: how the layers are selected
         output: folder to write [default: runs/MODEL]
-        overwrite: replace an existing output folder, but for sweeps and results/
+        overwrite: replace an existing run; sweeps, results/ and files of your own stay
         texts: which texts are read
         limits: how long they may be
         model: how the models are loaded
@@ -140,7 +155,7 @@ def profile(
     folder = output or run_folder(*names)
     several = len(names) > 1
     results = []
-    with output_folder(folder, overwrite) as scratch:
+    with output_folder(folder, overwrite, WRITES) as scratch:
         read = texts.read(texts.n, MIN_POINTS)
         for name in names:
             lm = model.load(name)
