@@ -15,9 +15,11 @@ from kvlens.cli.folders import run_folder
 from kvlens.cli.options import LengthOptions, ModelName, ModelOptions, RouteOptions
 from kvlens.cli.pairs import PairOptions, score_pairs
 from kvlens.cli.progress import progress
+from kvlens.cli.swap import recover
 from kvlens.cli.values import Dashed, Names, WholeNumber, layers_or_file
 from kvlens.evaluation.made_here import MADE_HERE, Material, make_tasks
 from kvlens.store.errors import InputError
+from kvlens.store.files import writable_file
 
 TASKS = f"mteb's tasks or benchmarks, folders of --data-dir, or {', '.join(MADE_HERE)}"
 
@@ -134,6 +136,8 @@ def _on_tasks(
 
     posts = options.posts
     lengths = options.document_lengths
+    folder = options.output or run_folder(name)
+    _check_folder(folder, options.limit)
     tasks = _found(options)
     corpus = read_texts(options.corpus, options.column) if options.corpus else None
     lm = model.load(name.rstrip("/"), hooked=False)
@@ -141,7 +145,7 @@ def _on_tasks(
     table = run.evaluate(
         lm,
         tasks,
-        options.output or run_folder(name),
+        folder,
         methods,
         layers_or_file(route.layers),
         posts,
@@ -152,6 +156,15 @@ def _on_tasks(
         **asdict(limits),
     )
     return Answer(table.model_dump(mode="json"), table.markdown())
+
+
+def _check_folder(folder: Path, limit: int | None) -> None:
+    """Refuse now, and not after hours, a folder that the results cannot be written to."""
+    recover(folder)
+    stem = f"scores-limit-{limit}" if limit else "scores"
+    results = f"limit-{limit}/results" if limit else "results"
+    for name in (f"{stem}.json", f"{stem}.csv", f"{stem}.md", f"{results}/any.json"):
+        writable_file(folder / name)
 
 
 def _found(options: TaskOptions) -> list[Any]:

@@ -12,8 +12,10 @@ from cyclopts import Parameter
 from kvlens.cli.answers import Answer
 from kvlens.cli.options import TEXTS, ModelOptions, TextOptions
 from kvlens.cli.progress import progress
+from kvlens.cli.swap import recover
 from kvlens.cli.values import Dashed, WholeNumber
 from kvlens.store.errors import InputError
+from kvlens.store.files import writable_file
 
 if TYPE_CHECKING:
     from kvlens.models.language_model import LanguageModel
@@ -57,6 +59,8 @@ def report(
 
     if no_model and texts.texts:
         raise InputError("`texts` are measured with the model: give them without `no_model`")
+    recover(folder)
+    writable_file(output or folder / "report.html")
     read = texts.read(texts.n) if texts.texts else None
 
     def lm() -> LanguageModel:

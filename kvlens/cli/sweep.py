@@ -13,8 +13,10 @@ from kvlens.cli.answers import Answer
 from kvlens.cli.folders import run_folder
 from kvlens.cli.options import ModelName, ModelOptions
 from kvlens.cli.progress import progress
+from kvlens.cli.swap import recover
 from kvlens.cli.values import Dashed, Layers, Names, Numbers, WholeNumber, layers_or_file
-from kvlens.store.errors import InputError
+from kvlens.store.errors import InputError, printable
+from kvlens.store.files import writable_file
 
 if TYPE_CHECKING:
     from kvlens.dimension.profile import IDProfile
@@ -89,8 +91,11 @@ class SweepFile:
     overwrite: bool = False
 
     def path(self, model: str) -> Path:
-        """The file; raises InputError where it, or its study, is there and may not be touched."""
+        """The file; raises InputError where it, or its study, cannot be written or touched."""
         file = self.output or run_folder(model) / "sweep.json"
+        recover(file.parent)
+        writable_file(file)
+        writable_file(study_file(file))
         if self.overwrite or self.resume:
             return file
         for taken in (file, study_file(file)):
@@ -116,6 +121,8 @@ class Candidates:
         from kvlens.dimension.profile import IDProfile
         from kvlens.layers.layer_set import LayerSet
 
+        for path in windows.profiles:
+            recover(Path(path).parent)
         profiles = [IDProfile.load(path) for path in windows.profiles]
         layer_sets = []
         explicit = []
@@ -190,7 +197,7 @@ def sweep(
             validation,
             candidates.sets(lm.info.n_layers, widths),
             windows.biases,
-            data="/".join(pairs.pairs.absolute().parts[-2:]),
+            data=printable("/".join(pairs.pairs.absolute().parts[-2:])),
             known=known,
             progress=bar,
             **asdict(embedded),

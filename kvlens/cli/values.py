@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from kvlens.cli.swap import recover
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import parse_layers
 
@@ -35,7 +36,10 @@ def layers_or_file(text: str | None) -> Any:
     Raises:
         InputError: when `text` begins like a list of layers and is neither that nor a file.
     """
-    if text is None or Path(text).exists() or not text[:1].isdigit():
+    if text is None:
+        return None
+    recover(Path(text).parent)
+    if Path(text).exists() or not text[:1].isdigit():
         return text
     try:
         return parse_layers(text)

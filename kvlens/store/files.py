@@ -130,7 +130,7 @@ def scratch_folder(target: Path) -> Iterator[Path]:
     Yields:
         The folder, on the file system of `target`.
     """
-    home = target.with_name(f".{target.name}.kvlens")
+    home = scratch_home(target)
     home.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(home)
     name = secrets.token_hex(4)
@@ -147,6 +147,11 @@ def scratch_folder(target: Path) -> Iterator[Path]:
             home.rmdir()
 
 
+def scratch_home(target: Path) -> Path:
+    """Where the scratch folders of `target` are, beside it."""
+    return target.with_name(f".{target.name}.kvlens")
+
+
 def _remove_abandoned(home: Path) -> None:
     """Remove the scratch of processes that are no more: nobody holds its lock."""
     for lock_file in home.glob("*.lock"):
@@ -157,7 +162,9 @@ def _remove_abandoned(home: Path) -> None:
 def _remove(folder: Path, lock_file: Path) -> None:
     """Remove a scratch folder, its lock last: a folder is never there without one."""
     shutil.rmtree(folder, ignore_errors=True)
-    lock_file.unlink(missing_ok=True)
+    if not folder.exists():  # else the next one tries again
+        with contextlib.suppress(OSError):
+            lock_file.unlink(missing_ok=True)
 
 
 def unwritable(path: str | Path, error: BaseException) -> InputError:

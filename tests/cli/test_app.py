@@ -1,5 +1,6 @@
 """The terminal itself: help, exit codes, bad command lines, completion."""
 
+import errno
 import json
 import os
 import re
@@ -52,13 +53,24 @@ def test_debug_shows_the_traceback(run):
         run("profile @nowhere --debug")
 
 
-def test_an_interrupt_is_a_line_and_exit_130(monkeypatch, capsys):
-    def interrupted(name):
-        raise KeyboardInterrupt
+def test_an_unexpected_error_of_the_system_is_a_line_and_exit_2(monkeypatch, capsys):
+    def full(name):
+        raise OSError(errno.ENOSPC, "No space left on device", "some/file")
 
-    monkeypatch.setattr("kvlens.models.catalog.is_cached", interrupted)
-    assert main(["models"]) == 130
-    assert capsys.readouterr().err.startswith("kvlens: interrupted; nothing half-written was left")
+    monkeypatch.setattr("kvlens.models.catalog.is_cached", full)
+    assert main(["models"]) == 2
+    assert capsys.readouterr() == ("", "kvlens: some/file: No space left on device\n")
+    with pytest.raises(OSError, match="No space left"):
+        main(["models", "--debug"])
+
+
+@pytest.mark.parametrize("arguments", [["models", "caf\udce9"], ["profile", "x", "-o", "\udce9"]])
+def test_arguments_that_are_not_utf8_are_refused_before_any_work(arguments, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "\\udce9' is not UTF-8" in err
 
 
 @pytest.mark.parametrize("command", ["profile", "embed", "sweep", "evaluate", "bench"])
