@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kvlens.cli.answers import Answer
+from kvlens.cli.swap import recover
 
 
 def verify(
@@ -26,6 +27,7 @@ def verify(
     """
     from kvlens.reporting import agreement
 
+    recover(path)
     verification = agreement.verify(path)
     code = 1 if verification.differing(strict) else 0
     return Answer(verification.data, str(verification), code)

@@ -89,7 +89,7 @@ def test_existing_output_is_kept_or_replaced_whole(place, run, capsys):
     (folder / "results").mkdir()  # of an evaluation, hours of work
     (folder / "sweep.json").write_text("{}")
     assert run(f"{PROFILE} -o @again --overwrite") == 0
-    assert not (folder / "mine.txt").exists()
+    assert (folder / "mine.txt").read_text() == "precious"
     assert (folder / "results").is_dir()
     assert (folder / "sweep.json").is_file()
     assert not [path for path in place.iterdir() if path.name.startswith(".")]

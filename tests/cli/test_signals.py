@@ -81,7 +81,7 @@ def test_another_thread_leaves_signals_alone(handlers, capsys):
 @pytest.mark.parametrize(
     ("line", "goes_on"),
     [
-        ("embed x -i @texts.txt -o @v.npy", "--resume goes on"),
+        ("embed x -i @texts.txt -o @stopped.npy", "--resume goes on"),
         ("sweep x --pairs @pairs.jsonl -o @s.json", "--resume goes on"),
         ("evaluate x --pairs @pairs.jsonl", "the same command goes on"),
         ("profile x --texts @texts.txt -o @p", "nothing half-written was left"),

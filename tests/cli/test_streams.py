@@ -23,7 +23,7 @@ def answered(monkeypatch):
 
 
 def stream(descriptor, **options):
-    return io.TextIOWrapper(io.FileIO(descriptor, "w", closefd=False), **options)
+    return io.TextIOWrapper(io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False)), **options)
 
 
 def in_child(tmp_path, output, prepare=lambda: None):
