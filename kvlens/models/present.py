@@ -15,26 +15,26 @@ from kvlens.models.locating import converted_folder, locate
 from kvlens.models.quiet import quietly
 from kvlens.store.errors import InputError, one_line
 from kvlens.store.files import sha256_file
-from kvlens.store.here import Here, places_of
+from kvlens.store.here import Here
 
 CONTENT = "sha256:"  # how a revision begins that is a hash
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def model_here(name: str, revision: str, bases: Sequence[Path] = (Path(),)) -> Here:
+def model_here(name: str, revision: str, places: Sequence[Path] = ()) -> Here:
     """What a model's name means here.
 
     Args:
         name: as it was recorded.
         revision: as it was recorded; it tells which commit of the hub is looked for.
-        bases: the folders from which a relative path is tried.
+        places: the files and folders that the name can mean.
 
     Returns:
         Its revision now, and the folder with its config and tokenizer where there is one.
     """
     if name in NAMED:
         return _named(name)
-    for place in places_of(name, bases):
+    for place in places:
         if (place / "config.json").is_file():
             return _directory(place)
         if place.suffix.lower() == ".gguf" and place.is_file():
@@ -51,9 +51,10 @@ def _named(name: str) -> Here:
 
 def _directory(folder: Path) -> Here:
     try:
-        return Here(locate(str(folder)).revision, exists=True, place=folder)
+        content = locate(str(folder)).revision
     except (InputError, OSError) as error:
         return Here(None, exists=True, note=f"{folder}: {one_line(error)}", place=folder)
+    return Here(content, exists=True, place=folder)
 
 
 def _gguf_file(path: Path) -> Here:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from kvlens.embedding.vectors import Vectors, VectorsInfo
+from kvlens.embedding.vectors import Vectors
+from kvlens.models.info import ModelInfo
 from kvlens.reporting.mteb_results import read_results
 from kvlens.reporting.saved_files import RUN, SavedFile
 from kvlens.reporting.verification import Check
@@ -23,10 +24,31 @@ from kvlens.store.artifact import first_problem
 from kvlens.store.errors import InputError
 from kvlens.store.files import sha256_file
 from kvlens.store.opening import open_saved
+from kvlens.texts.texts import TextsInfo
 
 # A row of a page's table of files: name and hash.
 PAGE_ROW = re.compile(r"<tr><th>([^<]*)</th><td>sha256 <code>([0-9a-f]{64})</code></td></tr>")
 MISSING = "it is not beside the page"
+
+
+@dataclass(frozen=True)
+class Started:
+    """What a stopped run was started with, whatever it computes.
+
+    Attributes:
+        model: the model.
+        versions: package -> version.
+        texts: what is embedded; None where it was not recorded so.
+        command: the command line; empty where there was none.
+    """
+
+    model: ModelInfo
+    versions: dict[str, str]
+    texts: TextsInfo | None = None
+    command: str = ""
+
+
+STARTED = TypeAdapter(Started)
 
 
 @dataclass(frozen=True)
@@ -35,8 +57,8 @@ class Examined:
 
     Attributes:
         file: where it is.
-        value: the result; of vectors and of a stopped run, their `VectorsInfo`; of mteb's folder,
-            its list of results; None of a page, and of what is not readable.
+        value: the result; of vectors, their `VectorsInfo`; of a stopped run, `Started`; of mteb's
+            folder, its list of results; None of a page, and of what is not readable.
         checks: of the file alone.
     """
 
@@ -83,9 +105,10 @@ def _part(file: SavedFile) -> Examined:
     """What a stopped run left: what it is made with, and its finished chunks."""
     run = file.path / RUN
     try:
-        value = VectorsInfo.model_validate_json(run.read_bytes())
+        value = STARTED.validate_json(run.read_bytes())
     except ValidationError as error:
-        raise InputError(f"{run} does not say what was embedded: {first_problem(error)}") from error
+        reason = first_problem(error)
+        raise InputError(f"{run} does not say what the run was started with: {reason}") from error
     chunks = sorted(file.path.glob("*.safetensors"))
     checks = [Check("file", "chunks", "agrees", reason=str(len(chunks)))]
     return Examined(file, value, tuple(checks))

@@ -16,7 +16,7 @@ from kvlens.layers.layer_set import LayerSet
 from kvlens.models.info import ModelInfo
 from kvlens.models.present import model_here, tokenizer_here
 from kvlens.reporting.verification import Check
-from kvlens.store.here import Here
+from kvlens.store.here import Here, places_of
 from kvlens.store.provenance import Provenance, installed_version
 from kvlens.studies.layer_sweep import Sweep
 from kvlens.texts.present import scores_hash, scores_here, texts_here
@@ -79,7 +79,8 @@ def model_checks(model: ModelInfo, around: Surroundings) -> list[Check]:
     """Whether the model's name means the same weights and the same tokenizer here."""
     if model.revision in ("", "unknown"):
         return [Check("model", "model", "cannot tell", reason="its revision was not recorded")]
-    here = around.look_ups.model(model.name, model.revision, around.bases)
+    places = tuple(places_of(model.name, around.bases))
+    here = around.look_ups.model(model.name, model.revision, places)
     weights = _check("model", "model", model.revision, here, f"{model.name} is another one here")
     if here.place is None:
         reason = here.note or "its files are not here"

@@ -25,7 +25,7 @@ from kvlens.layers.layer_set import LayerSet
 from kvlens.layers.route import Route
 from kvlens.methods.base import Method, get_method
 from kvlens.models.present import CONTENT
-from kvlens.reporting.examining import Examined
+from kvlens.reporting.examining import Examined, Started
 from kvlens.reporting.mteb_results import REVISION_DIGITS, MtebResult
 from kvlens.reporting.verification import Check
 from kvlens.store.errors import InputError
@@ -230,9 +230,10 @@ def _results_of_scores(scores: Scores, results: list[MtebResult]) -> str | None:
     return f"{len(unbacked)} rows ({row.label} on {row.task}) are not what was filed in"
 
 
-WITH_MODEL = (IDProfile, Trace, KVLens, AttentionResult, Geometry, Sweep, LayerStudy, Scores)
+MEASURED = (IDProfile, Trace, KVLens, AttentionResult, Geometry, Sweep, LayerStudy, Scores)
+WITH_MODEL = (*MEASURED, VectorsInfo, Started)
 RELATIONS = (
-    *(Relation(kind, LayerSet, "same model", _same_model) for kind in (*WITH_MODEL, VectorsInfo)),
+    *(Relation(kind, LayerSet, "same model", _same_model) for kind in WITH_MODEL),
     Relation(LayerSet, IDProfile, "profile", _profile_of_layers),
     Relation(Trace, IDProfile, "same texts", _texts_of_profile, name="trace.safetensors"),
     Relation(KVLens, IDProfile, "same texts", _texts_of_profile),

@@ -41,7 +41,7 @@ def bases_of(folder: Path) -> tuple[Path, ...]:
 
 
 def places_of(name: str, bases: Sequence[Path]) -> list[Path]:
-    """The files and folders that a recorded path can mean, in the order of `bases`.
+    """The files and folders that a recorded path can mean, resolved, in the order of `bases`.
 
     Args:
         name: as it was recorded; an absolute path stands for itself.
@@ -53,5 +53,5 @@ def places_of(name: str, bases: Sequence[Path]) -> list[Path]:
         with contextlib.suppress(OSError, ValueError, RuntimeError):
             place = base / Path(name).expanduser()
             if place.exists():
-                places.append(place)
+                places.append(place.resolve())
     return list(dict.fromkeys(places))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 from zoo import tiny
@@ -9,6 +10,7 @@ from zoo import tiny
 import kvlens
 from kvlens.models.catalog import NAMED
 from kvlens.models.present import model_here, tokenizer_here
+from kvlens.store.here import places_of
 
 COMMIT = "a" * 40
 LATER = "b" * 40
@@ -43,18 +45,18 @@ def hub(monkeypatch, tmp_path):
 
 def test_a_directory_is_what_loading_says(folder):
     info = kvlens.load(folder).info
-    here = model_here(info.name, info.revision)
+    here = model_here(info.name, info.revision, [folder])
     assert (here.content, here.place) == (info.revision, folder)
     assert tokenizer_here(here.place).content == info.tokenizer
-    relative = model_here("model", info.revision, [folder.parent])
-    assert relative.content == info.revision
+    assert places_of("model", [folder.parent / "absent", folder.parent]) == [folder]
+    assert places_of(str(folder), [Path()]) == [folder]
 
 
 def test_a_gguf_file_is_hashed_and_not_converted(tmp_path, monkeypatch):
     monkeypatch.setenv("KVLENS_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "tiny.gguf"
     path.write_bytes(b"GGUF")
-    here = model_here(str(path), "sha256:0")
+    here = model_here(str(path), "sha256:0", [path])
     assert here.content == f"sha256:{hashlib.sha256(b'GGUF').hexdigest()}"
     assert here.place is None
     assert not (tmp_path / "cache").exists()
@@ -88,8 +90,8 @@ def test_a_model_of_the_hub_that_is_not_here(hub):
 @pytest.mark.parametrize(
     "name", ["", "tiny-llama", "~nobody/x", "a\0b", "x" * 5000, "../..", "a//b"]
 )
-def test_any_name_can_stand_in_a_file(name, hub):
-    here = model_here(name, "sha256:0")
+def test_any_name_can_stand_in_a_file(name, hub, tmp_path):
+    here = model_here(name, "sha256:0", places_of(name, [tmp_path]))
     assert (here.content, here.exists) == (None, False)
     assert "no model directory" in here.note
 
