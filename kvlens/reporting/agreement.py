@@ -70,4 +70,5 @@ def _origin(each: Examined, around: Surroundings) -> list[Check]:
 
 def _shown(file: SavedFile, path: Path) -> str:
     """The name of a file inside what is verified."""
-    return file.path.name if file.path == path else str(file.path.relative_to(path))
+    inside = file.path != path and path.is_dir()
+    return str(file.path.relative_to(path)) if inside else file.path.name

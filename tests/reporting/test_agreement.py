@@ -4,9 +4,11 @@ import json
 import os
 import shutil
 from pathlib import Path
+from random import Random
 
 import pytest
 from test_old_files import DATA
+from torture.damage import damaged
 from zoo import tiny
 
 import kvlens
@@ -392,6 +394,27 @@ def test_a_folder_without_files_of_kvlens_is_refused(tmp_path):
     shutil.copy(DATA / "layers.json", tmp_path / ".hidden")
     with pytest.raises(kvlens.InputError, match="has no file of kvlens"):
         kvlens.verify(tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_damaged_file_of_any_kind_has_an_answer(seed, tmp_path):
+    """Every file damaged in some way, one after the other, and all that is beside it is told."""
+    folder = tmp_path / "old"
+    shutil.copytree(DATA, folder)
+    rng = Random(seed)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in files:
+        _, content = damaged(path.read_bytes(), rng)
+        path.unlink()
+        if content is None:
+            path.mkdir()
+        else:
+            path.write_bytes(content)
+        if rng.random() < 0.3 or path == files[-1]:
+            verification = kvlens.verify(folder)
+            assert all(line.isprintable() for line in str(verification).splitlines())
+            json.dumps(verification.data)
+    assert verification.differing()
 
 
 def test_names_are_shown_escaped(tmp_path):
