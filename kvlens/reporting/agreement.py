@@ -16,6 +16,7 @@ from itertools import groupby
 from pathlib import Path
 
 from kvlens.reporting.examining import Examined, examine
+from kvlens.reporting.mteb_results import FiledResults
 from kvlens.reporting.origin import LookUps, Surroundings, origin_checks, version_checks
 from kvlens.reporting.relations import relation_checks
 from kvlens.reporting.saved_files import SavedFile, saved_files
@@ -62,9 +63,8 @@ def _home_checks(files: Sequence[SavedFile], path: Path, look_ups: LookUps) -> I
 def _origin(each: Examined, around: Surroundings) -> list[Check]:
     if each.has_origin:
         return origin_checks(each.value, around)
-    if isinstance(each.value, list):
-        versions = {item for result in each.value for item in result.versions.items()}
-        return version_checks(sorted(versions))
+    if isinstance(each.value, FiledResults):
+        return version_checks(each.value.package_versions)
     return []
 
 

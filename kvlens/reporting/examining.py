@@ -58,7 +58,7 @@ class Examined:
     Attributes:
         file: where it is.
         value: the result; of vectors, their `VectorsInfo`; of a stopped run, `Started`; of mteb's
-            folder, its list of results; None of a page, and of what is not readable.
+            folder, `FiledResults`; None of a page, and of what is not readable.
         checks: of the file alone.
     """
 
@@ -115,10 +115,10 @@ def _part(file: SavedFile) -> Examined:
 
 
 def _results(file: SavedFile) -> Examined:
-    results, problems = read_results(file.path)
-    checks = [Check("file", "result", "differs", reason=problem) for problem in problems]
-    checks.append(Check("file", "results", "agrees", reason=str(len(results))))
-    return Examined(file, results, tuple(checks))
+    filed = read_results(file.path)
+    checks = [Check("file", "result", "differs", reason=problem) for problem in filed.problems]
+    checks.append(Check("file", "results", "agrees", reason=str(len(filed.results))))
+    return Examined(file, filed, tuple(checks))
 
 
 def _page(file: SavedFile) -> Examined:

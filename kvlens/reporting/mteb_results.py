@@ -61,14 +61,29 @@ class MtebResult:
         return same and bool(mains) and abs(fmean(mains) - row.value) <= SCORE_TOLERANCE
 
 
-def read_results(folder: Path) -> tuple[list[MtebResult], list[str]]:
+@dataclass(frozen=True)
+class FiledResults:
+    """What is in mteb's folder of a run.
+
+    Attributes:
+        results: those that are whole.
+        problems: what is wrong with each other one, in a line.
+    """
+
+    results: tuple[MtebResult, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def package_versions(self) -> list[tuple[str, str]]:
+        """Every package with every version that one of them was made with."""
+        return sorted({item for result in self.results for item in result.versions.items()})
+
+
+def read_results(folder: Path) -> FiledResults:
     """Every result in mteb's folder.
 
     Args:
         folder: ``results`` of a run.
-
-    Returns:
-        The results, and what is wrong with each file that is damaged or lacks a part.
     """
     results = []
     problems = []
@@ -81,7 +96,7 @@ def read_results(folder: Path) -> tuple[list[MtebResult], list[str]]:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             reason = f"{type(error).__name__}: {one_line(error)}"
             problems.append(f"{name}: not readable: {reason}")
-    return results, problems
+    return FiledResults(tuple(results), tuple(problems))
 
 
 def _result(path: Path, name: str) -> MtebResult:

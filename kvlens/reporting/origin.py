@@ -15,7 +15,7 @@ from kvlens.analysis.method_geometry import Geometry
 from kvlens.layers.layer_set import LayerSet
 from kvlens.models.info import ModelInfo
 from kvlens.models.present import model_here, tokenizer_here
-from kvlens.reporting.verification import Check
+from kvlens.reporting.verification import About, Check, Verdict
 from kvlens.store.here import Here, places_of
 from kvlens.store.provenance import Provenance, installed_version
 from kvlens.studies.layer_sweep import Sweep
@@ -102,11 +102,11 @@ def _pairs_check(sweep: Sweep, commands: Sequence[str], around: Surroundings) ->
     return _check("texts", "pairs", expected, here, f"{sweep.data} holds other scores here")
 
 
-def _check(about: Any, what: str, expected: str, here: Here, differs: str) -> Check:
+def _check(about: About, what: str, expected: str, here: Here, differs: str) -> Check:
     """The check of what was recorded against what is here."""
     if here.content is not None:
         return Check.compare(about, what, expected, here.content, here.note or differs, here.note)
-    verdict: Any = "differs" if here.exists else "cannot tell"
+    verdict: Verdict = "differs" if here.exists else "cannot tell"
     return Check(about, what, verdict, expected, reason=here.note)
 
 

@@ -26,7 +26,7 @@ from kvlens.layers.route import Route
 from kvlens.methods.base import Method, get_method
 from kvlens.models.present import CONTENT
 from kvlens.reporting.examining import Examined, Started
-from kvlens.reporting.mteb_results import REVISION_DIGITS, MtebResult
+from kvlens.reporting.mteb_results import REVISION_DIGITS, FiledResults
 from kvlens.reporting.verification import Check
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import phrase
@@ -212,18 +212,18 @@ def _same_model(result: Any, layers: LayerSet) -> str | None:
     return f"it is of {result.model.name} (another revision or tokenizer), not of the model of"
 
 
-def _same_model_of_results(results: list[MtebResult], layers: LayerSet) -> str | None:
+def _same_model_of_results(filed: FiledResults, layers: LayerSet) -> str | None:
     revision = layers.model.revision.removeprefix(CONTENT)[:REVISION_DIGITS]
-    others = [result.name for result in results if result.revision != revision]
-    return f"{len(others)} of {len(results)} are of another model than" if others else ""
+    others = [result for result in filed.results if result.revision != revision]
+    return f"{len(others)} of {len(filed.results)} are of another model than" if others else ""
 
 
-def _results_of_scores(scores: Scores, results: list[MtebResult]) -> str | None:
+def _results_of_scores(scores: Scores, filed: FiledResults) -> str | None:
     limited = any(row.limited for row in scores.scores)
-    filed = [result for result in results if result.limited == limited]
-    if not filed:
+    results = [result for result in filed.results if result.limited == limited]
+    if not results:
         return None
-    unbacked = [row for row in scores.scores if not any(each.backs(row) for each in filed)]
+    unbacked = [row for row in scores.scores if not any(each.backs(row) for each in results)]
     if not unbacked:
         return ""
     row = unbacked[0]
@@ -244,7 +244,7 @@ RELATIONS = (
     Relation(AttentionResult, LayerSet, "layer set", _layers_of_attention, name="attention/*"),
     Relation(Post, LayerSet, "layer set", _layers_of_post),
     Relation(VectorsInfo, Post, "post-processing", _post_of_vectors),
-    Relation(list, LayerSet, "same model", _same_model_of_results),
-    Relation(Scores, list, "results", _results_of_scores),
+    Relation(FiledResults, LayerSet, "same model", _same_model_of_results),
+    Relation(Scores, FiledResults, "results", _results_of_scores),
 )
 """What belongs together in a folder."""

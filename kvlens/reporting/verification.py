@@ -18,9 +18,11 @@ Verdict = Literal["agrees", "differs", "cannot tell"]
 About = Literal["file", "model", "texts", "version", "relation"]
 
 DIGITS = "numbers may differ in the last digits"
+LONGEST_VALUE = 48  # characters of a recorded value that is shown whole
+SHORT = 19  # characters of a longer one, a hash, with `sha256:` before it
+
 Row = tuple[str, str, str]
 """Verdict, what was compared, and words."""
-SHORT = 19  # characters of a hash that are shown, with `sha256:` before them
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,35 @@ class Check:
 
 
 def _short(value: str) -> str:
-    is_hash = len(value) > SHORT and " " not in value
-    return f"{value[:SHORT]}…" if is_hash else value
+    return f"{value[:SHORT]}…" if len(value) > LONGEST_VALUE else value
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many checks ended how.
+
+    Attributes:
+        agree: with what was recorded.
+        differ: from it, other versions apart.
+        versions_differ: packages of another version.
+        cannot_tell: since something is not here, or was not recorded.
+    """
+
+    agree: int
+    differ: int
+    versions_differ: int
+    cannot_tell: int
+
+    def __str__(self) -> str:
+        parts = [_counted(self.agree, "check agrees", "checks agree")]
+        if self.differ:
+            parts.append(_counted(self.differ, "differs", "differ"))
+        if self.versions_differ:
+            versions = _counted(self.versions_differ, "version differs", "versions differ")
+            parts.append(f"{versions} ({DIGITS})")
+        if self.cannot_tell:
+            parts.append(f"{self.cannot_tell} cannot be told here")
+        return f"{', '.join(parts)}."
 
 
 @dataclass(frozen=True)
@@ -100,25 +129,21 @@ class Verification:
         )
 
     @property
-    def summary(self) -> str:
-        """How many checks ended how, in one sentence."""
+    def counts(self) -> Counts:
+        """How many checks ended how; as text, one sentence."""
         verdicts = Counter(check.verdict for check in self.checks)
         differ = len(self.differing())
-        versions = verdicts["differs"] - differ
-        parts = [_counted(verdicts["agrees"], "check agrees", "checks agree")]
-        if differ:
-            parts.append(_counted(differ, "differs", "differ"))
-        if versions:
-            noun = _counted(versions, "version differs", "versions differ")
-            parts.append(f"{noun} ({DIGITS})")
-        if verdicts["cannot tell"]:
-            parts.append(f"{verdicts['cannot tell']} cannot be told here")
-        return f"{', '.join(parts)}."
+        return Counts(
+            agree=verdicts["agrees"],
+            differ=differ,
+            versions_differ=verdicts["differs"] - differ,
+            cannot_tell=verdicts["cannot tell"],
+        )
 
     @property
     def data(self) -> dict[str, Any]:
         """The same, as JSON holds it."""
-        return {**asdict(self), "agrees": not self.differing(), "summary": self.summary}
+        return {**asdict(self), "counts": asdict(self.counts)}
 
     def rows(self) -> list[tuple[str, list[Row]]]:
         """The table: a file and its rows of verdict, what and words; what differs goes first."""
@@ -129,20 +154,22 @@ class Verification:
         return sorted(table, key=lambda group: _rank(group[1]))
 
     def __str__(self) -> str:
-        width = max((len(row[1]) for _, rows in self.rows() for row in rows), default=0)
+        table = self.rows()
+        width = max((len(what) for _, rows in table for _, what, _ in rows), default=0)
         lines = [printable(self.path)]
-        for file, rows in self.rows():
+        for file, rows in table:
             lines.append(f"  {file}")
             for verdict, what, words in rows:
                 lines.append(f"    {verdict:11}  {what:{width}}  {words}".rstrip())
-        return "\n".join([*lines, self.summary])
+        lines.append(str(self.counts))
+        return "\n".join(lines)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         body = "".join(_html_rows(file, rows) for file, rows in self.rows())
         title = f"<b>{escape(printable(self.path))}</b>"
-        return f"<div>{title}<table>{body}</table>{escape(self.summary)}</div>"
+        return f"<div>{title}<table>{body}</table>{self.counts}</div>"
 
 
 def in_file(checks: Iterable[Check], file: str) -> list[Check]:
@@ -164,17 +191,19 @@ def _rank(rows: Sequence[Row]) -> int:
 
 def _rows(checks: Sequence[Check]) -> list[Row]:
     """The rows of one file: each difference, each doubt, and one row of all that agrees."""
-    versions = [check for check in checks if check.about == "version"]
-    others = [check for check in checks if check.about != "version"]
-    rows = _said_once(check for check in others if check.verdict == "differs")
-    differing = [check.words for check in versions if check.verdict == "differs"]
-    if differing:
-        rows.append(("differs", "versions", f"made with {'; '.join(differing)}: {DIGITS}"))
-    rows += _said_once(check for check in others if check.verdict == "cannot tell")
-    agreeing = [_agreeing(check) for check in others if check.verdict == "agrees"]
-    agreeing = list(dict.fromkeys(agreeing))
-    if len(versions) > len(differing):
-        agreeing.append(_counted(len(versions) - len(differing), "version", "versions"))
+    by_verdict: dict[Verdict, list[Check]] = {"differs": [], "cannot tell": [], "agrees": []}
+    versions: dict[Verdict, list[Check]] = {"differs": [], "cannot tell": [], "agrees": []}
+    for check in checks:
+        group = versions if check.about == "version" else by_verdict
+        group[check.verdict].append(check)
+    rows = _said_once(by_verdict["differs"])
+    if versions["differs"]:
+        others = "; ".join(check.words for check in versions["differs"])
+        rows.append(("differs", "versions", f"made with {others}: {DIGITS}"))
+    rows += _said_once(by_verdict["cannot tell"])
+    agreeing = list(dict.fromkeys(map(_agreeing, by_verdict["agrees"])))
+    if versions["agrees"]:
+        agreeing.append(_counted(len(versions["agrees"]), "version", "versions"))
     if agreeing:
         rows.append(("agrees", "", ", ".join(agreeing)))
     return [(verdict, printable(what), printable(words)) for verdict, what, words in rows]
