@@ -69,12 +69,11 @@ def hide_prefix(module: Any, args: Any, options: dict[str, Any]) -> tuple[Any, d
 @contextlib.contextmanager
 def rerouted(lm: kvlens.LanguageModel, layers: Sequence[int], hidden: bool) -> Iterator[Any]:
     """`kvlens.reroute`; hidden: behind its own hooks the one that hides the prefix."""
-    with kvlens.reroute(lm, layers) as routing, contextlib.ExitStack() as stack:
+    with kvlens.reroute(lm, layers) as routing, lm.turn() as turn:
         if hidden:
             for layer in layers:
                 for module in lm.attention_modules(layer):
-                    handle = module.register_forward_pre_hook(hide_prefix, with_kwargs=True)
-                    stack.callback(handle.remove)
+                    turn.before(module, hide_prefix, with_kwargs=True)
         yield routing
 
 
@@ -141,8 +140,9 @@ def run_bridge(
     with (
         torch.inference_mode(),
         kvlens.reroute(lm, layers) as routing,
-        bridge.hooks(fwd_hooks=taps),
+        lm.turn() as turn,
     ):
+        turn.tap(bridge, taps)
         routing.last = batch.last
         bridge(batch.ids, attention_mask=batch.mask, position_ids=batch.positions, **options)
 

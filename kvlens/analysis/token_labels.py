@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from kvlens.store.sharing import lock_of
+
 REPLACEMENT = "\ufffd"  # what a tokenizer decodes an unfinished character to
 LONGEST = 12  # characters of a label
 
@@ -24,7 +26,8 @@ def readable_tokens(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
     unfinished: list[int] = []
     for token in ids:
         character = [*unfinished, token]
-        word = tokenizer.decode(character, clean_up_tokenization_spaces=False)
+        with lock_of(tokenizer):
+            word = tokenizer.decode(character, clean_up_tokenization_spaces=False)
         unfinished = character if word.endswith(REPLACEMENT) else []
         words.append("…" if unfinished else word)
     return tuple(words)

@@ -67,9 +67,8 @@ def run_twice(
         on_hidden: called for each layer of the route and the last block, in the second pass.
 
     Raises:
-        InputError: as `reroute`.
+        InputError: as `reroute`, and inside a `with reroute` block.
     """
-    bridge = lm.bridge  # has to exist before `reroute` begins
     taps = _Taps(on_attention, on_hidden or _ignore)
     blocks = {*route.layers, lm.info.n_layers - 1} if on_hidden else set()
     inputs = {
@@ -79,12 +78,15 @@ def run_twice(
         "use_cache": False,
         "logits_to_keep": 1,
     }
-    with torch.inference_mode(), reroute(lm, route) as routing:
-        routing.last = batch.last
-        for kind in KINDS:
-            hooks = [*taps.on_scores(kind, route.layers), *taps.on_resid(kind, blocks)]
-            with bridge.hooks(fwd_hooks=hooks):
-                bridge(batch.ids, **inputs)
+    with torch.inference_mode(), lm.turn("measurement"):
+        bridge = lm.bridge  # has to exist before `reroute` begins
+        with reroute(lm, route) as routing:
+            routing.last = batch.last
+            for kind in KINDS:
+                hooks = [*taps.on_scores(kind, route.layers), *taps.on_resid(kind, blocks)]
+                with lm.turn() as turn:
+                    turn.tap(bridge, hooks)
+                    bridge(batch.ids, **inputs)
 
 
 Hook = tuple[str, Callable[..., Any]]

@@ -134,8 +134,8 @@ def _raw_passes(lm: LanguageModel, texts: Texts, prompt: str, limits: Limits) ->
         device=lm.device,
         busy_tokens=BUSY_TOKENS,
     )
-    with torch.inference_mode():
-        for batch in padded:
+    for batch in padded:
+        with torch.inference_mode(), lm.turn():
             lm.base(
                 batch.ids,
                 attention_mask=batch.mask,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -16,19 +15,20 @@ from torch.nn.functional import normalize
 from kvlens.embedding.bar import text_bar
 from kvlens.embedding.configure import configure
 from kvlens.embedding.output import Output, OutputOptions, at_least_one
+from kvlens.embedding.passes import embed_batches
 from kvlens.embedding.post import Post, find_post, fit, post_file
 from kvlens.embedding.signature import signature_of
 from kvlens.embedding.similarity import cosine_matrix, cosine_pairs
 from kvlens.layers.route import RouteLike
 from kvlens.methods.base import Method
-from kvlens.models.forward import finite_or_refuse
 from kvlens.models.language_model import LanguageModel
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress, silent
+from kvlens.store.sharing import PerThread
 from kvlens.texts.limits import Limits
 from kvlens.texts.prompts import PROMPTS, Prompt, from_template
 from kvlens.texts.texts import Texts, as_texts
-from kvlens.texts.tokens import TokenizedText, batches
+from kvlens.texts.tokens import TokenizedText
 
 
 class Encoder:
@@ -40,7 +40,6 @@ class Encoder:
         limits: how long a text may be, how much goes into a batch.
         post: the post-processing, or None.
         folder: where post-processing is kept: that of the layer-set file, or None.
-        truncated: how many distinct texts the last call cut.
     """
 
     def __init__(
@@ -78,10 +77,15 @@ class Encoder:
         self.limits = replace(limits, max_length=limits.tokens_for(lm.info.max_positions))
         self.folder = Path(layers).parent if isinstance(layers, str | Path) else None
         self.method = configure(lm.info, method, layers, settings, force).for_model(lm)
-        self.truncated = 0
+        self._truncated = PerThread(0)
         self.post: Post | None = None
         if post is not None:
             self.post = find_post(post, self.folder, self.signature, force)
+
+    @property
+    def truncated(self) -> int:
+        """How many distinct texts this thread's last call cut."""
+        return self._truncated.get()
 
     @property
     def max_length(self) -> int:
@@ -136,12 +140,8 @@ class Encoder:
         texts = as_texts([inputs] if isinstance(inputs, str) else inputs, empty=True).items
         form = Output(**output)
         at_least_one("batch_size", batch_size)
-        distinct = list(dict.fromkeys(texts))
-        with text_bar(show_progress_bar, len(distinct), progress) as tell:
-            template = self.prompt_for(prompt_name, prompt)
-            vectors = self._embed(distinct, template, batch_size, tell)
-        row_of = {text: row for row, text in enumerate(distinct)}
-        vectors = vectors[[row_of[text] for text in texts]]
+        with text_bar(show_progress_bar, len(set(texts)), progress) as tell:
+            vectors = self._rows(texts, self.prompt_for(prompt_name, prompt), batch_size, tell)
         vectors = self.finish(vectors, form.truncate_dim, form.normalize_embeddings)
         return form.convert(vectors, single)
 
@@ -203,12 +203,14 @@ class Encoder:
         Raises:
             InputError: as `fit`.
         """
-        self.post = None
-        vectors = np.asarray(self.encode(as_texts(texts).items))
-        self.post = fit(vectors, kind, self.signature, dimension, shrinkage)
+        items = as_texts(texts).items
+        with text_bar(None, len(set(items)), None) as tell:
+            vectors = self._rows(items, self.prompt_for(), None, tell).numpy(force=True)
+        post = fit(vectors, kind, self.signature, dimension, shrinkage)
         if self.folder is not None:
-            self.post.save(post_file(self.folder, kind, self.signature))
-        return self.post
+            post.save(post_file(self.folder, kind, self.signature))
+        self.post = post
+        return post
 
     def finish(
         self, vectors: Float[Tensor, "n d"], truncate_dim: int | None = None, unit: bool = False
@@ -223,8 +225,9 @@ class Encoder:
         Returns:
             The finished vectors.
         """
-        if self.post is not None:
-            vectors = self.post(vectors)
+        post = self.post  # read once: another thread may fit one now
+        if post is not None:
+            vectors = post(vectors)
         vectors = vectors[:, :truncate_dim]
         return normalize(vectors, dim=-1) if unit else vectors
 
@@ -257,6 +260,15 @@ class Encoder:
             raise InputError(f"unknown prompt_name {name!r}: give query, document, or {choices}")
         return known[name]
 
+    def _rows(
+        self, texts: Sequence[str], prompt: Prompt, batch_size: int | None, progress: Progress
+    ) -> Float[Tensor, "n d"]:
+        """Raw vectors of texts, in their order; equal ones are embedded once."""
+        distinct = list(dict.fromkeys(texts))
+        vectors = self._embed(distinct, prompt, batch_size, progress)
+        row_of = {text: row for row, text in enumerate(distinct)}
+        return vectors[[row_of[text] for text in texts]]
+
     def _embed(
         self, texts: Sequence[str], prompt: Prompt, batch_size: int | None, progress: Progress
     ) -> Float[Tensor, "n d"]:
@@ -264,18 +276,7 @@ class Encoder:
         if not texts:  # no row, but the width of all others
             return self._embed([""], prompt, None, silent)[:0]
         tokenized = self.tokenize(texts, prompt)
-        self.truncated = sum(text.truncated for text in tokenized)
-        pad_id = self.lm.tokenizer.pad_token_id
-        device = self.lm.device
-        done = 0
-        rows: list[Tensor] = []
-        parts: list[Tensor] = []
-        with torch.inference_mode():
-            for batch in batches(tokenized, pad_id, self.batch_tokens, batch_size, device=device):
-                parts.append(self.method.embed(self.lm, batch).float())
-                rows.append(batch.rows)
-                done += len(batch.rows)
-                progress(done, len(texts))
-        vectors = torch.cat(parts)[torch.cat(rows).argsort()]
-        finite_or_refuse(vectors, "the embeddings", self.lm.info)
-        return vectors.clone()  # a normal tensor: inference tensors cannot be used in training
+        self._truncated.set(sum(text.truncated for text in tokenized))
+        return embed_batches(
+            self.lm, self.method, tokenized, self.batch_tokens, batch_size, progress
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,9 +44,8 @@ class AlignedWVA(Method):
         def keep(module: Any, args: Any, output: Any) -> None:
             outputs.append(last(output[0], batch))
 
-        with contextlib.ExitStack() as hooks:
+        with lm.turn() as turn:
             for layer in layers_between(lm, self.depth):
-                attention = lm.attention_modules(layer)[0]
-                hooks.enter_context(attention.register_forward_hook(keep))
+                turn.after(lm.attention_modules(layer)[0], keep)
             run_base(lm, batch)
         return torch.stack(outputs).mean(0)

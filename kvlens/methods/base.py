@@ -5,9 +5,10 @@ It knows what every method has, and none of them by name.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -22,13 +23,27 @@ from kvlens.store.errors import InputError
 from kvlens.texts.prompts import PROMPTS, Prompt
 from kvlens.texts.tokens import TokenBatch, TokenizedText, tokenize
 
+Embed = Callable[[Any, LanguageModel, TokenBatch], Tensor]
+
+
+def _in_turn(embed: Embed) -> Embed:
+    """`Method.embed` in a turn on the model."""
+
+    @functools.wraps(embed)
+    def embed_in_turn(self: Any, lm: LanguageModel, batch: TokenBatch) -> Tensor:
+        with lm.turn("measurement"):
+            return embed(self, lm, batch)
+
+    return embed_in_turn
+
 
 @dataclass(frozen=True)
 class Method:
     """A method: prompts, how a text becomes tokens, and how a batch becomes vectors.
 
     A new one sets `name` and `source` and overrides what differs; its dataclass fields are its
-    settings, and they are recorded with every result.
+    settings, and they are recorded with every result. Every `embed` runs in a turn on the model:
+    no other thread runs it meanwhile, and it is not re-routed from outside.
 
     Attributes:
         name: by which it is asked for; a class without one is a helper, not a method.
@@ -46,6 +61,11 @@ class Method:
     query: Prompt = PROMPTS["raw"]
     document: Prompt = PROMPTS["raw"]
     pooling: str = "last"
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "embed" in vars(cls):
+            cls.embed = _in_turn(cls.embed)  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
         check_pooling(self.pooling)
@@ -90,6 +110,7 @@ class Method:
         """
         return tokenize(lm.tokenizer, texts, prompt, max_length, strict)
 
+    @_in_turn
     def embed(self, lm: LanguageModel, batch: TokenBatch) -> Float[Tensor, "batch d"]:
         """Vectors of a batch.
 
@@ -99,6 +120,9 @@ class Method:
 
         Returns:
             One row a text, of the model's dtype or float32.
+
+        Raises:
+            InputError: inside a `with reroute` block, and for a model in train mode.
         """
         return POOLINGS[self.pooling](final_hidden(lm, batch), batch)
 

@@ -82,13 +82,11 @@ class TokenPrepending(Method):
         if self.start is None or self.exit is None or self.output is None:
             return self.for_model(lm).embed(lm, batch)
         run = _Pass(batch, _mean_embedding(lm))
-        with contextlib.ExitStack() as hooks:
-            table = lm.base.get_input_embeddings()
-            hooks.enter_context(table.register_forward_hook(run.fill))
+        with lm.turn() as turn:
+            turn.after(lm.base.get_input_embeddings(), run.fill)
             for block in lm.blocks[self.start : self.exit]:
-                hooks.enter_context(block.register_forward_pre_hook(run.prepend))
-            last_block = lm.blocks[self.output - 1]
-            hooks.enter_context(last_block.register_forward_hook(run.stop))
+                turn.before(block, run.prepend)
+            turn.after(lm.blocks[self.output - 1], run.stop)
             with contextlib.suppress(_Enough):
                 run_base(lm, replace(batch, ids=batch.ids.clamp(min=0)))
         return run.vectors

@@ -48,7 +48,7 @@ class _ValueSum(DynamicCache):
     def __init__(self, layers: range):
         super().__init__()
         self.summed_layers = layers
-        self.total = torch.zeros(())
+        self.total = torch.zeros((), dtype=torch.float32)
         self.count = 0
 
     def update(

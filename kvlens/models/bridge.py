@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from kvlens.models.quiet import quietly
+from kvlens.models.turns import Turn
 from kvlens.store.errors import InputError
 
 # Points of a block whose states, keys, values and patterns others read.
@@ -63,12 +64,15 @@ def point_names(n_layers: int) -> list[str]:
     return [f"blocks.{layer}.{point}" for layer in range(n_layers) for point in BLOCK_POINTS]
 
 
-def firing_hooks(bridge: Any, names: Sequence[str], device: torch.device) -> frozenset[str]:
+def firing_hooks(
+    turn: Turn, bridge: Any, names: Sequence[str], device: torch.device
+) -> frozenset[str]:
     """Which hook points are called in a forward pass, found by one of two tokens.
 
     Some exist without ever being called, and TransformerLens ignores a wrong name in silence.
 
     Args:
+        turn: on the model.
         bridge: a `TransformerBridge`.
         names: full names of hook points.
         device: of the model.
@@ -81,8 +85,8 @@ def firing_hooks(bridge: Any, names: Sequence[str], device: torch.device) -> fro
     def note(name: str, states: Any, hook: Any) -> None:
         fired.add(name)  # not `hook.name`: points have aliases
 
-    hooks = [(name, partial(note, name)) for name in names if name in bridge.hook_dict]
+    turn.tap(bridge, [(name, partial(note, name)) for name in names if name in bridge.hook_dict])
     ids = torch.zeros((1, 2), dtype=torch.long, device=device)
-    with torch.inference_mode(), bridge.hooks(fwd_hooks=hooks):
+    with torch.inference_mode():
         bridge(ids, return_type=None, use_cache=False, logits_to_keep=1)
     return frozenset(fired)

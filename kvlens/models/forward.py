@@ -18,7 +18,7 @@ from kvlens.texts.tokens import TokenBatch
 
 
 def run_base(lm: LanguageModel, batch: TokenBatch, **options: Any) -> Any:
-    """Run the raw base model, without its LM head, on a batch.
+    """Run the raw base model, without its LM head, on a batch, in a turn of its own or around it.
 
     Args:
         lm: the model.
@@ -28,11 +28,15 @@ def run_base(lm: LanguageModel, batch: TokenBatch, **options: Any) -> Any:
     Returns:
         What transformers returns: ``last_hidden_state`` is ``[batch, seq_len, d_model]``, after
         the final norm.
+
+    Raises:
+        InputError: for a model in train mode.
     """
     # Under right padding no real token sees padding, so the causal kernel needs no mask.
     mask = None if bool(batch.mask[:, 0].all()) else batch.mask
     options = {"use_cache": False, **options}
-    return lm.base(batch.ids, attention_mask=mask, position_ids=batch.positions, **options)
+    with lm.turn():
+        return lm.base(batch.ids, attention_mask=mask, position_ids=batch.positions, **options)
 
 
 def finite_or_refuse(states: Shaped[Tensor, "*shape"], what: str, info: ModelInfo) -> None:

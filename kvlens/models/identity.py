@@ -9,6 +9,7 @@ import torch
 
 from kvlens.models.info import ModelInfo
 from kvlens.store.errors import InputError
+from kvlens.store.sharing import lock_of
 
 DEFAULT_CONTEXT = 2048  # tokens, of a model whose config names no limit
 
@@ -77,7 +78,9 @@ def info_of(hf: Any, tokenizer: Any, name: str, revision: str = "") -> ModelInfo
 
 def tokenizer_id(tokenizer: Any) -> str:
     """Class of a tokenizer of transformers and a hash of its content."""
-    digest = hashlib.sha256(_tokenizer_content(tokenizer).encode()).hexdigest()
+    with lock_of(tokenizer):
+        content = _tokenizer_content(tokenizer)
+    digest = hashlib.sha256(content.encode()).hexdigest()
     return f"{type(tokenizer).__name__}:{digest[:16]}"
 
 

@@ -5,8 +5,8 @@ How a name becomes one is `loading`'s; how a block is found `anatomy`'s.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from kvlens.models.anatomy import attention_of, blocks_of, decoder_of
 from kvlens.models.bridge import bridge_over, firing_hooks, point_names
 from kvlens.models.identity import info_of, refuse_other_than_decoder
 from kvlens.models.info import ModelInfo
+from kvlens.models.turns import Purpose, Turn, turn_on
 from kvlens.texts.tokens import position_ids
 
 
@@ -39,6 +40,9 @@ class LanguageModel:
     Both trees hold the SAME parameter tensors; there are two, since a bridge rewrites the tree
     that it is given. Calling the object runs `hf` and returns logits.
 
+    Threads may share a model: everything in kvlens takes a turn on it. A pass of your own through
+    `hf`, `base` or `bridge` takes one by ``with lm.turn():``.
+
     Attributes:
         hf: the raw transformers causal LM, in eval mode, parameters without grad.
         tokenizer: a tokenizer of transformers.
@@ -49,6 +53,7 @@ class LanguageModel:
     tokenizer: Any
     info: ModelInfo
     _built: list[Any] = field(default_factory=list, init=False, repr=False)  # the bridge, or none
+    _live: list[frozenset[str]] = field(default_factory=list, init=False, repr=False)
 
     @classmethod
     def wrap(
@@ -74,11 +79,17 @@ class LanguageModel:
             hf.config.architectures = [type(hf).__name__]
         return cls(hf, tokenizer, info_of(hf, tokenizer, name, revision))
 
+    def turn(self, purpose: Purpose = "pass") -> AbstractContextManager[Turn]:
+        """A context in which this thread alone runs the model, see `turns.turn_on`."""
+        return turn_on(self.hf, self.info.name, purpose)
+
     @property
     def bridge(self) -> Any:
         """The `TransformerBridge`; raises InputError where TransformerLens has none."""
         if not self._built:
-            self._built.append(bridge_over(self.hf, self.info.name))
+            with self.turn():
+                if not self._built:  # by the thread that was waited for
+                    self._built.append(bridge_over(self.hf, self.info.name))
         return self._built[0]
 
     @property
@@ -86,10 +97,14 @@ class LanguageModel:
         """Whether the bridge is built already."""
         return bool(self._built)
 
-    @cached_property
+    @property
     def live_hooks(self) -> frozenset[str]:
         """Names of the bridge's hook points that really fire; see `bridge.BLOCK_POINTS`."""
-        return firing_hooks(self.bridge, point_names(self.info.n_layers), self.device)
+        if not self._live:
+            with self.turn() as turn:
+                names = point_names(self.info.n_layers)
+                self._live.append(firing_hooks(turn, self.bridge, names, self.device))
+        return self._live[0]
 
     @property
     def base(self) -> Any:
@@ -134,9 +149,12 @@ class LanguageModel:
 
         Returns:
             The logits, of every position unless `options` say otherwise.
+
+        Raises:
+            InputError: for a model in train mode.
         """
         if attention_mask is not None and "position_ids" not in options:
             options["position_ids"] = position_ids(attention_mask)
-        with torch.no_grad():
+        with self.turn(), torch.no_grad():
             output = self.hf(input_ids, attention_mask=attention_mask, use_cache=False, **options)
         return output.logits

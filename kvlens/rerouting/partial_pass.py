@@ -6,8 +6,8 @@ is put in front.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from jaxtyping import Float
@@ -19,10 +19,10 @@ from kvlens.models.language_model import LanguageModel
 from kvlens.rerouting.prefix import reroute
 from kvlens.texts.tokens import TokenBatch
 
+States = Float[Tensor, "batch seq_len d_model"]
 
-def final_states(
-    lm: LanguageModel, batch: TokenBatch, routes: Sequence[Route]
-) -> Iterator[Float[Tensor, "batch seq_len d_model"]]:
+
+def final_states(lm: LanguageModel, batch: TokenBatch, routes: Sequence[Route]) -> Iterator[States]:
     """Hidden states after the final norm: of the plain model, then of each route.
 
     Equal to a whole re-routed pass each, at the cost of the blocks from the route's lowest layer
@@ -40,8 +40,7 @@ def final_states(
         InputError: as `reroute` does.
     """
     lowest = {min(route.layers) for route in routes if route.layers}
-    with _recorded_inputs(lm, lowest) as inputs:
-        plain = run_base(lm, batch).last_hidden_state
+    plain, inputs = _plain(lm, batch, lowest)
     yield plain
     for route in routes:
         if route.layers:
@@ -51,51 +50,32 @@ def final_states(
             yield plain
 
 
-def _rerouted(
-    lm: LanguageModel,
-    batch: TokenBatch,
-    route: Route,
-    first: int,
-    states: Float[Tensor, "batch seq_len d_model"],
-) -> Float[Tensor, "batch seq_len d_model"]:
-    """The final states of a route that starts at block `first`, which `states` enter."""
-    with _skipped(lm, first, states), reroute(lm, route) as rerouting:
-        rerouting.last = batch.last
-        return run_base(lm, batch).last_hidden_state
-
-
-@contextlib.contextmanager
-def _recorded_inputs(
-    lm: LanguageModel, blocks: Collection[int]
-) -> Iterator[dict[int, Float[Tensor, "batch seq_len d_model"]]]:
-    """What enters each of these blocks in a pass inside the context, by block index."""
+def _plain(
+    lm: LanguageModel, batch: TokenBatch, blocks: Collection[int]
+) -> tuple[States, dict[int, States]]:
+    """The final states of the plain model, and what enters each of these blocks, by its index."""
     inputs: dict[int, Tensor] = {}
-    with contextlib.ExitStack() as hooks:
+
+    def keep(block: Any, args: tuple[Any, ...], index: int) -> None:
+        inputs[index] = args[0]
+
+    with lm.turn("measurement") as turn:
         for index in blocks:
-
-            def keep(block: Any, args: tuple[Any, ...], index: int = index) -> None:
-                inputs[index] = args[0]
-
-            hooks.enter_context(lm.blocks[index].register_forward_pre_hook(keep))
-        yield inputs
+            turn.before(lm.blocks[index], partial(keep, index=index))
+        plain = run_base(lm, batch).last_hidden_state
+    return plain, inputs
 
 
-@contextlib.contextmanager
-def _skipped(
-    lm: LanguageModel, first: int, states: Float[Tensor, "batch seq_len d_model"]
-) -> Iterator[None]:
-    """Blocks below `first` are not run: what enters block `first` is `states`.
+def _rerouted(
+    lm: LanguageModel, batch: TokenBatch, route: Route, first: int, states: States
+) -> States:
+    """The final states of a route that starts at block `first`, which `states` enter.
 
-    The blocks stay where they are, since models index masks and rotary tables by their number.
+    Blocks below it are not run. They stay where they are, since models index masks and rotary
+    tables by their number.
     """
-    skipped = list(lm.blocks[:first])
-    replaced = [vars(block).get("forward") for block in skipped]
-    try:
-        for block in skipped:
-            block.forward = lambda *args, **kwargs: states
-        yield
-    finally:
-        for block, forward in zip(skipped, replaced, strict=True):
-            del block.forward
-            if forward is not None:
-                block.forward = forward
+    with lm.turn("measurement") as turn, reroute(lm, route) as rerouting:
+        rerouting.last = batch.last
+        for block in lm.blocks[:first]:
+            turn.replace(block, lambda *args, **kwargs: states)
+        return run_base(lm, batch).last_hidden_state

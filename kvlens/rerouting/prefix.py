@@ -59,6 +59,9 @@ def reroute(
     comes from the ``attention_mask`` ``[batch, seq_len]`` (either padding side); or set ``.last``
     on the yielded object.
 
+    It serves this thread alone: what others run on the model waits until the block is left (after
+    10 seconds a warning says so), or is refused. So do not wait inside for threads that run it.
+
     Args:
         lm: the model.
         layers: a route, a layer set, its file, or block indices; none leaves the model as it is.
@@ -72,19 +75,22 @@ def reroute(
 
     Raises:
         InputError: for layers, biases and positions that `Route.of` refuses, an architecture that
-            is not `SUPPORTED`, a model that is re-routed already, and inside the context for a
-            filled KV cache or a mask of another shape.
+            is not `SUPPORTED`, a model that is re-routed already or in train mode, and inside the
+            context for a filled KV cache, a mask of another shape, and all that measures the plain
+            model, such as an encoder.
     """
     check_architecture(lm)
     rerouting = Rerouting(lm, Route.of(lm.info, layers, bias, position))
-    with contextlib.ExitStack() as hooks:
-        if rerouting.route.layers:
-            for base in lm.trees():
-                _refuse_nesting(base)
-                hooks.enter_context(_hooked(base, rerouting.before_model))
+    if not rerouting.route.layers:
+        yield rerouting
+        return
+    with lm.turn("reroute") as turn:
+        for base in lm.trees():
+            turn.before(base, rerouting.before_model, with_kwargs=True)
         for layer in rerouting.route.layers:
+            before_attention = rerouting.before_attention(layer)
             for attention in lm.attention_modules(layer):
-                hooks.enter_context(_hooked(attention, rerouting.before_attention(layer)))
+                turn.before(attention, before_attention, with_kwargs=True)
         yield rerouting
 
 
@@ -210,34 +216,3 @@ def _with_prefix_column(
     # A finite floor: rows of padding that see nothing must not turn into NaN.
     column = torch.full_like(mask[..., :1], max(bias, lowest))
     return torch.cat([column, mask[..., :seq_len]], dim=-1)
-
-
-@dataclass(frozen=True)
-class _Hook:
-    """A hook that can be told from the hooks of others."""
-
-    call: Callable[..., Any]
-
-    def __call__(self, *args: Any) -> Any:
-        return self.call(*args)
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        # `lm.bridge` copies the modules on first use; copied hooks would never be removed.
-        raise InputError(
-            "this model is re-routed now: use `lm.bridge` once before the `reroute` context"
-        )
-
-
-def _hooked(module: Any, call: Callable[..., Any]) -> contextlib.AbstractContextManager[Any]:
-    """A context in which `call` comes before the module's forward."""
-    handle: contextlib.AbstractContextManager[Any] = module.register_forward_pre_hook(
-        _Hook(call), with_kwargs=True
-    )
-    return handle
-
-
-def _refuse_nesting(base: Any) -> None:
-    if any(isinstance(hook, _Hook) for hook in base._forward_pre_hooks.values()):
-        raise InputError(
-            "this model is re-routed already: leave the first `reroute` context before"
-        )

@@ -108,7 +108,8 @@ def route_vectors(
     limits = embedding.limits
     most = limits.tokens_for(lm.info.max_positions)
     tokenized = tokenize(lm.tokenizer, texts, embedding.prompt, most, limits.strict)
-    vectors = torch.empty((1 + len(routes), len(texts), lm.info.d_model))
+    shape = (1 + len(routes), len(texts), lm.info.d_model)
+    vectors = torch.empty(shape, dtype=torch.float32)  # the default may be that of a loading model
     done = 0
     with torch.inference_mode():
         for batch in batches(

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from kvlens.store.errors import InputError
+from kvlens.store.sharing import lock_of
 from kvlens.texts.limits import BATCH_TOKENS
 from kvlens.texts.prompts import Prompt
 
@@ -154,13 +155,14 @@ class _Encoding(NamedTuple):
 def _encode(tokenizer: Any, texts: Sequence[str], prompt: Prompt) -> list[_Encoding]:
     if not texts:
         return []
-    encoded = tokenizer(
-        [prompt.render(text) for text in texts],
-        split_special_tokens=True,
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-        verbose=False,
-    )
+    with lock_of(tokenizer):  # transformers sets it anew for each call
+        encoded = tokenizer(
+            [prompt.render(text) for text in texts],
+            split_special_tokens=True,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            verbose=False,
+        )
     rows = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
     return [_Encoding(ids, offsets) for ids, offsets in rows]
 

@@ -17,6 +17,8 @@ from kvlens.models.info import ModelInfo
 from kvlens.texts.tokens import TokenBatch
 from kvlens.tracing.request import Request
 
+DTYPE = torch.float32  # said, since torch's default is another while a thread loads a model
+
 
 class Buffers:
     """The kept rows of all texts.
@@ -45,7 +47,7 @@ class Buffers:
         self.starts = np.concatenate([[0], np.cumsum(per_text, dtype=int)])
         self.tensors: dict[str, Tensor] = {}
         for kind in request.keep:
-            self.tensors[kind] = torch.empty(self._shape(kind, len(lengths)))
+            self.tensors[kind] = torch.empty(self._shape(kind, len(lengths)), dtype=DTYPE)
         if request.points == "all" and "hidden" in request.keep:
             text_index = np.repeat(np.arange(len(lengths)), lengths)
             self.tensors["text_index"] = torch.from_numpy(text_index)
@@ -123,5 +125,5 @@ class Buffers:
             real = pattern[:, is_real][:, :, is_real]
             name = f"pattern.{row}"
             if name not in self.tensors:
-                self.tensors[name] = torch.empty((self.depth, *real.shape))
+                self.tensors[name] = torch.empty((self.depth, *real.shape), dtype=DTYPE)
             self.tensors[name][at] = real.float().cpu()

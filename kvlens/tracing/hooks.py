@@ -27,7 +27,7 @@ def recording_hooks(lm: LanguageModel, request: Request, buffers: Buffers) -> li
         buffers: where it goes.
 
     Returns:
-        Hooks for ``lm.bridge.hooks(fwd_hooks=...)``.
+        Hooks for `Turn.tap`.
 
     Raises:
         InputError: when the architecture runs no hook point that is needed: TransformerLens

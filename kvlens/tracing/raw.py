@@ -28,6 +28,9 @@ def raw_states(lm: LanguageModel, ids: Sequence[int]) -> dict[str, Tensor]:
     Returns:
         The final token's ``hidden`` ``[n_layers, d_model]`` and its ``k`` and ``v``, each
         ``[n_layers, n_kv_heads, d_head]``, float32 on the CPU.
+
+    Raises:
+        InputError: inside a `with reroute` block, and for a model in train mode.
     """
     from transformers import DynamicCache
 
@@ -38,13 +41,10 @@ def raw_states(lm: LanguageModel, ids: Sequence[int]) -> dict[str, Tensor]:
         hidden.append(states[0, -1].float().cpu())
 
     cache: Any = DynamicCache()  # without the config it keeps every position, in sliding layers too
-    handles = [block.register_forward_hook(keep) for block in lm.blocks]
-    try:
-        with torch.inference_mode():
-            lm.base(torch.tensor([ids], device=lm.device), past_key_values=cache, use_cache=True)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.inference_mode(), lm.turn("measurement") as turn:
+        for block in lm.blocks:
+            turn.after(block, keep)
+        lm.base(torch.tensor([ids], device=lm.device), past_key_values=cache, use_cache=True)
     keys = [layer.keys[0, :, -1].float().cpu() for layer in cache.layers]
     values = [layer.values[0, :, -1].float().cpu() for layer in cache.layers]
     return {"hidden": torch.stack(hidden), "k": torch.stack(keys), "v": torch.stack(values)}
@@ -69,7 +69,8 @@ def rotate_raw(
     positions = torch.tensor([position], device=lm.device)
     rotated = []
     for layer, key in enumerate(keys.to(lm.device)):
-        cos, sin = tables(lm, positions, layer)
+        with lm.turn():  # some rotary modules keep what they computed last
+            cos, sin = tables(lm, positions, layer)
         heads = key[None, :, None]  # [batch, n_kv_heads, seq_len, d_head]
         _, turned = apply_rotary(heads, heads, cos[:, None], sin[:, None])
         rotated.append(turned[0, :, 0].float().cpu())

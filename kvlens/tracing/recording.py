@@ -61,7 +61,8 @@ def record(
         The trace, texts in their order.
 
     Raises:
-        InputError: on bad input and on NaN or infinity in the activations.
+        InputError: on bad input, on NaN or infinity in the activations, inside a `with reroute`
+            block, and for a model in train mode.
     """
     bounds = Limits.of(limits)
     texts = as_texts(texts)
@@ -107,15 +108,18 @@ def _run(
     progress: Progress,
 ) -> None:
     """Run every batch through the bridge, no further than the last layer asked for."""
-    hooks = recording_hooks(lm, request, buffers)
+    with lm.turn("measurement"):
+        hooks = recording_hooks(lm, request, buffers)
     options: dict[str, Any] = {"return_type": None, "use_cache": False, "logits_to_keep": 1}
     stop = request.layers[-1] + 1
     if stop < lm.info.n_layers:
         options["stop_at_layer"] = stop
     done = 0
-    with torch.inference_mode(), lm.bridge.hooks(fwd_hooks=hooks):
-        for batch in padded:
-            buffers.batch = batch
-            lm.bridge(batch.ids, attention_mask=batch.mask, position_ids=batch.positions, **options)
-            done += len(batch.rows)
-            progress(done, buffers.n_texts)
+    for batch in padded:
+        buffers.batch = batch
+        inputs = {"attention_mask": batch.mask, "position_ids": batch.positions, **options}
+        with torch.inference_mode(), lm.turn("measurement") as turn:
+            turn.tap(lm.bridge, hooks)
+            lm.bridge(batch.ids, **inputs)
+        done += len(batch.rows)
+        progress(done, buffers.n_texts)

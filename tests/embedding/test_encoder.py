@@ -1,5 +1,9 @@
 """Encoder: sentence-transformers' conventions; vectors equal a forward pass done by hand."""
 
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -158,6 +162,21 @@ def test_a_long_text_is_cut_and_counted(encoder):
         strict.encode(["short", long])
     with pytest.raises(InputError, match="the prompt alone does not fit"):
         Encoder(encoder.lm, layers=LAYERS, max_length=20).encode("a")
+
+
+def test_each_thread_is_told_how_many_of_its_texts_were_cut(encoder):
+    both_have_embedded = threading.Barrier(2)
+
+    def count(n):
+        encoder.encode([f"{i} {'long ' * 300}" for i in range(n)])
+        both_have_embedded.wait()
+        return encoder.truncated
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(count, (1, 2))) == [1, 2]
+    encoder.encode(f"{'long ' * 300}")
+    assert encoder.truncated == 1
+    assert pickle.loads(pickle.dumps(encoder)).truncated == 1
 
 
 def test_unknown_keywords_are_refused(encoder):

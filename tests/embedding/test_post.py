@@ -219,6 +219,25 @@ def test_fit_then_truncate_then_normalize(lm):
     assert encoder.encode("a").shape == (32,)
 
 
+def test_while_one_is_fitted_others_get_the_last_ones_vectors(lm, monkeypatch):
+    encoder = Encoder(lm, "mean")
+    encoder.fit_post("center", FIT_TEXTS)
+    right = encoder.encode(TEXTS)
+    meanwhile = []
+
+    def fit_slowly(*args):
+        meanwhile.append(encoder.encode(TEXTS))
+        return fit(*args)
+
+    monkeypatch.setattr("kvlens.embedding.encoder.fit", fit_slowly)
+    encoder.fit_post("whiten", FIT_TEXTS, 5)
+    np.testing.assert_array_equal(meanwhile, [right])
+    assert encoder.encode(TEXTS).shape == (len(TEXTS), 5)
+    with pytest.raises(InputError):
+        encoder.fit_post("whiten", FIT_TEXTS, 33)
+    assert encoder.encode(TEXTS).shape == (len(TEXTS), 5)
+
+
 def test_fit_of_another_encoder_is_refused(lm, saved):
     post = Encoder(lm, layers=saved).fit_post("whiten", FIT_TEXTS, dimension=5)
     (file,) = saved.parent.glob("post-*")
