@@ -261,10 +261,14 @@ def test_a_failed_turn_leaves_nothing(llama, elsewhere):
     def fails():
         raise KeyError
 
-    with pytest.raises(KeyError), llama.turn() as turn:
-        turn.before(llama.blocks[0], lambda module, args: fails())
-        turn.replace(llama.blocks[1], lambda *args, **options: fails())
-        llama(IDS)
+    def run():
+        with llama.turn() as turn:
+            turn.before(llama.blocks[0], lambda module, args: fails())
+            turn.replace(llama.blocks[1], lambda *args, **options: fails())
+            llama(IDS)
+
+    with pytest.raises(KeyError):
+        run()
     assert not llama.blocks[0]._forward_pre_hooks
     assert llama.blocks[1].forward == forward
     assert elsewhere(llama, IDS).result(SOON).shape[:2] == IDS.shape
@@ -286,5 +290,5 @@ def test_a_copy_of_a_model_has_no_turn(llama):
     assert not vars(other).keys() - vars(llama.hf).keys()
     with llama.turn() as turn:
         turn.before(llama.blocks[0], lambda module, args: None)
-        with pytest.raises(InputError, match="use `lm.bridge` once before"):
+        with pytest.raises(InputError, match=r"use `lm.bridge` once before"):
             copy.deepcopy(llama.hf)
