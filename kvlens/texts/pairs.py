@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from kvlens.store.errors import InputError
+from kvlens.store.arguments import shown, whole_number
+from kvlens.store.errors import InputError, shortened
 from kvlens.texts.rows import Row, read_rows
 from kvlens.texts.texts import text_problem
 
@@ -50,6 +51,8 @@ def read_pairs(path: str | Path, n: int | None = None) -> Pairs:
         InputError: for a file that cannot be read, a malformed row (by its line), fewer than 10
             pairs, and scores that are all equal.
     """
+    if n is not None:
+        n = whole_number("n", n, least=1)
     pairs = _read_all(path)
     if n is not None and n < len(pairs):
         pairs = [pairs[i * len(pairs) // n] for i in range(n)]
@@ -67,16 +70,15 @@ def _read_all(path: str | Path) -> list[tuple[str, str, float]]:
     try:
         rows = list(read_rows(path, COLUMNS))
     except InputError as error:
-        raise InputError(f"cannot read the pairs: {error}") from None
+        raise InputError(shortened(f"cannot read the pairs: {error}")) from None
     return [_pair(row, path) for row in rows]
 
 
 def _pair(row: Row, path: str | Path) -> tuple[str, str, float]:
     problem = _problem(row)
     if problem or row.fields is None:
-        raise InputError(
-            f"{path}, {row.place}: needs sentence1, sentence2 and score (the row {problem})"
-        )
+        message = f"{path}, {row.place}: needs sentence1, sentence2 and score (the row {problem})"
+        raise InputError(shortened(message))
     first, second, score = (row.fields[column] for column in COLUMNS)
     return first, second, float(score)
 
@@ -90,7 +92,7 @@ def _problem(row: Row) -> str:
     if problem:
         return problem
     try:
-        is_number = math.isfinite(float(score))
-    except (TypeError, ValueError):
+        is_number = math.isfinite(float(score)) and not isinstance(score, bool)
+    except (TypeError, ValueError, OverflowError):
         is_number = False
-    return "" if is_number else f"has the score {score!r}, not a finite number"
+    return "" if is_number else f"has the score {shown(score)}, not a finite number"

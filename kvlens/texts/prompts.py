@@ -5,17 +5,37 @@ A text is placed between `prefix` and `suffix` and is never interpreted.
 
 from __future__ import annotations
 
-from kvlens.store.artifact import Record
-from kvlens.store.errors import InputError
+from typing import Any
+
+from pydantic import ValidationError
+
+from kvlens.store.arguments import shown
+from kvlens.store.artifact import Record, first_problem
+from kvlens.store.errors import InputError, shortened
+from kvlens.texts.texts import text_problem
 
 
 class Prompt(Record):
-    """One template: ``prefix + text + suffix``. `source` says where it comes from."""
+    """One template: ``prefix + text + suffix``. `source` says where it comes from.
+
+    Raises:
+        InputError: for a field that is no text.
+    """
 
     name: str
     prefix: str = ""
     suffix: str = ""
     source: str = ""
+
+    def __init__(self, **fields: Any):  # a user makes these; other records are made by the code
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            field, _, problem = first_problem(error).partition(": ")
+            raise InputError(f"`{field}` of a prompt: {problem}") from None
+        for field, text in self:
+            if text_problem(text):
+                raise InputError(f"`{field}` of a prompt {text_problem(text)}")
 
     def render(self, text: str) -> str:
         """`text` inside the prompt."""
@@ -34,11 +54,15 @@ def from_template(template: str, name: str = "custom", source: str = "user") -> 
         The prompt.
 
     Raises:
-        InputError: for a template without ``{text}`` or with two.
+        InputError: for a template without ``{text}`` or with two, and for what is no text.
     """
+    problem = text_problem(template)
+    if problem:
+        raise InputError(f"`prompt` {problem}")
     prefix, mark, suffix = template.partition("{text}")
     if not mark or "{text}" in suffix:
-        raise InputError(f"a prompt template needs exactly one {{text}}: {template!r}")
+        message = f"a prompt template needs exactly one {{text}}: {template!r}"
+        raise InputError(shortened(message))
     return Prompt(name=name, prefix=prefix, suffix=suffix, source=source)
 
 
@@ -90,14 +114,30 @@ def get_prompt(name: str) -> Prompt:
         return PROMPTS[name]
     if "{text}" in name:
         return from_template(name)
-    raise InputError(
-        f"unknown prompt {name!r}: give one of {', '.join(PROMPTS)}, or a template with {{text}}"
-    )
+    names = ", ".join(PROMPTS)
+    unknown = shortened(repr(name), 80)
+    raise InputError(f"unknown prompt {unknown}: give one of {names}, or a template with {{text}}")
 
 
-def as_prompt(prompt: str | Prompt) -> Prompt:
-    """The prompt itself, or the one that a name or a template means; see `get_prompt`."""
-    return prompt if isinstance(prompt, Prompt) else get_prompt(prompt)
+def as_prompt(prompt: str | Prompt, name: str = "prompt") -> Prompt:
+    """The prompt itself, or the one that a name or a template means; see `get_prompt`.
+
+    Args:
+        prompt: what was given.
+        name: of the caller's parameter, for messages.
+
+    Returns:
+        The prompt.
+
+    Raises:
+        InputError: for an unknown name, and for what is neither a text nor a Prompt.
+    """
+    if isinstance(prompt, Prompt):
+        return prompt
+    if isinstance(prompt, str):
+        return get_prompt(prompt)
+    kind = type(prompt).__name__
+    raise InputError(f"`{name}` is {shown(prompt)} ({kind}), not a prompt or its name")
 
 
 def query_for(document: Prompt) -> Prompt:

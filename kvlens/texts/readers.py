@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kvlens.store.errors import InputError
+from kvlens.store.arguments import flag_argument, text_argument, whole_number
+from kvlens.store.errors import InputError, shortened
 from kvlens.texts.rows import TEXT_COLUMN, Columns, Row, TableFile, quoted
 from kvlens.texts.texts import Texts, id_problem, text_problem
 
@@ -43,9 +44,15 @@ def read_texts(
     Raises:
         InputError: when the file, its format, its encoding, the column or a row cannot be used.
     """
-    if limit is not None and limit < 1:
-        raise InputError(f"limit is {limit}; it must be at least 1")
+    if limit is not None:
+        limit = whole_number("limit", limit, least=1)
+    if column is not None:
+        text_argument("column", column)
+    skip_bad = flag_argument("skip_bad", skip_bad)
+    empty = flag_argument("empty", empty)
     id_column = ids if isinstance(ids, str) else None
+    if id_column is None:
+        ids = flag_argument("ids", ids)
     file = TableFile.at(path, named=column or id_column)
     entries = []
     bad = 0
@@ -55,10 +62,8 @@ def read_texts(
         elif skip_bad:
             bad += 1
         else:
-            raise InputError(
-                f"{file.name}: {entry.place} {entry.problem}; "
-                "correct it, or skip such rows (`skip_bad=True`)"
-            )
+            problem = shortened(f"{file.name}: {entry.place} {entry.problem}", 220)
+            raise InputError(f"{problem}; correct it, or skip such rows (`skip_bad=True`)")
         if len(entries) == limit:
             break
     skipped = f" ({bad} bad rows skipped)" if bad else ""
@@ -121,6 +126,10 @@ def _entry(row: Row, column: str, id_column: str, empty: bool) -> _Entry:
 
 
 def _source(file: TableFile, column: str) -> str:
-    """Where the texts come from, without the folder."""
+    """Where the texts come from, without the folder; it is saved with every result.
+
+    A name that is not UTF-8 can be opened, but not saved: its odd bytes are spelled out.
+    """
     name = file.name if file.is_standard_input else file.path.name
+    name = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
     return name if file.kind == ".txt" else f"{name}, column {column}"

@@ -7,23 +7,24 @@ words, for messages. What a row means is left to others: `readers` makes texts, 
 from __future__ import annotations
 
 import csv
-import gzip
 import json
-import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from kvlens.store.errors import InputError, one_line
+from kvlens.store.arguments import path_argument
+from kvlens.store.errors import InputError, one_line, shortened
+from kvlens.texts.contents import lines, opened
+from kvlens.texts.parquet import ParquetTable
 
 TEXT_COLUMN = "text"
 STANDARD_INPUT = "-"
-PARQUET_BATCH = 1024  # rows read at a time
 LONGEST_FIELD = 2**31 - 1  # characters; the csv module's own limit is 131,072
+NAMES_SHOWN = 8  # columns that a message lists
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,28 @@ class Columns:
     optional: tuple[str, ...] = ()
 
     def among(self, names: Sequence[str]) -> list[str]:
-        """The columns to read of a table that has `names`; raises InputError for one absent."""
+        """The columns to read of a table that has `names`.
+
+        Raises:
+            InputError: for one that is absent, or there twice.
+        """
         absent = self.absent(names)
         if absent:
             raise InputError(f"no column {absent[0]!r}; it has: {quoted(names)}")
         present = [column for column in self.optional if column in names]
-        return list(dict.fromkeys([*self.required, *present]))
+        chosen = list(dict.fromkeys([*self.required, *present]))
+        repeated = self.repeated(names)
+        if repeated:
+            raise InputError(f"two columns are called {repeated[0]!r}; rename one")
+        return chosen
 
     def absent(self, names: Iterable[str]) -> list[str]:
         """The required columns that are not among `names`."""
         return [column for column in self.required if column not in names]
+
+    def repeated(self, names: Sequence[str]) -> list[str]:
+        """The columns that are more than once among `names`."""
+        return [column for column in (*self.required, *self.optional) if names.count(column) > 1]
 
 
 @dataclass(frozen=True)
@@ -95,13 +108,10 @@ class TableFile:
         Raises:
             InputError: when there is none, or not of a kind that is read.
         """
-        path = Path(path)
+        path = path_argument("path", path)
         if str(path) == STANDARD_INPUT:
             return cls(path, ".jsonl" if named else ".txt")
-        if path.is_dir():
-            raise InputError(f"{path} is a directory; give a file")
-        if not path.is_file():
-            raise InputError(f"no such file: {path}")
+        _check_place(path)
         kind = Path(path.name.lower().removesuffix(".gz")).suffix
         if kind not in READERS:
             known = ", ".join(READERS)
@@ -135,20 +145,30 @@ class TableFile:
             InputError: with the file's name, for what is wrong with the whole.
         """
         try:
-            with self._open() as file:
+            with opened(self.path, self.is_standard_input) as file:
                 yield from READERS[self.kind](file, columns)
         except InputError as error:
-            raise InputError(f"{self.name}: {error}") from None
+            raise InputError(shortened(f"{self.name}: {error}")) from None
         except (OSError, EOFError, zlib.error) as error:
             reason = getattr(error, "strerror", None) or one_line(error)
-            raise InputError(f"cannot read {self.name}: {reason}") from None
+            raise InputError(shortened(f"cannot read {self.name}: {reason}")) from None
 
-    def _open(self) -> AbstractContextManager[Any]:
-        if self.is_standard_input:
-            return nullcontext(sys.stdin.buffer)
-        if self.path.suffix.lower() == ".gz":
-            return gzip.open(self.path, "rb")
-        return open(self.path, "rb")
+
+def _check_place(path: Path) -> None:
+    """Raise InputError unless a regular file is there."""
+    try:
+        is_file = path.is_file()
+        is_there = path.exists()
+        is_folder = path.is_dir()
+    except OSError as error:
+        name = shortened(str(path), 200)
+        raise InputError(f"cannot read {name}: {error.strerror or error}") from None
+    if is_folder:
+        raise InputError(f"{path} is a directory; give a file")
+    if is_there and not is_file:
+        raise InputError(f"{path} is a pipe or a device; give a file, or - for standard input")
+    if not is_file:
+        raise InputError(f"no such file: {path}")
 
 
 def read_rows(
@@ -172,38 +192,44 @@ def read_rows(
 
 
 def quoted(names: Iterable[str]) -> str:
-    """Names of columns for a message."""
-    return ", ".join(repr(name) for name in names)
+    """Names of columns for a message, the first few of many."""
+    shown = [repr(shortened(name, 40)) for name in islice(names, NAMES_SHOWN + 1)]
+    if len(shown) > NAMES_SHOWN:
+        shown[NAMES_SHOWN] = "…"
+    return ", ".join(shown)
 
 
-def _lines(file: Iterable[bytes]) -> Iterator[tuple[int, str]]:
-    """(number from 1, text) of each line, without a byte order mark."""
-    for number, line in enumerate(file, 1):
-        encoding = "utf-8-sig" if number == 1 else "utf-8"
-        try:
-            yield number, line.decode(encoding)
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"line {number} is not UTF-8 ({error.reason}); save the file as UTF-8"
-            ) from None
-
-
-def _txt_rows(file: Iterable[bytes], columns: Columns) -> Iterator[Row]:
-    for number, line in _lines(file):
+def _txt_rows(file: Any, columns: Columns) -> Iterator[Row]:
+    for number, line in lines(file):
         if line.strip():
             yield Row(f"line {number}", number - 1, {TEXT_COLUMN: line.rstrip("\r\n")})
 
 
-def _jsonl_rows(file: Iterable[bytes], columns: Columns) -> Iterator[Row]:
-    for number, line in _lines(file):
+def _jsonl_rows(file: Any, columns: Columns) -> Iterator[Row]:
+    for number, line in lines(file):
         if line.strip():
             yield _json_row(line.rstrip("\r\n"), number, columns)
+
+
+class _Repeating(dict[str, Any]):
+    """A JSON object with a name more than once; the last value counts, as everywhere in Python."""
+
+    names: Sequence[str]
+
+
+def _json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) == len(pairs):
+        return fields
+    repeating = _Repeating(fields)
+    repeating.names = [name for name, _ in pairs]
+    return repeating
 
 
 def _json_row(line: str, number: int, columns: Columns) -> Row:
     row = partial(Row, f"line {number}", number - 1)
     try:
-        fields = json.loads(line)
+        fields = json.loads(line, object_pairs_hook=_json_object)
     except (ValueError, RecursionError) as error:
         return row(None, f"is not valid JSON ({getattr(error, 'msg', error)})")
     if not isinstance(fields, dict):
@@ -211,15 +237,17 @@ def _json_row(line: str, number: int, columns: Columns) -> Row:
     absent = columns.absent(fields)
     if absent:
         return row(fields, f"has no field {absent[0]!r}; it has: {quoted(fields)}")
+    repeated = columns.repeated(fields.names) if isinstance(fields, _Repeating) else []
+    if repeated:
+        return row(None, f"has the field {repeated[0]!r} twice")
     return row(fields)
 
 
-def _csv_rows(file: Iterable[bytes], columns: Columns, delimiter: str = ",") -> Iterator[Row]:
+def _csv_rows(file: Any, columns: Columns, delimiter: str = ",") -> Iterator[Row]:
     # Not by pyarrow: it counts rows, not lines, and takes a quote left open for a text.
     csv.field_size_limit(LONGEST_FIELD)
-    lines = (line for _, line in _lines(file))
     # Strict, since a quote left open would otherwise swallow the rest of the file in silence.
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    reader = csv.reader((line for _, line in lines(file)), delimiter=delimiter, strict=True)
     try:
         rows = filter(None, reader)
         header = next(rows, None)
@@ -239,19 +267,10 @@ def _csv_rows(file: Iterable[bytes], columns: Columns, delimiter: str = ",") -> 
 
 
 def _parquet_rows(file: Any, columns: Columns) -> Iterator[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    number = 0
-    try:
-        table = pq.ParquetFile(file)
-        names = columns.among(table.schema_arrow.names)
-        for batch in table.iter_batches(PARQUET_BATCH, columns=names):
-            for fields in batch.to_pylist():
-                yield Row(f"row {number + 1}", number, fields)
-                number += 1
-    except pa.ArrowException as error:
-        raise InputError(f"not a readable Parquet file ({one_line(error)})") from None
+    table = ParquetTable(file)
+    names = columns.among(table.names)
+    for number, (cells, problem) in enumerate(table.rows(names)):
+        yield Row(f"row {number + 1}", number, cells, problem)
 
 
 READERS: dict[str, Callable[[Any, Columns], Iterator[Row]]] = {

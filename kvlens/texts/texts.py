@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import reprlib
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from kvlens.store.arguments import list_argument, shown, text_argument
 from kvlens.store.artifact import Record
 from kvlens.store.errors import InputError
 from kvlens.store.files import sha256_texts
@@ -30,12 +30,24 @@ class Texts:
         source: where they come from, for provenance.
         ids: one per text, or None.
         skipped: how many rows of their file were left out as bad.
+
+    Raises:
+        InputError: for items or ids that are no texts, and another number of ids than of items.
     """
 
     items: tuple[str, ...]
     source: str
     ids: tuple[str, ...] | None = None
     skipped: int = 0
+
+    def __post_init__(self) -> None:
+        text_argument("source", self.source)
+        object.__setattr__(self, "items", _strings("items", self.items))
+        if self.ids is None:
+            return
+        object.__setattr__(self, "ids", _strings("ids", self.ids))
+        if len(self.ids) != len(self.items):
+            raise InputError(f"{len(self.ids)} `ids` for {len(self.items)} texts: one each")
 
     @cached_property
     def sha256(self) -> str:
@@ -59,39 +71,54 @@ class Texts:
 
 
 def as_texts(
-    texts: Texts | Iterable[str], source: str = "a list in Python", empty: bool = False
+    texts: Texts | Iterable[str],
+    source: str = "a list in Python",
+    empty: bool = False,
+    name: str = "texts",
 ) -> Texts:
     """Anything that holds texts, as `Texts`.
 
     Args:
-        texts: taken as they are when they are `Texts` already.
+        texts: a list, a tuple, a column of a table, an array; taken as they are when they are
+            `Texts` already.
         source: where they come from.
         empty: take no texts at all, too.
+        name: of the caller's parameter, for messages.
 
     Returns:
         The texts.
 
     Raises:
-        InputError: for one bare string, an item that is no text, or (unless `empty`) no item.
+        InputError: for one bare string, a whole table, an item that is no text, or (unless
+            `empty`) no item.
     """
     if isinstance(texts, Texts):
+        if not texts.items and not empty:
+            raise InputError(f"`{name}` is empty; give at least one")
         return texts
-    if isinstance(texts, str | bytes | Mapping | Set) or not isinstance(texts, Iterable):
-        raise InputError(f"texts must be a list of strings, not one {type(texts).__name__}")
-    items = tuple(texts)
-    for i, item in enumerate(items):
-        problem = text_problem(item)
-        if problem:
-            raise InputError(f"texts[{i}] {problem}")
+    if hasattr(texts, "columns"):  # iterating over a table of pandas gives the columns' names
+        kind = type(texts).__name__
+        raise InputError(f"`{name}` is a {kind}: give one column of it, such as table['text']")
+    items = _strings(name, texts)
     if not items and not empty:
-        raise InputError("the list of texts is empty; give at least one")
+        raise InputError(f"`{name}` is empty; give at least one text")
     return Texts(items, source)
+
+
+def _strings(name: str, values: Any) -> tuple[str, ...]:
+    """The members of a list as Python's own strings; numpy has a class of its own for them."""
+    members = list_argument(name, values, "strings")
+    for i, member in enumerate(members):
+        problem = text_problem(member)
+        if problem:
+            raise InputError(f"`{name}`[{i}] {problem}")
+    return tuple(member if type(member) is str else str(member) for member in members)
 
 
 def text_problem(value: Any) -> str:
     """Why `value` cannot be a text, as the rest of a sentence on it; empty when it can."""
     if not isinstance(value, str):
-        return f"is {reprlib.repr(value)} ({type(value).__name__}), not a string"
+        return f"is {shown(value)} ({type(value).__name__}), not a string"
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -104,6 +131,6 @@ def id_problem(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return ""
     if not isinstance(value, str):
-        return f"has the id {reprlib.repr(value)}, neither a string nor a whole number"
+        return f"has the id {shown(value)}, neither a string nor a whole number"
     problem = text_problem(value)
     return f"has an id that {problem}" if problem else ""

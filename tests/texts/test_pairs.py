@@ -78,3 +78,17 @@ def test_pairs_without_a_score_are_refused(tmp_path, name):
         InputError, match=r"cannot read the pairs: .*no column 'score'; it has: 'sentence1'"
     ):
         read_pairs(tmp_path / name)
+
+
+@pytest.mark.parametrize("score", ["1" + "0" * 400, "true", "1e999", '"high"', "[1]"])
+def test_scores_that_are_no_finite_number(tmp_path, score):
+    row = '{"sentence1": "a", "sentence2": "b", "score": SCORE}'
+    (tmp_path / "a.jsonl").write_text(row.replace("SCORE", score))
+    with pytest.raises(InputError, match=r"line 1: needs .* not a finite number") as error:
+        read_pairs(tmp_path / "a.jsonl")
+    assert len(one_line(error)) < 300
+
+
+def test_no_pairs_at_all_are_refused(pairs_file):
+    with pytest.raises(InputError, match="`n` is 0; it must be at least 1"):
+        read_pairs(pairs_file, 0)

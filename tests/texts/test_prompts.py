@@ -3,7 +3,7 @@
 import pytest
 
 from kvlens import InputError
-from kvlens.texts.prompts import from_template, get_prompt
+from kvlens.texts.prompts import Prompt, as_prompt, from_template, get_prompt
 
 
 def test_templates():
@@ -13,3 +13,24 @@ def test_templates():
             from_template(bad)
     with pytest.raises(InputError, match="unknown prompt 'nope'"):
         get_prompt("nope")
+
+
+@pytest.mark.parametrize("value", [5, None, b"raw", ["raw"], "{text}\ud800"])
+def test_what_is_no_prompt_is_refused_by_its_parameter(value):
+    with pytest.raises(InputError, match="`prompt` "):
+        as_prompt(value)
+
+
+def test_an_unknown_prompt_is_not_repeated_at_length():
+    with pytest.raises(InputError, match="unknown prompt 'xxx") as error:
+        as_prompt("x" * 10_000_000)
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "fields", [{"name": 5}, {"name": "a", "prefix": None}, {"name": "a", "suffix": "\ud800"}]
+)
+def test_a_prompt_of_what_is_no_text_names_the_field(fields):
+    (field,) = list(fields)[-1:]
+    with pytest.raises(InputError, match=f"`{field}` of a prompt"):
+        Prompt(**fields)

@@ -1,10 +1,13 @@
 """Reading the user's files: what is read back, what is skipped, what is refused and how."""
 
 import gzip
+import io
 import json
+import os
 import subprocess
 import sys
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 from table_files import one_line, write_csv, write_jsonl, write_parquet
 
 from kvlens.store.errors import InputError
+from kvlens.texts import contents, parquet
 from kvlens.texts.readers import read_texts
 
 NASTY = [
@@ -178,6 +182,23 @@ def test_skip_bad_counts_what_it_leaves_out(tmp_path):
         ("a.jsonl", b'{"text": ["a"]}', None, r"line 1 is \['a'\] \(list\), not a string"),
         ("a.jsonl", b'{"text": ""}', None, r"line 1 is empty"),
         ("a.jsonl", b'{"text": "\\ud83d"}', None, r"line 1 has half of a surrogate pair"),
+        ("a.jsonl", b'{"text": "a", "text": "b"}', None, r"line 1 has the field 'text' twice"),
+        (
+            "a.jsonl",
+            b'{"text": 1%s}' % (b"0" * 400),
+            None,
+            r"line 1 is 10000.*\(int\), not a string",
+        ),
+        (
+            "a.jsonl",
+            json.dumps({f"field {i}": i for i in range(99)}).encode(),
+            None,
+            r"has no field 'text'; it has: 'field 0', .*'field 7', …; correct",
+        ),
+        ("a.csv", b"text,id,text\na,1,b\n", None, r"two columns are called 'text'; rename one"),
+        ("a.csv", b",".join([b"x" * 50] * 5000), None, r"no column 'text'; it has: .*…$"),
+        ("a.txt", "text".encode("utf-16-le"), None, r"line 1 looks like UTF-16"),
+        ("a.jsonl", '{"text": "a"}'.encode("utf-16-be"), None, r"line 1 looks like UTF-16"),
         ("a.csv", b"", None, r"has no texts"),
         ("a.csv", b"text\n", None, r"has no texts"),
         ("a.csv", b"id,body\n1,a\n", None, r"a\.csv: no column 'text'; it has: 'id', 'body'"),
@@ -207,6 +228,7 @@ def test_bad_files_are_refused_in_one_line(tmp_path, name, content, column, says
     with pytest.raises(InputError, match=says) as error:
         read_texts(tmp_path / name, column=column)
     assert name in one_line(error)
+    assert len(one_line(error)) < 300
 
 
 def test_bad_parquet_columns(tmp_path):
@@ -231,8 +253,103 @@ def test_no_such_file_a_directory_and_a_bad_limit(tmp_path):
     with pytest.raises(InputError, match="is a directory; give a file"):
         read_texts(tmp_path)
     (tmp_path / "a.txt").write_text("a")
-    with pytest.raises(InputError, match="limit is 0; it must be at least 1"):
+    with pytest.raises(InputError, match="`limit` is 0; it must be at least 1"):
         read_texts(tmp_path / "a.txt", limit=0)
+
+
+def test_places_where_no_file_is(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(InputError, match=r"pipe\.txt is a pipe or a device; give a file, or -"):
+        read_texts(tmp_path / "pipe.txt")
+    with pytest.raises(InputError, match="null is a pipe or a device"):
+        read_texts("/dev/null")
+    with pytest.raises(InputError, match=r"cannot read .*: File name too long") as error:
+        read_texts(tmp_path / ("x" * 400 + ".txt"))
+    assert len(one_line(error)) < 300
+    with pytest.raises(InputError, match="no such file"):
+        read_texts("a\0b.txt")
+    (tmp_path / "folder.jsonl.gz").mkdir()
+    with pytest.raises(InputError, match="is a directory"):
+        read_texts(tmp_path / "folder.jsonl.gz")
+
+
+def test_a_name_that_is_not_utf8_is_spelled_out_in_the_source(tmp_path):
+    path = os.fsencode(tmp_path) + b"/caf\xe9.jsonl"
+    with open(path, "wb") as file:
+        file.write(b'{"text": "a"}')
+    texts = read_texts(os.fsdecode(path))
+    assert texts.source == r"caf\xe9.jsonl, column text"
+    assert json.loads(texts.info().model_dump_json())["source"] == texts.source
+    with pytest.raises(InputError, match=r"no column|no field") as error:
+        read_texts(os.fsdecode(path), column="body")
+    assert one_line(error).isprintable()
+
+
+def test_letters_of_parquet_that_are_not_utf8(tmp_path):
+    path = tmp_path / "a.parquet"
+    letters = [b"a", b"caf\xe9", b"c"]
+    pq.write_table(pa.table({"text": pa.array(letters, pa.binary()).cast(pa.binary())}), path)
+    spoilt = pa.array(["a", "cafe", "c"])
+    buffers = spoilt.buffers()
+    data = pa.py_buffer(buffers[2].to_pybytes()[:5].replace(b"cafe", b"caf\xe9") + b"c")
+    spoilt = pa.StringArray.from_buffers(3, buffers[1], data)
+    pq.write_table(pa.table({"text": spoilt}), path)
+    with pytest.raises(InputError, match=r"a\.parquet: row 2 is not UTF-8 in the column 'text'"):
+        read_texts(path)
+    assert read_texts(path, skip_bad=True).items == ("a", "c")
+
+
+def test_columns_of_parquet_that_are_there_twice(tmp_path):
+    path = tmp_path / "a.parquet"
+    columns = [pa.array(["a"]), pa.array(["b"]), pa.array([1])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["text", "text", "id"]), path)
+    with pytest.raises(InputError, match="two columns are called 'text'; rename one"):
+        read_texts(path)
+    columns = pa.Table.from_arrays(columns, names=["text", "x", "x"])
+    pq.write_table(columns, path)
+    assert read_texts(path).items == ("a",)
+
+
+def test_a_damaged_page_of_parquet_is_placed(tmp_path):
+    path = tmp_path / "a.parquet"
+    items = [f"a text of some length {i}" for i in np.random.default_rng(0).permutation(5000)]
+    table = pa.table({"text": items})
+    pq.write_table(table, path, row_group_size=2500, use_dictionary=False, compression="gzip")
+    content = bytearray(path.read_bytes())
+    middle = len(content) * 3 // 4
+    content[middle : middle + 64] = bytes(64)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.parquet: not readable after row 2048 \("):
+        read_texts(path)
+    assert read_texts(path, limit=2000).items == tuple(items[:2000])
+
+
+def test_what_a_few_zipped_bytes_stand_for_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(contents, "UNZIPPED_ANYWAY", 2**20)
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"a text\n" * 500_000, mtime=0))
+    with pytest.raises(InputError, match=r"unzips to more than 1 MiB, out of proportion"):
+        read_texts(tmp_path / "a.txt.gz")
+    assert len(read_texts(tmp_path / "a.txt.gz", limit=1000)) == 1000
+    whole = io.BytesIO()
+    pq.write_table(pa.table({"text": ["a" * 2**21]}), whole, compression="none")
+    (tmp_path / "a.parquet.gz").write_bytes(gzip.compress(whole.getvalue(), mtime=0))
+    with pytest.raises(InputError, match=r"unzips to more than 1 MiB"):
+        read_texts(tmp_path / "a.parquet.gz")
+
+
+def test_a_line_without_an_end_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(contents, "LONGEST_LINE", 2**20)
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "a"}\n' + b"x" * (2**20 + 1))
+    with pytest.raises(InputError, match=r"a\.jsonl: line 2 is longer than 1 MiB"):
+        read_texts(tmp_path / "a.jsonl")
+
+
+def test_rows_of_parquet_are_in_proportion_to_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "ROWS_ANYWAY", 1000)
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["a"] * 10**6}), path)
+    with pytest.raises(InputError, match=r"claims 1000000 rows in \d+ bytes"):
+        read_texts(path)
 
 
 @pytest.mark.parametrize(

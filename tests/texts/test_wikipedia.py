@@ -4,6 +4,7 @@ import bz2
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -14,8 +15,10 @@ from table_files import one_line
 
 from kvlens.store.errors import InputError
 from kvlens.store.files import cache_dir
+from kvlens.texts import wikipedia
 from kvlens.texts.wikipedia import articles, calibration_texts
 
+DUMP = "enwiki-shortened.xml.bz2"
 SHA256_1000 = "f54f4e7f53778401d8e393ce9cf7a5b8a3332074a8f2ba328962f2254bc0722a"
 
 
@@ -67,7 +70,7 @@ def test_calibration_texts_are_clean_prose(passages):
 @pytest.mark.real
 def test_passages_stand_in_their_articles_and_those_in_the_dump(passages):
     texts = dict(articles())
-    with bz2.open(cache_dir() / "texts" / "enwiki-shortened.xml.bz2") as file:
+    with bz2.open(cache_dir() / "texts" / DUMP) as file:
         dump = {
             p.findtext("{*}title"): p.findtext(".//{*}text", "")
             for p in ElementTree.parse(file).iterfind("{*}page")
@@ -85,18 +88,45 @@ def test_passages_stand_in_their_articles_and_those_in_the_dump(passages):
 def test_calibration_texts_out_of_range():
     for n in (0, -1, 1048):
         with pytest.raises(
-            InputError, match=rf"{n} calibration texts asked for; there are 1 to 1047"
+            InputError, match=rf"`n` is {n}; there are 1 to 1047 calibration texts"
         ) as error:
             calibration_texts(n)
         one_line(error)
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("damage", ["a letter", "cut", "empty", "a folder's worth", "not UTF-8"])
+def test_damaged_articles_are_parsed_again(tmp_path, monkeypatch, passages, damage):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / DUMP).symlink_to(cache_dir() / "texts" / DUMP)
+    shutil.copy(articles_file(cache_dir()), tmp_path / "texts")
+    monkeypatch.setenv("KVLENS_CACHE", str(tmp_path))
+    file = articles_file(tmp_path)
+    good = file.read_bytes()
+    middle = len(good) // 2
+    content = {
+        "a letter": good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :],
+        "cut": good[:-9],
+        "empty": b"",
+        "a folder's worth": b"[]",
+        "not UTF-8": b"\xff" * 99,
+    }
+    file.write_bytes(content[damage])
+    monkeypatch.setattr(wikipedia, "_parse_dump", lambda: wikipedia._unpacked(good))
+    with pytest.warns(UserWarning, match=r"articles-\w+\.json is damaged: the articles are parsed"):
+        assert calibration_texts(1000).sha256 == passages.sha256
+    assert file.read_bytes() == good
+
+
+def articles_file(cache):
+    """The newest: a cache holds those of earlier parsers too."""
+    return max((cache / "texts").glob("articles-*.json"), key=os.path.getmtime)
+
+
+@pytest.mark.real
 def test_calibration_texts_depend_on_no_cache_hash_seed_or_locale(tmp_path, passages):
     (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / "enwiki-shortened.xml.bz2").symlink_to(
-        cache_dir() / "texts" / "enwiki-shortened.xml.bz2"
-    )
+    (tmp_path / "texts" / DUMP).symlink_to(cache_dir() / "texts" / DUMP)
     environment = {
         **os.environ,
         "KVLENS_CACHE": str(tmp_path),
