@@ -8,97 +8,97 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from safetensors.numpy import load_file, save_file
 
 from kvlens.evaluation.data import load_data
-from kvlens.evaluation.items import items_of
 from kvlens.evaluation.kinds import import_mteb, unit
+from kvlens.evaluation.results import Damaged, Place, Results, TaskScore
 from kvlens.evaluation.significance import statistic
 from kvlens.store.errors import InputError
-from kvlens.store.files import atomic_path
-
-Place = tuple[str, str]  # split, subset
 
 
-@dataclass(frozen=True)
-class TaskScore:
-    """mteb's main score of one model on one task.
-
-    Attributes:
-        value: From 0 to 1, the mean over splits and subsets.
-        items: What it is made of in each split and subset (see `items.items_of`).
-    """
-
-    value: float
-    items: tuple[Float[np.ndarray, "k _"], ...]
-
-    @property
-    def n_items(self) -> int:
-        """How many items there are in all splits and subsets."""
-        return sum(x.shape[1] for x in self.items)
-
-
-def score_task(model: Any, task: Any, results: Any, limit: int | None) -> TaskScore:
+def score_task(model: Any, task: Any, cache: Any, limit: int | None) -> TaskScore:
     """Score a model on a task, or find the score of an earlier run.
 
     Args:
         model: A model of mteb (see `adapter.mteb_encoder`).
         task: A task of mteb; its data is loaded only when it has to be.
-        results: mteb's ResultCache.
+        cache: mteb's ResultCache.
         limit: Only so many items (see `data.load_data`).
 
     Raises:
-        InputError: For data that cannot be used, and a score that is not a number.
+        InputError: For data that cannot be used, a score that is not a number, and a place that
+            cannot be written.
         RuntimeError: When the items do not make up mteb's score.
     """
-    name = task.metadata.name
-    meta = model.mteb_model_meta
-    places = [(split, subset) for split in task.eval_splits for subset in task.hf_subsets]
-    file = results.get_task_result_path(name, meta).with_name(f"{name}.items.safetensors")
-    result = results.load_task_result(name, meta) if file.exists() else None
-    if result is None or not _is_of(result, task, places):
+    results = Results(task, model.mteb_model_meta, cache)
+    score = _found(results)
+    if score is None:
+        results.check_writable()
         load_data(task, limit)
-        file.unlink(missing_ok=True)  # of another revision of the data, should this run be stopped
-        predictions = _predict(model, task, results)
-        result = results.load_task_result(name, meta)  # as written: rounded
-        _save_items(file, task, _by_place(result), {key: predictions[key] for key in places})
-    scores = _by_place(result)
-    arrays = load_file(file)
-    items = tuple(arrays["/".join(place)] for place in places)
-    mains = [float(scores[place]["main_score"]) for place in places]
-    _check(task, mains, items)
-    return TaskScore(float(np.mean(mains)), items)
+        with results.written() as scratch:
+            predictions = _predict(model, task, scratch)
+        results.save_items(predictions)
+        score, _ = results.read()
+    name = task.metadata.name
+    if not np.isfinite(score.mains).all():
+        raise InputError(
+            f"mteb's score of {name} is not a number; the texts may all have one embedding"
+        )
+    again = _from_items(task, score)
+    if not _agree(task, again, score):
+        raise RuntimeError(
+            f"{name}: {again} from single items, but {score.mains} by mteb: please report this"
+        )
+    return score
 
 
-def _is_of(result: Any, task: Any, places: list[Place]) -> bool:
-    """Whether a stored result is of this state of the data, and has all splits and subsets."""
-    same_data = result.dataset_revision == task.metadata.revision
-    return same_data and _by_place(result).keys() >= set(places)
+def _found(results: Results) -> TaskScore | None:
+    """The score of an earlier run; None, with a warning, where it is damaged."""
+    try:
+        score, is_sealed = results.read()
+        with np.errstate(all="ignore"):
+            is_whole = _agree(results.task, _from_items(results.task, score), score)
+        is_undefined = not np.isfinite(score.mains).all()  # as it came, where the seal says so
+        if not is_whole and not (is_sealed and is_undefined):
+            raise Damaged("the items do not make up the score")
+    except FileNotFoundError:
+        return None
+    except Damaged:
+        warnings.warn(f"{results.file} is damaged: it is computed again", stacklevel=3)
+        return None
+    return score
 
 
-def _by_place(result: Any) -> dict[Place, Any]:
-    """The scores of mteb's result, by split and subset."""
-    return {
-        (split, scores["hf_subset"]): scores
-        for split, subsets in result.scores.items()
-        for scores in subsets
-    }
+def _from_items(task: Any, score: TaskScore) -> list[float]:
+    """mteb's scores, made up from single items; raises Damaged where these are not of the task."""
+    again = []
+    for x in score.items:
+        once_each = np.ones((1, x.shape[1]), dtype=int)
+        try:
+            again.append(float(statistic(x, once_each, task.metadata.main_score)[0]))
+        except (ValueError, IndexError) as error:
+            raise Damaged(str(error)) from error
+    return again
 
 
-def _predict(model: Any, task: Any, results: Any) -> dict[Place, Any]:
+def _agree(task: Any, again: list[float], score: TaskScore) -> bool:
+    # mteb writes six digits, five of what it averages over queries.
+    tolerance = 1e-5 if unit(task) == "queries" else 1e-6
+    return np.allclose(again, score.mains, rtol=0, atol=tolerance)
+
+
+def _predict(model: Any, task: Any, cache: Any) -> dict[Place, Any]:
     """Let mteb score the task, which writes its result; give its predictions."""
     # Clustering draws its texts from these: every method gets the same ones.
     fresh = type(task)()
     task.rng_state = fresh.rng_state
     task.np_rng = fresh.np_rng
     options = {
-        "cache": results,
+        "cache": cache,
         "overwrite_strategy": "always",
         "co2_tracker": False,
         "encode_kwargs": {"batch_size": 32, "show_progress_bar": False},
@@ -127,7 +127,7 @@ def _predict_queries(model: Any, task: Any, options: dict[str, Any]) -> dict[Pla
 
 
 def _predict_in_file(model: Any, task: Any, options: dict[str, Any]) -> dict[Place, Any]:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=options["cache"].cache_path) as folder:
         import_mteb().evaluate(model, task, prediction_folder=folder, **options)
         text = (Path(folder) / task.prediction_file_name).read_text(encoding="utf-8")
     subsets = json.loads(text)
@@ -136,33 +136,3 @@ def _predict_in_file(model: Any, task: Any, options: dict[str, Any]) -> dict[Pla
         for subset in task.hf_subsets
         for split in task.eval_splits
     }
-
-
-def _save_items(
-    file: Path, task: Any, scores: dict[Place, Any], predictions: dict[Place, Any]
-) -> None:
-    items = {
-        f"{split}/{subset}": items_of(task, split, subset, scores[split, subset], prediction)
-        for (split, subset), prediction in predictions.items()
-    }
-    with atomic_path(file) as temporary:
-        save_file(items, temporary)
-
-
-def _check(task: Any, mains: list[float], items: tuple[np.ndarray, ...]) -> None:
-    """Hold mteb's scores against what the items make up."""
-    name = task.metadata.name
-    if not np.isfinite(mains).all():
-        raise InputError(
-            f"mteb's score of {name} is not a number; the texts may all have one embedding"
-        )
-    again = []
-    for x in items:
-        once_each = np.ones((1, x.shape[1]), dtype=int)
-        again.append(float(statistic(x, once_each, task.metadata.main_score)[0]))
-    # mteb writes six digits, five of what it averages over queries.
-    tolerance = 1e-5 if unit(task) == "queries" else 1e-6
-    if not np.allclose(again, mains, rtol=0, atol=tolerance):
-        raise RuntimeError(
-            f"{name}: {again} from single items, but {mains} by mteb: please report this"
-        )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import reprlib
+from collections.abc import Iterable, Mapping, Set
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 from kvlens.store.errors import InputError
@@ -96,4 +99,85 @@ def _refusal(name: str, value: Any, wanted: str) -> InputError:
 
 def shown(value: Any) -> str:
     """A value in a message, however long it is."""
-    return reprlib.repr(value)
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
+
+
+def path_argument(name: str, value: Any) -> Path:
+    """The path of a file or a folder.
+
+    Args:
+        name: of the parameter, for the message.
+        value: a text or a path.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if isinstance(value, str | os.PathLike):
+        path = os.fspath(value)
+        if isinstance(path, str):
+            return Path(path)
+    raise _refusal(name, value, "a path")
+
+
+def flag_argument(name: str, value: Any) -> bool:
+    """True or False.
+
+    Args:
+        name: of the parameter, for the message.
+        value: Python's or numpy's.
+
+    Returns:
+        Python's own.
+
+    Raises:
+        InputError: for anything else, 0 and 1 among it.
+    """
+    if type(value).__name__ not in ("bool", "bool_"):
+        raise _refusal(name, value, "True or False")
+    return bool(value)
+
+
+def choice_argument(name: str, value: Any, choices: Iterable[str]) -> str:
+    """A text out of a few.
+
+    Args:
+        name: of the parameter, for the message.
+        value: what was given.
+        choices: what is allowed.
+
+    Returns:
+        `value`.
+
+    Raises:
+        InputError: for anything else, with the choices.
+    """
+    allowed = list(choices)
+    if not isinstance(value, str) or value not in allowed:
+        raise InputError(f"`{name}` is {shown(value)}; it must be one of {', '.join(allowed)}")
+    return value
+
+
+def list_argument(name: str, value: Any, of: str) -> list[Any]:
+    """The members of a list, a tuple or an array.
+
+    Args:
+        name: of the parameter, for the message.
+        value: what was given; a text would be a list of its letters, and is refused.
+        of: what the members are, such as "names".
+
+    Returns:
+        The members, in their order.
+
+    Raises:
+        InputError: for anything that has no members in an order.
+    """
+    no_list = isinstance(value, str | bytes | Mapping | Set) or not isinstance(value, Iterable)
+    if no_list:
+        raise _refusal(name, value, f"a list of {of}")
+    return list(value)

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from kvlens.store.arguments import whole_number
 from kvlens.store.errors import InputError
-from kvlens.store.files import cache_dir, sha256_texts, write_text
+from kvlens.store.files import cache_dir, cache_folder, sha256_texts, write_text
 from kvlens.store.wheels import fetch_from_wheels
 from kvlens.texts import wikitext
 from kvlens.texts.passages import Article, passages_of
@@ -90,6 +90,7 @@ def parsed_articles() -> list[Article]:
             return _unpacked(cached.read_bytes())
         except (OSError, ValueError):
             warnings.warn(f"{cached} is damaged: the articles are parsed again", stacklevel=3)
+    cache_folder("texts")
     parsed = _parse_dump()
     write_text(cached, _packed(parsed))
     return parsed

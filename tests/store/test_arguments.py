@@ -1,12 +1,22 @@
 """Numbers and texts of Python callers: taken as they are meant, or refused by name."""
 
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kvlens import InputError
-from kvlens.store.arguments import real_number, text_argument, whole_number
+from kvlens.store.arguments import (
+    choice_argument,
+    flag_argument,
+    list_argument,
+    path_argument,
+    real_number,
+    text_argument,
+    whole_number,
+)
 
 
 def test_numbers_of_numpy_become_pythons_own():
@@ -39,3 +49,35 @@ def test_ranges_and_texts():
         text_argument("prompt", 5)
     with pytest.raises(InputError, match=r"^.{,100}$"):
         whole_number("n", "x" * 10**6)
+    with pytest.raises(InputError, match="`n` is a number of thousands of digits"):
+        real_number("n", 10**5000)
+
+
+def test_paths(tmp_path):
+    assert path_argument("path", "a/b") == Path("a/b")
+    assert path_argument("path", tmp_path) == tmp_path
+    for value in (5, None, b"a", os.fsencode(tmp_path), ["a"], open):
+        with pytest.raises(InputError, match=r"`path` is .*, not a path"):
+            path_argument("path", value)
+
+
+def test_flags():
+    assert [flag_argument("strict", value) for value in (True, np.bool_(False))] == [True, False]
+    for value in (1, 0, "yes", None, np.array([True])):
+        with pytest.raises(InputError, match=r"`strict` is .*, not True or False"):
+            flag_argument("strict", value)
+
+
+def test_choices():
+    assert choice_argument("side", "left", ("left", "right")) == "left"
+    for value in ("up", 5, None, ["left"]):
+        with pytest.raises(InputError, match=r"`side` is .*; it must be one of left, right"):
+            choice_argument("side", value, ("left", "right"))
+
+
+def test_lists():
+    assert list_argument("keep", np.array([1, 2]), "numbers") == [1, 2]
+    assert list_argument("keep", (x for x in "ab"), "names") == ["a", "b"]
+    for value in ("kv", b"kv", {"k": 1}, {"k"}, 5, None):
+        with pytest.raises(InputError, match=r"`keep` is .*, not a list of names"):
+            list_argument("keep", value, "names")
