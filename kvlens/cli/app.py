@@ -27,6 +27,7 @@ from kvlens.cli.evaluate import evaluate
 from kvlens.cli.flags import flags_in
 from kvlens.cli.lens import lens
 from kvlens.cli.models import models
+from kvlens.cli.notices import notices_told
 from kvlens.cli.options import EVERY, OWN
 from kvlens.cli.pairs import score
 from kvlens.cli.profile import profile
@@ -120,7 +121,7 @@ def run(
     _check_encoding(tokens)
     command, bound, _ = app.parse_args(tokens)
     try:
-        with json_alone(json):
+        with json_alone(json), notices_told():
             answer = command(*bound.args, **bound.kwargs)
     except InputError as error:
         if debug:

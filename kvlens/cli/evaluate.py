@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from kvlens.cli.answers import Answer, note
+from kvlens.cli.answers import Answer
 from kvlens.cli.folders import run_folder
 from kvlens.cli.options import LengthOptions, ModelName, ModelOptions, RouteOptions
 from kvlens.cli.pairs import PairOptions, score_pairs
@@ -132,13 +131,15 @@ def _on_tasks(
     model: ModelOptions,
 ) -> Answer:
     from kvlens.evaluation import run
+    from kvlens.evaluation.tasks import find_tasks
     from kvlens.texts.readers import read_texts
 
     posts = options.posts
     lengths = options.document_lengths
     folder = options.output or run_folder(name)
     _check_folder(folder, options.limit)
-    tasks = _found(options)
+    names = [name for name in options.tasks if name not in MADE_HERE]
+    tasks = find_tasks(names, options.data_dir, options.split)
     corpus = read_texts(options.corpus, options.column) if options.corpus else None
     lm = model.load(name.rstrip("/"), hooked=False)
     tasks += make_tasks(options.tasks, Material(lm.tokenizer, lengths, corpus))
@@ -165,16 +166,3 @@ def _check_folder(folder: Path, limit: int | None) -> None:
     results = f"limit-{limit}/results" if limit else "results"
     for name in (f"{stem}.json", f"{stem}.csv", f"{stem}.md", f"{results}/any.json"):
         writable_file(folder / name)
-
-
-def _found(options: TaskOptions) -> list[Any]:
-    """The tasks by name; what a benchmark leaves out is a note on standard error."""
-    from kvlens.evaluation.tasks import find_tasks
-
-    names = [name for name in options.tasks if name not in MADE_HERE]
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        tasks = find_tasks(names, options.data_dir, options.split)
-    for warning in caught:
-        note(" ".join(str(warning.message).split()))
-    return tasks

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import csv
-import warnings
+import re
 from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 from kvlens.evaluation.retrieval import Collection, retrieval_task
-from kvlens.store.errors import InputError
-from kvlens.texts.rows import read_rows
+from kvlens.store.arguments import shown
+from kvlens.store.errors import InputError, shortened
+from kvlens.store.notices import notice
+from kvlens.texts.contents import lines
+from kvlens.texts.rows import Row, read_rows
 from kvlens.texts.texts import id_problem, text_problem
 
 HEADER = "query-id"  # the first cell of the first line, where there is a header
+GRADE = re.compile(r"-?\d{1,9}", re.ASCII)
 
 Judgements = dict[str, dict[str, int]]
 
@@ -48,15 +52,30 @@ def read_beir(name: str, folder: Path, known: Any = None, split: str | None = No
 def _read_texts(file: Path) -> dict[str, tuple[str, str]]:
     """Id -> (title, text); a title may be missing, and a text empty."""
     texts: dict[str, tuple[str, str]] = {}
+    repeated = []
     for row in read_rows(file, ("_id", "text"), optional=("title",)):
-        fields = row.fields or {}
-        problem = row.problem or id_problem(fields["_id"]) or text_problem(fields["text"])
-        if problem:
-            raise InputError(f"{file}: {row.place} {problem}")
-        texts[str(fields["_id"])] = (fields.get("title") or "", fields["text"])
+        problem = _problem(row)
+        if problem or row.fields is None:
+            raise InputError(shortened(f"{file}: {row.place} {problem}"))
+        key = str(row.fields["_id"])
+        if key in texts:
+            repeated.append(key)
+        texts[key] = (row.fields.get("title") or "", row.fields["text"])
     if not texts:
         raise InputError(f"{file} has no texts")
+    if repeated:
+        notice(f"{file} repeats {len(repeated)} ids ({shown(repeated[0])}): the last text counts")
     return texts
+
+
+def _problem(row: Row) -> str:
+    """Why a row is no text of a collection, as the rest of a sentence on it; empty if it is one."""
+    if row.problem or row.fields is None:
+        return row.problem
+    title = row.fields.get("title")
+    if title is not None and text_problem(title):
+        return f"has a title that {text_problem(title)}"
+    return id_problem(row.fields["_id"]) or text_problem(row.fields["text"])
 
 
 def _judgements_file(folder: Path, split: str, is_default: bool) -> Path:
@@ -73,21 +92,31 @@ def _judgements_file(folder: Path, split: str, is_default: bool) -> Path:
 def _read_judgements(file: Path, queries: Container[str]) -> Judgements:
     """Query id -> document id -> grade, in the order of the file."""
     relevant: Judgements = {}
-    # By csv and not by pandas: the first bad line is named, and a header may be missing.
-    with open(file, encoding="utf-8", newline="") as lines:
-        for number, row in enumerate(csv.reader(lines, delimiter="\t"), 1):
-            if number == 1 and row[:1] == [HEADER]:
-                continue
-            if len(row) != 3 or not row[2].lstrip("-").isdigit():
-                raise InputError(
-                    f"{file}, line {number}: needs query-id, corpus-id and a whole score, "
-                    "tab-separated"
-                )
-            query, document, grade = row
-            if query not in queries:
-                raise InputError(f"{file}, line {number}: no query {query!r} in queries.jsonl")
-            relevant.setdefault(query, {})[document] = int(grade)
+    for number, row in enumerate(_judgement_rows(file), 1):
+        if number == 1 and row[:1] == [HEADER]:
+            continue
+        if len(row) != 3 or not GRADE.fullmatch(row[2]):
+            raise InputError(
+                f"{file}, line {number}: needs query-id, corpus-id and a whole score, tab-separated"
+            )
+        query, document, grade = row
+        if query not in queries:
+            message = f"{file}, line {number}: no query {query!r} in queries.jsonl"
+            raise InputError(shortened(message))
+        relevant.setdefault(query, {})[document] = int(grade)
     return relevant
+
+
+def _judgement_rows(file: Path) -> list[list[str]]:
+    # By csv and not by pandas: the first bad line is named, and a header may be missing.
+    try:
+        with open(file, "rb") as content:
+            text = (line for _, line in lines(content))
+            return list(csv.reader(text, delimiter="\t"))
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror or error}") from error
+    except (InputError, csv.Error) as error:
+        raise InputError(shortened(f"{file}: {error}")) from None
 
 
 def _check_judgements(file: Path, name: str, relevant: Judgements, corpus: Container[str]) -> None:
@@ -98,8 +127,7 @@ def _check_judgements(file: Path, name: str, relevant: Judgements, corpus: Conta
             f"{file}: none of its {len(judged)} judgements names a document of corpus.jsonl"
         )
     if absent:
-        warnings.warn(
+        notice(
             f"{len(absent)} of {len(judged)} judgements of {name} name documents that are not "
-            f"there ({absent[0]!r}): they count as relevant and never found, as in mteb",
-            stacklevel=3,
+            f"there ({shown(absent[0])}): they count as relevant and never found, as in mteb"
         )

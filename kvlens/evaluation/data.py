@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kvlens.evaluation.kinds import columns, splits_of, unit
 from kvlens.evaluation.subset import cut
-from kvlens.store.errors import InputError, one_line
+from kvlens.store.arguments import shown
+from kvlens.store.errors import InputError, one_line, shortened
 from kvlens.texts.rows import read_rows
+
+
+def check_cache() -> None:
+    """Raise InputError where datasets cannot keep what it loads; it would say so hours later."""
+    import datasets
+
+    folder = Path(datasets.config.HF_DATASETS_CACHE)
+    advice = "set HF_DATASETS_CACHE to a folder that can be written"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"datasets cannot use its cache {folder} ({reason}): {advice}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"datasets cannot write into its cache {folder}: {advice}")
 
 
 def load_data(task: Any, limit: int | None) -> None:
@@ -51,12 +69,12 @@ def _load(task: Any) -> None:
     datasets.disable_progress_bars()
     try:
         task.load_data()
+        if unit(task) == "queries":
+            task.convert_v1_dataset_format_to_v2(num_proc=None)
     except InputError:
         raise
     except Exception as error:
         raise _unusable(task, one_line(error)) from error
-    if unit(task) == "queries":
-        task.convert_v1_dataset_format_to_v2(num_proc=None)
 
 
 def _splits_read(task: Any) -> list[str]:
@@ -84,8 +102,12 @@ def _check_columns(task: Any, rows: Any) -> None:
             raise _unusable(task, f"no column {name!r}, or not in all rows")
     if unit(task) == "pairs":
         judge = columns(task)[-1]
-        if any(isinstance(value, str) for value in rows[judge]):
-            raise _unusable(task, f"column {judge!r} holds text, no numbers")
+        if not all(_is_number(value) for value in rows[judge]):
+            raise _unusable(task, f"column {judge!r} holds something else than finite numbers")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
 
 def _check_judgements(task: Any, rows: Any) -> None:
@@ -106,11 +128,9 @@ def _unusable(task: Any, problem: str) -> InputError:
         for row in read_rows(file, columns(task)):
             row_problem = row.problem or _value_problem(row.fields or {}, columns(task))
             if row_problem:
-                return InputError(f"{file}: {row.place} {row_problem}")
-    return InputError(
-        f"cannot use the data of {task.metadata.name} ({folder}); "
-        f"without the hub, give `data_dir`: {problem}"
-    )
+                return InputError(shortened(f"{file}: {row.place} {row_problem}"))
+    message = f"cannot use the data of {task.metadata.name} ({folder}); "
+    return InputError(shortened(f"{message}without the hub, give `data_dir`: {problem}"))
 
 
 def _value_problem(fields: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -119,6 +139,7 @@ def _value_problem(fields: Mapping[str, Any], names: Sequence[str]) -> str:
         value = fields[name]
         if value is None:
             return f"has nothing in the column {name!r}"
-        if name == "score" and not isinstance(value, int | float):
-            return f"has the score {value!r}, no number"
+        if name == "score" and not _is_number(value):
+            kind = "no finite number" if isinstance(value, float) else "no number"
+            return f"has the score {shown(value)}, {kind}"
     return ""

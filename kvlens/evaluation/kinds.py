@@ -37,12 +37,17 @@ def import_mteb() -> Any:
     """The package mteb, without its chatter.
 
     Raises:
-        InputError: When it is not installed.
+        InputError: When it is not installed, or cannot use its cache.
     """
     try:
         import mteb
     except ImportError as error:
         raise InputError("evaluation needs mteb: pip install 'kvlens[eval]'") from error
+    except OSError as error:  # it makes its cache when it is imported
+        raise InputError(
+            f"mteb cannot use its cache {error.filename} ({error.strerror}): "
+            "set MTEB_CACHE to a folder that can be written"
+        ) from error
     logging.getLogger("mteb").setLevel(logging.ERROR)
     # What it logs as an error it raises too, and our line says it.
     logging.getLogger("datasets").setLevel(logging.CRITICAL)

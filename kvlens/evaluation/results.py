@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from safetensors.numpy import save_file
 
 from kvlens.evaluation.items import items_of
 from kvlens.evaluation.kinds import import_mteb
-from kvlens.store.errors import InputError
 from kvlens.store.files import (
     atomic_path,
     scratch_folder,
@@ -32,6 +30,7 @@ from kvlens.store.files import (
     writable_file,
     write_text,
 )
+from kvlens.store.notices import notice
 
 RUN_SETTINGS = "run_settings.jsonl"  # mteb's, one for all tasks of a model
 MODEL_META = "model_meta.json"
@@ -83,7 +82,7 @@ class Results:
 
     @property
     def file(self) -> Path:
-        """mteb's own."""
+        """Mteb's own."""
         return self.cache.get_task_result_path(self.task.metadata.name, self.meta)
 
     @property
@@ -129,7 +128,7 @@ class Results:
             raise Damaged(str(error)) from error
 
     def _scores(self) -> dict[Place, Any]:
-        """mteb's scores; raises FileNotFoundError where they are of other data, or not all."""
+        """Mteb's scores; raises FileNotFoundError where they are of other data, or not all."""
         result = _task_result(self.file)
         scores = by_place(result)
         is_of_this_data = result.dataset_revision == self.task.metadata.revision
@@ -166,7 +165,7 @@ class Results:
             old = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
             lines[:0] = [line for line in old if json.loads(line)["task"] != self._name]
         except (ValueError, TypeError, KeyError, RecursionError):
-            warnings.warn(f"{file} is damaged: it is begun anew", stacklevel=2)
+            notice(f"{file} is damaged: it is begun anew")
         write_text(file, "".join(f"{line}\n" for line in lines))
 
     @property

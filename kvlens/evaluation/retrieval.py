@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+IN_MEMORY = "kvlens_in_memory"  # attribute of a task whose data needs no cache of datasets
+
 
 @dataclass(frozen=True)
 class Collection:
@@ -84,4 +86,5 @@ def retrieval_task(name: str, collection: Collection, source: str = "", known: A
             eval_langs=["eng-Latn"],
             main_score="ndcg_at_10",
         )
-    return type(base.__name__, (base,), {"metadata": metadata, "load_data": load_data})()
+    members = {"metadata": metadata, "load_data": load_data, IN_MEMORY: True}
+    return type(base.__name__, (base,), members)()

@@ -14,14 +14,15 @@ from kvlens.embedding.spec import REFERENCE
 from kvlens.evaluation.adapter import mteb_encoder, versions_with_mteb
 from kvlens.evaluation.candidates import CalibratedPosts, Candidate, candidates
 from kvlens.evaluation.comparison import Row, compared
+from kvlens.evaluation.data import check_cache
 from kvlens.evaluation.kinds import import_mteb, unit
+from kvlens.evaluation.retrieval import IN_MEMORY
 from kvlens.evaluation.scores import Score, Scores
 from kvlens.evaluation.significance import bootstrap, interval
 from kvlens.evaluation.task_score import score_task
 from kvlens.layers.route import RouteLike
 from kvlens.models.language_model import LanguageModel
-from kvlens.store.errors import InputError
-from kvlens.store.files import write_text
+from kvlens.store.files import cache_folder, unwritable, writable_file, write_text
 from kvlens.store.progress import Bars, silent_bar
 from kvlens.store.provenance import current_command
 from kvlens.texts.limits import LimitOptions, Limits
@@ -83,9 +84,14 @@ def evaluate(
         InputError: For what cannot be evaluated.
     """
     force = options.pop("force", False)
-    cache = options.pop("cache", None) or EmbeddingCache()
+    cache = options.pop("cache", None) or EmbeddingCache(cache_folder("embeddings"))
     bars = options.pop("progress", None) or silent_bar
     limits = Limits.of(options, BATCH_TOKENS)
+    tasks = list(tasks)
+    if not all(hasattr(task, IN_MEMORY) for task in tasks):
+        check_cache()
+    files = ScoreFiles(Path(folder), limit)
+    files.check_writable()
     evaluation = Evaluation(
         candidates=tuple(candidates(lm, methods, layers, limits, force)),
         posts=tuple(posts),
@@ -93,7 +99,7 @@ def evaluate(
         instructions=instructions,
         cache=cache,
         fits=CalibratedPosts(cache),
-        results=_result_cache(Path(folder), limit),
+        results=files.result_cache(),
         bars=bars,
     )
     scores = [score for task in tasks for score in evaluation.scores(task)]
@@ -104,7 +110,7 @@ def evaluate(
         versions=versions_with_mteb(),
         command=current_command(),
     )
-    _write(table, Path(folder), limit)
+    files.write(table)
     return table
 
 
@@ -188,21 +194,41 @@ def _as_in_a_file(settings: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(settings))
 
 
-def _result_cache(folder: Path, limit: int | None) -> Any:
-    """Where mteb keeps its results; that it can be written is known now, not after hours."""
-    place = folder / f"limit-{limit}" if limit else folder
-    try:
-        results = import_mteb().ResultCache(place)
-        with tempfile.TemporaryDirectory(dir=results.cache_path):
-            pass
-    except OSError as error:
-        raise InputError(f"cannot write {place}: {error.strerror or error}") from error
-    return results
+@dataclass(frozen=True)
+class ScoreFiles:
+    """What is written into the folder of an evaluation.
 
+    Attributes:
+        folder: The user's.
+        limit: Most items of a task; part of every name.
+    """
 
-def _write(table: Scores, folder: Path, limit: int | None) -> None:
-    """One file each for programs, spreadsheets and people."""
-    name = f"scores-limit-{limit}" if limit else "scores"
-    table.save(folder / f"{name}.json")
-    write_text(folder / f"{name}.csv", table.csv())
-    write_text(folder / f"{name}.md", table.markdown())
+    folder: Path
+    limit: int | None
+
+    def table(self, ending: str) -> Path:
+        """The table: for programs (json), spreadsheets (csv) or people (md)."""
+        name = f"scores-limit-{self.limit}" if self.limit else "scores"
+        return self.folder / f"{name}.{ending}"
+
+    def check_writable(self) -> None:
+        """Raise InputError where the tables cannot be written: now, and not after hours."""
+        for ending in ("json", "csv", "md"):
+            writable_file(self.table(ending))
+
+    def result_cache(self) -> Any:
+        """Where mteb keeps its results; raises InputError where it cannot."""
+        place = self.folder / f"limit-{self.limit}" if self.limit else self.folder
+        try:
+            results = import_mteb().ResultCache(place)
+            with tempfile.TemporaryDirectory(dir=results.cache_path):
+                pass
+        except OSError as error:
+            raise unwritable(place, error) from error
+        return results
+
+    def write(self, table: Scores) -> None:
+        """Write the table in all its forms."""
+        table.save(self.table("json"))
+        write_text(self.table("csv"), table.csv())
+        write_text(self.table("md"), table.markdown())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from kvlens.embedding.spec import REFERENCE
 from kvlens.models.info import ModelInfo
 from kvlens.store.artifact import JsonArtifact, Record
+from kvlens.store.markdown import markdown_code, markdown_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,10 +123,11 @@ class Scores(JsonArtifact):
         tasks = list(dict.fromkeys(score.task for score in self.scores))
         labels = list(dict.fromkeys(score.label for score in self.scores))
         rows = [
-            [label.replace("|", "\\|"), *(cells.get((label, task), "") for task in tasks)]
+            [markdown_text(label), *(cells.get((label, task), "") for task in tasks)]
             for label in labels
         ]
-        return _markdown_table([self.model.name, *tasks], rows)
+        header = [self.model.name, *tasks]
+        return _markdown_table([markdown_text(text) for text in header], rows)
 
     def __str__(self) -> str:
         return self.table()
@@ -134,7 +136,7 @@ class Scores(JsonArtifact):
         """`table`; what the numbers are, below."""
         lines = [self.table(), "", *self._notes()]
         if self.command:
-            lines.append(f"`{self.command}`")
+            lines.append(markdown_code(self.command))
         return "\n".join(lines) + "\n"
 
     def _notes(self) -> list[str]:
@@ -143,7 +145,7 @@ class Scores(JsonArtifact):
             for score in self.scores
         }
         notes = [
-            f"Scores x 100 by mteb: {'; '.join(sizes.values())}. "
+            f"Scores x 100 by mteb: {markdown_text('; '.join(sizes.values()))}. "
             "Brackets: 95 % bootstrap interval over these.",
             f"+ / -: better / worse than {REFERENCE} with the same post-processing, "
             f"p < {SIGNIFICANT} (two-sided paired bootstrap, "

@@ -92,6 +92,13 @@ def statistic(x: Float[np.ndarray, "k n"], counts: Counts, metric: str) -> Draws
     return (counts * x[0]).sum(1) / counts.sum(1)
 
 
+def has_rows_of(metric: str, x: Float[np.ndarray, "k n"]) -> bool:
+    """Whether `x` has as many rows as `statistic` reads for this metric."""
+    if metric == "cosine_spearman":
+        return len(x) == 2
+    return len(x) >= 2 if metric.endswith("_ap") else len(x) == 1
+
+
 def spearman(
     cosines: Float[np.ndarray, "sets n"],
     human: Values,

@@ -16,8 +16,9 @@ import numpy as np
 from kvlens.evaluation.data import load_data
 from kvlens.evaluation.kinds import import_mteb, unit
 from kvlens.evaluation.results import Damaged, Place, Results, TaskScore
-from kvlens.evaluation.significance import statistic
+from kvlens.evaluation.significance import has_rows_of, statistic
 from kvlens.store.errors import InputError
+from kvlens.store.notices import Notice, notice
 
 
 def score_task(model: Any, task: Any, cache: Any, limit: int | None) -> TaskScore:
@@ -68,20 +69,20 @@ def _found(results: Results) -> TaskScore | None:
     except FileNotFoundError:
         return None
     except Damaged:
-        warnings.warn(f"{results.file} is damaged: it is computed again", stacklevel=3)
+        notice(f"{results.file} is damaged: it is computed again")
         return None
     return score
 
 
 def _from_items(task: Any, score: TaskScore) -> list[float]:
-    """mteb's scores, made up from single items; raises Damaged where these are not of the task."""
+    """Mteb's scores, made up from single items; raises Damaged where these are not of the task."""
+    metric = task.metadata.main_score
     again = []
     for x in score.items:
+        if not has_rows_of(metric, x):
+            raise Damaged(f"{len(x)} rows of items")
         once_each = np.ones((1, x.shape[1]), dtype=int)
-        try:
-            again.append(float(statistic(x, once_each, task.metadata.main_score)[0]))
-        except (ValueError, IndexError) as error:
-            raise Damaged(str(error)) from error
+        again.append(float(statistic(x, once_each, metric)[0]))
     return again
 
 
@@ -106,6 +107,7 @@ def _predict(model: Any, task: Any, cache: Any) -> dict[Place, Any]:
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        warnings.simplefilter("default", Notice)
         if unit(task) == "queries":
             return _predict_queries(model, task, options)
         return _predict_in_file(model, task, options)

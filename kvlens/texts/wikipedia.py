@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import importlib.metadata
 import json
-import warnings
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,6 +13,7 @@ from pydantic import TypeAdapter
 from kvlens.store.arguments import whole_number
 from kvlens.store.errors import InputError
 from kvlens.store.files import cache_dir, cache_folder, sha256_texts, write_text
+from kvlens.store.notices import notice
 from kvlens.store.wheels import fetch_from_wheels
 from kvlens.texts import wikitext
 from kvlens.texts.passages import Article, passages_of
@@ -89,7 +89,7 @@ def parsed_articles() -> list[Article]:
         try:
             return _unpacked(cached.read_bytes())
         except (OSError, ValueError):
-            warnings.warn(f"{cached} is damaged: the articles are parsed again", stacklevel=3)
+            notice(f"{cached} is damaged: the articles are parsed again")
     cache_folder("texts")
     parsed = _parse_dump()
     write_text(cached, _packed(parsed))
