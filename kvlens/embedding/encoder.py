@@ -137,7 +137,8 @@ class Encoder:
                 long for a strict encoder, and NaN or infinity.
         """
         single = isinstance(inputs, str)
-        texts = as_texts([inputs] if isinstance(inputs, str) else inputs, empty=True).items
+        listed = [inputs] if isinstance(inputs, str) else inputs
+        texts = as_texts(listed, empty=True, name="inputs").items
         form = Output(**output)
         at_least_one("batch_size", batch_size)
         with text_bar(show_progress_bar, len(set(texts)), progress) as tell:
