@@ -72,14 +72,19 @@ def relation_checks(examined: Sequence[Examined]) -> Iterator[tuple[Examined, Ch
 
 def _checks(each: Examined, relation: Relation, examined: Sequence[Examined]) -> list[Check]:
     groups: dict[Any, list[tuple[str, str]]] = {}
-    for other in examined:
-        if other is each or not isinstance(other.value, relation.made_of):
-            continue
+    others = [other for other in examined if isinstance(other.value, relation.made_of)]
+    for other in sorted(others, key=lambda other: not _same_name(each.value, other.value)):
         problem = relation.problem(each.value, other.value)
         if problem is not None:
             name = other.file.path.name
             groups.setdefault(relation.group(other.value), []).append((name, problem))
     return [_best(relation.what, group) for group in groups.values()]
+
+
+def _same_name(value: Any, other: Any) -> bool:
+    """Whether both name one model: of several files, those are told of first."""
+    names = {getattr(getattr(each, "model", None), "name", "") for each in (value, other)}
+    return len(names) == 1
 
 
 def _best(what: str, problems: Sequence[tuple[str, str]]) -> Check:
@@ -110,6 +115,8 @@ def _texts_of_profile(recorded: Trace | KVLens, profile: IDProfile) -> str | Non
 
 
 def _sweep_of_study(study: LayerStudy, sweep: Sweep) -> str | None:
+    if not study.model.same_weights(sweep.model):
+        return f"it is of {study.model.name}, another model than that of"
     if (study.data, study.n_pairs) != (sweep.data, sweep.n_pairs):
         return "it judges other pairs than"
     if not _close(study.plain, sweep.plain):
@@ -118,8 +125,11 @@ def _sweep_of_study(study: LayerStudy, sweep: Sweep) -> str | None:
         if outcome.rule == "average":
             continue
         window = sweep.find(outcome.layers, outcome.bias)
-        if window is None or not _close(window.spearman, outcome.spearman):
-            return f"of {phrase(outcome.layers)}, bias {outcome.bias:g}, it says other than"
+        which = f"{phrase(outcome.layers)} with bias {outcome.bias:g}"
+        if window is None:
+            return f"it judges {which}, which is not in"
+        if not _close(window.spearman, outcome.spearman):
+            return f"of {which} it says other than"
     return ""
 
 
