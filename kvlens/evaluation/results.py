@@ -115,8 +115,8 @@ class Results:
         if not self.file.exists() or not self.items_file.exists():
             raise FileNotFoundError(self.file)
         try:
-            seal, arrays = _read_items(self.items_file)
-            if seal and seal != _seal(self.file, arrays):
+            seal, arrays = read_items(self.items_file)
+            if seal and seal != seal_of(self.file, arrays):
                 raise Damaged("not of the run that wrote it")
             scores = self._scores()
             keys = ["/".join(place) for place in self.places]
@@ -188,7 +188,7 @@ class Results:
             made_of = items_of(self.task, split, subset, scores[place], predictions[place])
             items["/".join(place)] = np.ascontiguousarray(made_of)
         with atomic_path(self.items_file) as temporary:
-            save_file(items, temporary, _seal(self.file, items))
+            save_file(items, temporary, seal_of(self.file, items))
 
 
 def by_place(result: Any) -> dict[Place, Any]:
@@ -213,15 +213,15 @@ def _main_score(scores: Any) -> float:
     return float(value)
 
 
-def _read_items(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """Both hashes, {} in a file of version 0.1.0, and the arrays by place."""
+def read_items(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """A file of items: its hashes as `seal_of` gives them, {} in version 0.1.0, and the arrays."""
     with safe_open(file, framework="np") as opened:
         seal = opened.metadata() or {}
         arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     return seal, arrays
 
 
-def _seal(file: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
+def seal_of(file: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
     """What ties the items to mteb's result: the hash of that file, and of themselves."""
     digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):

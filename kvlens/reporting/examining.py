@@ -118,6 +118,9 @@ def _results(file: SavedFile) -> Examined:
     filed = read_results(file.path)
     checks = [Check("file", "result", "differs", reason=problem) for problem in filed.problems]
     checks.append(Check("file", "results", "agrees", reason=str(len(filed.results))))
+    if filed.unsealed:
+        reason = f"{filed.unsealed} of {len(filed.results)} results carry no hash of their items"
+        checks.append(Check("file", "items", "cannot tell", reason=reason))
     return Examined(file, filed, tuple(checks))
 
 

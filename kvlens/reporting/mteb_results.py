@@ -12,8 +12,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
+from kvlens.evaluation.results import read_items, seal_of
 from kvlens.evaluation.scores import Score
 from kvlens.store.errors import one_line
 
@@ -36,6 +37,7 @@ class MtebResult:
         limited: whether it is a quick look at a part of the task.
         versions: package -> version.
         scores: main score x 100 of each subset, by split.
+        is_sealed: whether its hashes tell that the items beside it are its own.
     """
 
     name: str
@@ -47,6 +49,7 @@ class MtebResult:
     limited: bool
     versions: dict[str, str]
     scores: dict[str, list[float]]
+    is_sealed: bool
 
     def backs(self, row: Score) -> bool:
         """Whether a row of a score table says what this result says."""
@@ -72,6 +75,11 @@ class FiledResults:
 
     results: tuple[MtebResult, ...]
     problems: tuple[str, ...]
+
+    @property
+    def unsealed(self) -> int:
+        """How many carry no hash, as those of version 0.1.0."""
+        return sum(not result.is_sealed for result in self.results)
 
     @property
     def package_versions(self) -> list[tuple[str, str]]:
@@ -106,7 +114,6 @@ def _result(path: Path, name: str) -> MtebResult:
         split: [100 * float(subset["main_score"]) for subset in subsets]
         for split, subsets in result["scores"].items()
     }
-    _check_items(path, result["scores"])
     return MtebResult(
         name=name,
         task=str(result["task_name"]),
@@ -117,12 +124,16 @@ def _result(path: Path, name: str) -> MtebResult:
         limited="limit" in meta["experiment_kwargs"],
         versions={name: str(each) for name, each in meta["loader_kwargs"]["versions"].items()},
         scores=scores,
+        is_sealed=_is_sealed(path, result["scores"]),
     )
 
 
-def _check_items(path: Path, scores: dict[str, Any]) -> None:
-    """Raise ValueError unless the items beside a result are of its splits and subsets."""
+def _is_sealed(path: Path, scores: dict[str, Any]) -> bool:
+    """Whether hashes tell that the items beside a result are its own; ValueError if they aren't."""
+    seal, arrays = read_items(path.with_suffix(".items.safetensors"))
     places = {f"{split}/{each['hf_subset']}" for split, rows in scores.items() for each in rows}
-    with safe_open(path.with_suffix(".items.safetensors"), framework="np") as file:
-        if not places <= set(file.keys()):
-            raise ValueError("the items beside it are of other splits or subsets")
+    if not places <= arrays.keys():
+        raise ValueError("the items beside it are of other splits or subsets")
+    if seal and seal != seal_of(path, arrays):
+        raise ValueError("the items beside it are of another run, or one of both is damaged")
+    return bool(seal)

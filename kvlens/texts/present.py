@@ -52,7 +52,7 @@ def _passages(info: TextsInfo) -> Here:
     try:
         return Here(calibration_texts(info.n).sha256, exists=True)
     except InputError as error:
-        return Here(None, exists=True, note=str(error))
+        return Here(None, exists=False, note=str(error))
 
 
 def _source(source: str) -> tuple[str, str | None, bool]:

@@ -126,7 +126,13 @@ def _dump_file() -> Path:
 
 def articles_are_here() -> bool:
     """Whether the articles can be had without fetching anything."""
-    return _parsed_file().exists() or _dump_file().exists()
+    if _dump_file().exists():
+        return True
+    try:
+        _unpacked(_parsed_file().read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _parse_dump() -> list[Article]:

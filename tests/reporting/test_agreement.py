@@ -6,12 +6,15 @@ import shutil
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from test_old_files import DATA
 from torture.damage import damaged
 from zoo import tiny
 
 import kvlens
+from kvlens.evaluation.results import seal_of
 from kvlens.studies.windows import windows
 from kvlens.texts.pairs import read_pairs
 
@@ -307,9 +310,6 @@ def score(layers, **fields):
 
 def file_result(row, model, folder):
     """A result as mteb files it, of a row."""
-    import numpy as np
-    from safetensors.numpy import save_file
-
     revision = model.revision.removeprefix("sha256:")[:40]
     place = Path(folder, "results", "kvlens__model", revision, "experiments", "hash_1")
     place.mkdir(parents=True)
@@ -321,7 +321,9 @@ def file_result(row, model, folder):
     }
     place.joinpath("STS.json").write_text(json.dumps({"task_name": "STS", "scores": scores}))
     place.joinpath("model_meta.json").write_text(json.dumps(meta))
-    save_file({"test/default": np.zeros((2, 3))}, place / "STS.items.safetensors")
+    items = {"test/default": np.zeros((2, 3))}
+    seal = seal_of(place / "STS.json", items)
+    save_file(items, place / "STS.items.safetensors", seal)
     return place
 
 
@@ -346,7 +348,14 @@ def test_scores_agree_with_layers_and_with_what_mteb_filed(here):
     table.model_copy(update={"scores": (other,)}).save("run/scores.json")
     assert ("scores.json", "layer set") in differing()
 
-    place.joinpath("STS.items.safetensors").unlink()
+    table.save("run/scores.json")
+    items = place / "STS.items.safetensors"
+    flip(items, -1)
+    assert differing() == {("results", "result")}
+    save_file({"test/default": np.zeros((2, 3))}, items)
+    assert differing() == set()
+    assert verdicts(kvlens.verify("run"), "items") == {"cannot tell"}
+    items.unlink()
     assert ("results", "result") in differing()
 
 
