@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock
+from safetensors import SafetensorError
 
 from kvlens.models.quiet import quietly
 from kvlens.store.errors import InputError, one_line
+from kvlens.store.files import scratch_folder
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
@@ -23,20 +24,27 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
         folder: of the checkpoint; it appears when everything is written.
 
     Raises:
-        InputError: when the file cannot be read as a model.
+        InputError: when the file cannot be read as a model, or the checkpoint cannot be written.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if (folder / "config.json").exists():
-            return
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            converted = Path(scratch) / folder.name
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"), scratch_folder(folder) as scratch:
+            if (folder / "config.json").exists():
+                return
             # The reader's own bar ignores the library's switch, so standard error is set aside.
             with quietly(), contextlib.redirect_stderr(io.StringIO()):
                 model, tokenizer = _read(gguf)
-                model.save_pretrained(converted)
-                tokenizer.save_pretrained(converted)
-            converted.rename(folder)
+                model.save_pretrained(scratch / "new")
+                tokenizer.save_pretrained(scratch / "new")
+            if folder.exists():  # without its configuration it is no checkpoint of ours
+                folder.rename(scratch / "damaged")
+            (scratch / "new").rename(folder)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise InputError(
+            f"cannot convert {gguf.name} into {folder.parent} ({reason}): "
+            "set KVLENS_CACHE to a folder that can be written and has room"
+        ) from error
 
 
 def _read(gguf: Path) -> tuple[Any, Any]:
