@@ -74,14 +74,15 @@ def bench(
         import torch
 
         torch.set_num_threads(timed.threads)
+    layers = layers_or_file(timed.layers)
     lm = model.load(name)
-    results = _measure(lm, timed, texts, limits.to_limits())
+    results = _measure(lm, timed, layers, texts, limits.to_limits())
     lines = ["; ".join(f"{key} {value}" for key, value in result.items()) for result in results]
     return Answer(results, "\n".join(lines))
 
 
 def _measure(
-    lm: LanguageModel, timed: Timed, texts: BenchTexts, limits: Limits
+    lm: LanguageModel, timed: Timed, layers: Any, texts: BenchTexts, limits: Limits
 ) -> list[dict[str, Any]]:
     """Memory first: later measurements leave more of it resident."""
     from kvlens.checks import bench
@@ -95,7 +96,6 @@ def _measure(
         results.append(bench.recording(lm, read, texts.prompt, limits, timed.repeats))
     if timed.methods:
         names = tuple(methods()) if timed.methods == ("all",) else timed.methods
-        layers = layers_or_file(timed.layers)
         results += bench.encoding(lm, read, names, layers, limits, timed.repeats)
     return results
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -123,7 +123,9 @@ def embed(
     from kvlens.embedding.target import check_target
 
     check_target(target.output, source.input, target.resume, target.overwrite)
-    encoder = _encoder(model.load(name, hooked=False), vectors, route, limits)
+    layers = layers_or_file(route.layers)
+    lm = model.load(name, hooked=False)
+    encoder = _encoder(lm, vectors, layers, route.force, limits)
     with progress(f"embedding {source.input}") as bar:
         result = embed_file(
             encoder,
@@ -144,7 +146,7 @@ def embed(
 
 
 def _encoder(
-    lm: LanguageModel, vectors: Vectors, route: FittedRoute, limits: EmbedLimits
+    lm: LanguageModel, vectors: Vectors, layers: Any, force: bool, limits: EmbedLimits
 ) -> Encoder:
     from kvlens.embedding.encoder import Encoder
     from kvlens.texts.wikipedia import calibration_texts
@@ -152,9 +154,9 @@ def _encoder(
     encoder = Encoder(
         lm,
         vectors.method,
-        layers_or_file(route.layers),
+        layers,
         vectors.post,
-        force=route.force,
+        force=force,
         **asdict(limits),
     )
     if vectors.fit_post:

@@ -110,9 +110,10 @@ def evaluate(
         return _on_tasks(name, tasks, methods or ("all",), route, limits, model)
     _refuse(tasks, "goes with tasks, not with `pairs`")
     validation = read_pairs(pairs.pairs, pairs.n)
+    layers = layers_or_file(route.layers)
     lm = model.load(name, hooked=False)
     chosen = methods or ("kv_embedding",)
-    return score_pairs(lm, validation, pairs, chosen, route, limits.to_limits())
+    return score_pairs(lm, validation, pairs, chosen, layers, limits.to_limits(), route.force)
 
 
 def _refuse(options: TaskOptions | PairOptions, why: str) -> None:
@@ -141,6 +142,7 @@ def _on_tasks(
     names = [name for name in options.tasks if name not in MADE_HERE]
     tasks = find_tasks(names, options.data_dir, options.split)
     corpus = read_texts(options.corpus, options.column) if options.corpus else None
+    layers = layers_or_file(route.layers)
     lm = model.load(name.rstrip("/"), hooked=False)
     tasks += make_tasks(options.tasks, Material(lm.tokenizer, lengths, corpus))
     table = run.evaluate(
@@ -148,7 +150,7 @@ def _on_tasks(
         tasks,
         folder,
         methods,
-        layers_or_file(route.layers),
+        layers,
         posts,
         options.limit,
         options.task_instructions,

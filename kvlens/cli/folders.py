@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from kvlens.cli.swap import free_name, recover, swap
+from kvlens.cli.swap import free_name, recover, swap, turn
 from kvlens.store.errors import InputError
 from kvlens.store.files import scratch_folder, unwritable
 
@@ -72,7 +72,8 @@ def output_folder(folder: Path, overwrite: bool, writes: Sequence[str]) -> Itera
             raise unwritable(folder, error) from error
         yield new
         try:
-            _put_in_place(new, target, overwrite, writes)
+            with turn(target):
+                _put_in_place(new, target, overwrite, writes)
         except OSError as error:
             raise unwritable(folder, error) from error
 

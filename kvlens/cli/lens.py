@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -90,10 +90,11 @@ def lens(
     with output_folder(folder, overwrite, WRITES) as scratch:
         read = texts.read(looked.n, MIN_POINTS)
         pairs = looked.close_pairs()
+        layers = layers_or_file(route.layers)
         lm = model.load(name)
         cache = EmbeddingCache()
-        _write_lens(lm, read, route, limits, cache, scratch)
-        geometry = _write_geometry(lm, read, pairs, looked, route, cache, scratch)
+        _write_lens(lm, read, layers, route.force, limits, cache, scratch)
+        geometry = _write_geometry(lm, read, pairs, looked, layers, route.force, cache, scratch)
         files = sorted(path.name for path in scratch.iterdir())
     return folder_answer(folder, files, "\n".join(_lines(geometry)))
 
@@ -101,7 +102,8 @@ def lens(
 def _write_lens(
     lm: LanguageModel,
     texts: Texts,
-    route: RequiredRoute,
+    layers: Any,
+    force: bool,
     limits: LengthOptions,
     cache: EmbeddingCache,
     folder: Path,
@@ -119,9 +121,9 @@ def _write_lens(
     encoder = Encoder(
         lm,
         "kv_embedding",
-        layers_or_file(route.layers),
+        layers,
         max_length=limits.max_length,
-        force=route.force,
+        force=force,
     )
     with progress("recording") as bar:
         trace = record(lm, texts, encoder.method.document, progress=bar, **asdict(limits))
@@ -141,7 +143,8 @@ def _write_geometry(
     texts: Texts,
     pairs: list[tuple[str, str]],
     looked: Looked,
-    route: RequiredRoute,
+    layers: Any,
+    force: bool,
     cache: EmbeddingCache,
     folder: Path,
 ) -> Geometry:
@@ -153,13 +156,13 @@ def _write_geometry(
     with progress("embedding by method") as bar:
         geometry = measure(
             lm,
-            layers_or_file(route.layers),
+            layers,
             looked.methods or METHODS,
             texts=few,
             pairs=pairs,
             pairs_source=looked.pairs_source,
             cache=cache,
-            force=route.force,
+            force=force,
             progress=bar,
         )
     geometry.save(folder / "geometry.json")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cyclopts import Parameter
 
 from kvlens.cli.answers import Answer, note, say
-from kvlens.cli.options import PAIRS, ModelName, ModelOptions, RouteOptions
+from kvlens.cli.options import PAIRS, ModelName, ModelOptions
 from kvlens.cli.progress import progress
 from kvlens.cli.values import Names, WholeNumber, layers_or_file
 
@@ -71,8 +71,9 @@ def score(
 
     note("kvlens score is now kvlens evaluate --pairs")
     validation = read_pairs(pairs.pairs, pairs.n)
+    chosen = layers_or_file(layers)
     lm = model.load(name, hooked=False)
-    return score_pairs(lm, validation, pairs, methods, RouteOptions(layers=layers))
+    return score_pairs(lm, validation, pairs, methods, chosen)
 
 
 def score_pairs(
@@ -80,8 +81,9 @@ def score_pairs(
     pairs: Pairs,
     options: PairOptions,
     methods: Sequence[str],
-    route: RouteOptions,
+    layers: Any,
     limits: Limits | None = None,
+    force: bool = False,
 ) -> Answer:
     """Score every method with every prompt; each row is said as soon as it is known.
 
@@ -90,8 +92,9 @@ def score_pairs(
         pairs: what is ranked.
         options: prompts and settings that are compared.
         methods: specifications of methods, or ``all``.
-        route: layers, for the methods that take them.
+        layers: for the methods that take them.
         limits: how long a text may be; default that of `Encoder`.
+        force: take a layer set that was made for another model.
 
     Returns:
         The rows.
@@ -99,11 +102,10 @@ def score_pairs(
     from kvlens.evaluation import pair_score
     from kvlens.methods.base import methods as all_methods
 
-    layers = layers_or_file(route.layers)
     rows = []
     for method in all_methods() if tuple(methods) == ("all",) else methods:
         for prompt in options.prompts or (None,):
-            encoder = _spec(method, prompt, options).encoder(lm, layers, limits, route.force)
+            encoder = _spec(method, prompt, options).encoder(lm, layers, limits, force)
             with progress(f"{method} {prompt or ''}") as bar:
                 scored = pair_score.score_pairs(encoder, pairs, bar)
             shown = encoder.method.document.name

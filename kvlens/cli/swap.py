@@ -28,23 +28,22 @@ def swap(new: Path, folder: Path) -> None:
 
     Args:
         new: inside the scratch folder of `folder`.
-        folder: no symbolic link.
+        folder: no symbolic link; it is this process's `turn` to change it.
 
     Raises:
         InputError: when `folder` cannot be replaced; it is there as before, or the message says
             where.
     """
-    with _turn(folder):
-        before = free_name(folder, "before")
-        mark = scratch_home(folder) / before.name
-        try:
-            mark.touch()
-            folder.rename(before)
-            new.rename(folder)
-        except OSError as error:
-            raise unwritable(folder, error) from error
-        finally:
-            _settle(folder, before, new.with_name("old"), mark)
+    before = free_name(folder, "before")
+    mark = scratch_home(folder) / before.name
+    try:
+        mark.touch()
+        folder.rename(before)
+        new.rename(folder)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    finally:
+        _settle(folder, before, new.with_name("old"), mark)
 
 
 def _settle(folder: Path, before: Path, old: Path, mark: Path) -> None:
@@ -83,7 +82,7 @@ def recover(path: Path) -> None:
 def _recover(folder: Path) -> None:
     """Mend what a killed swap left of one folder, and remove what it had not finished."""
     try:
-        with _turn(folder):
+        with turn(folder):
             for mark in _marks(folder):
                 _follow(mark, folder)
         with scratch_folder(folder):
@@ -141,8 +140,8 @@ def free_name(folder: Path, word: str) -> Path:
 
 
 @contextlib.contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    """Processes that swap a folder, or put it back, take turns."""
+def turn(folder: Path) -> Iterator[None]:
+    """Within it, no other process swaps `folder` or puts it back: they take turns."""
     lock_file = scratch_home(folder) / "swap.lock"
     with FileLock(lock_file):
         try:

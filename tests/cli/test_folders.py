@@ -293,3 +293,20 @@ def test_what_another_process_wrote_meanwhile_is_not_replaced(tmp_path):
         write_slowly()
     assert content(folder) == OLD
     assert (tmp_path / "run.new" / "layers.json").read_text() == "slower"
+
+
+def test_processes_take_turns(tmp_path):
+    folder = tmp_path / "run"
+    make_run(folder)
+    children = []
+    for _ in range(2):
+        child = os.fork()
+        if child == 0:
+            for _ in range(20):
+                recover(folder)
+                replace_run(folder)
+            os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    assert content(folder) == NEW
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
