@@ -70,12 +70,25 @@ def output_folder(folder: Path, overwrite: bool, writes: Sequence[str]) -> Itera
             new.mkdir()
         except OSError as error:
             raise unwritable(folder, error) from error
-        yield new
+        with _said_of(folder, new):
+            yield new
         try:
             with turn(target):
                 _put_in_place(new, target, overwrite, writes)
         except OSError as error:
             raise unwritable(folder, error) from error
+
+
+@contextlib.contextmanager
+def _said_of(folder: Path, new: Path) -> Iterator[None]:
+    """Within it, a refusal names `folder` where it would name the scratch folder `new`."""
+    try:
+        yield
+    except InputError as error:
+        message = str(error)
+        if str(new) not in message:
+            raise
+        raise InputError(message.replace(str(new), str(folder))) from error
 
 
 def _checked(folder: Path, overwrite: bool) -> Path:

@@ -295,6 +295,18 @@ def test_what_another_process_wrote_meanwhile_is_not_replaced(tmp_path):
     assert (tmp_path / "run.new" / "layers.json").read_text() == "slower"
 
 
+def test_a_refusal_names_the_folder_and_not_its_scratch(tmp_path):
+    def write():
+        with output_folder(tmp_path / "run", False, WRITES) as new:
+            raise InputError(f"cannot write {new / 'layers.json'}: No space left on device")
+
+    with pytest.raises(InputError) as caught:
+        write()
+    place = tmp_path / "run" / "layers.json"
+    assert str(caught.value) == f"cannot write {place}: No space left on device"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_processes_take_turns(tmp_path):
     folder = tmp_path / "run"
     make_run(folder)
