@@ -25,16 +25,16 @@ WRITE_A_FOLDER = (
     "evaluate x --tasks LongWikipedia -o @T",
 )
 READ_A_RUN = (
-    "profile x --texts @texts.txt -o @run",
-    "attend x --layers @run/layers.json --text a -o @t",
-    "lens x --layers @run/layers.json --texts @texts.txt -o @t",
-    "embed x --layers @run/layers.json -i @texts.txt -o @t.npy",
-    "sweep x --pairs @pairs.jsonl -o @run/sweep.json",
-    "sweep x --pairs @pairs.jsonl -o @t.json --profiles @run/profile.json",
-    "evaluate x --tasks LongWikipedia -o @run",
-    "evaluate x --pairs @pairs.jsonl --layers @run/layers.json",
-    "report @run --no-model",
-    "verify @run",
+    "profile x --texts @texts.txt -o @swapped",
+    "attend x --layers @swapped/layers.json --text a -o @t",
+    "lens x --layers @swapped/layers.json --texts @texts.txt -o @t",
+    "embed x --layers @swapped/layers.json -i @texts.txt -o @t.npy",
+    "sweep x --pairs @pairs.jsonl -o @swapped/sweep.json",
+    "sweep x --pairs @pairs.jsonl -o @t.json --profiles @swapped/profile.json",
+    "evaluate x --tasks LongWikipedia -o @swapped",
+    "evaluate x --pairs @pairs.jsonl --layers @swapped/layers.json",
+    "report @swapped --no-model",
+    "verify @swapped",
 )
 
 
@@ -140,7 +140,7 @@ def test_a_study_that_cannot_be_written_is_known_before(whole, place, run, no_mo
 @pytest.mark.parametrize("line", READ_A_RUN)
 def test_every_command_puts_a_run_back(line, whole, place, run, no_model, monkeypatch, capsys):
     """The run as SIGKILL leaves it between the two renames of an overwrite."""
-    target = place / "run"
+    target = place / "swapped"
     if not target.exists():
         shutil.copytree(whole, target)
     killed = os.fork()
@@ -162,6 +162,4 @@ def test_every_command_puts_a_run_back(line, whole, place, run, no_model, monkey
     err = capsys.readouterr().err
     assert f"note: {target} was about to be replaced when a run was killed" in err
     assert (target / "layers.json").exists()
-    assert {path.name for path in place.iterdir() if path.name.startswith(("run", ".run"))} == {
-        "run"
-    }
+    assert [path.name for path in place.iterdir() if "swapped" in path.name] == ["swapped"]
