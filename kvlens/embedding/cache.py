@@ -1,6 +1,8 @@
 """Cache: embeddings on disk, one per distinct text and full configuration.
 
-A stopped run continues where it was, and a second one reads what the first has computed.
+A stopped run continues where it was, and a second one reads what the first has computed. A file's
+name is the hash of its content and its folder, so a file that was damaged, or comes from elsewhere,
+is known by its name.
 """
 
 from __future__ import annotations
@@ -8,23 +10,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load, save
 
-from kvlens.embedding.chunks import Arrays, Chunk, longest_first, stored_chunks
+from kvlens.embedding.chunks import chunks, longest_first
 from kvlens.embedding.encoder import Encoder
-from kvlens.store.errors import InputError
-from kvlens.store.files import cache_dir
-from kvlens.store.progress import Progress, silent
+from kvlens.store.files import atomic_path, cache_dir
+from kvlens.store.notices import notice
+from kvlens.store.progress import Progress, part_of, silent
 from kvlens.store.provenance import versions
 
 CHUNK = 1024
+ENDING = ".safetensors"
 DIGEST_BYTES = 32  # of a SHA-256
 
 
@@ -61,21 +62,19 @@ class EmbeddingCache:
             float32 ``[len(texts), d]``, in the order of `texts`.
 
         Raises:
-            InputError: for a damaged cache file, and as `Encoder.raw`.
+            InputError: when the cache cannot be written, and as `Encoder.raw`.
         """
         place = self._place(encoder, kind)
         vector_of = _read(place)
         missing = longest_first(text for text in texts if digest(text) not in vector_of)
-        chunks = stored_chunks(
-            missing,
-            CHUNK,
-            partial(_file, place),
-            partial(_compute, encoder, kind),
-            progress or silent,
-        )
-        for chunk, arrays in chunks:
-            digests = [digest(text) for text in chunk.texts]
-            vector_of.update(zip(digests, arrays["vectors"], strict=True))
+        progress = progress or silent
+        for chunk in chunks(missing, CHUNK):
+            tell = part_of(progress, chunk.first, len(missing))
+            vectors = np.ascontiguousarray(encoder.raw(chunk.texts, kind, tell))
+            digests = _digests(chunk.texts)
+            _write(place, {"digests": digests, "vectors": vectors})
+            vector_of.update(zip(map(bytes, digests), vectors, strict=True))
+            progress(chunk.end, len(missing))
         return np.stack([vector_of[digest(text)] for text in texts])
 
     def _place(self, encoder: Encoder, kind: str) -> Path:
@@ -96,26 +95,40 @@ def _digests(texts: Sequence[str]) -> UInt8[np.ndarray, "n 32"]:
     return np.frombuffer(packed, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
 
 
-def _file(place: Path, chunk: Chunk) -> Path:
-    rows = _digests(chunk.texts)
-    return place / f"{hashlib.sha256(rows.tobytes()).hexdigest()[:16]}.safetensors"
+def _write(place: Path, arrays: dict[str, np.ndarray]) -> None:
+    content = save(arrays)
+    with atomic_path(place / _name(place, content)) as temporary:
+        temporary.write_bytes(content)
 
 
-def _compute(encoder: Encoder, kind: str, chunk: Chunk, progress: Progress) -> Arrays:
-    vectors = encoder.raw(chunk.texts, kind, progress)
-    return {"digests": _digests(chunk.texts), "vectors": np.ascontiguousarray(vectors)}
+def _name(place: Path, content: bytes) -> str:
+    """The one name that a file of this content has in this folder."""
+    return hashlib.sha256(place.name.encode() + content).hexdigest() + ENDING
 
 
 def _read(place: Path) -> dict[bytes, np.ndarray]:
-    """Digest -> vector, of every file."""
+    """Digest -> vector, of every file that is as it was written; the others are told of."""
     vector_of: dict[bytes, np.ndarray] = {}
-    for file in sorted(place.glob("*.safetensors")):
-        try:
-            arrays = load_file(file)
-            digests = [row.tobytes() for row in arrays["digests"]]
-            vector_of.update(zip(digests, arrays["vectors"], strict=True))
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise InputError(
-                f"{file} cannot be read ({error}): delete it, and its vectors are made again"
-            ) from error
+    foreign = []
+    files = sorted(place.glob(f"*{ENDING}"))
+    for file in files:
+        arrays = _content(file)
+        if arrays is None:
+            foreign.append(file.name)
+        else:
+            vector_of.update(zip(map(bytes, arrays["digests"]), arrays["vectors"], strict=True))
+    if foreign:
+        notice(
+            f"{len(foreign)} of {len(files)} files in {place} are damaged or not this cache's, and "
+            f"their vectors are made again: delete them ({foreign[0]})"
+        )
     return vector_of
+
+
+def _content(file: Path) -> dict[str, np.ndarray] | None:
+    """The arrays of a file that was written here under its name; None of any other."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return None
+    return load(content) if file.name == _name(file.parent, content) else None

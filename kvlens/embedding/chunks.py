@@ -1,22 +1,16 @@
-"""Chunks: results of distinct texts, a file a chunk, so that a stopped run continues where it was.
+"""Chunks: distinct texts in stretches, each finished before the next.
 
-Knows nothing of what is computed: whoever stores something of many texts, in the order of a sorted
-list or under their hashes, says what a chunk's file is called and how its arrays are made.
+Knows nothing of what is computed, nor of how a finished chunk is kept (`chunk_index`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
-import numpy as np
-from safetensors.numpy import load, save
-
-from kvlens.store.files import atomic_path
+from kvlens.embedding.chunk_index import Arrays, ChunkIndex
 from kvlens.store.progress import Progress, part_of
-
-Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -37,6 +31,12 @@ class Chunk:
         return self.first + len(self.texts)
 
 
+def chunks(texts: Sequence[str], size: int) -> Iterator[Chunk]:
+    """`texts` in stretches of `size`."""
+    for first in range(0, len(texts), size):
+        yield Chunk(first, tuple(texts[first : first + size]))
+
+
 def longest_first(texts: Iterable[str]) -> list[str]:
     """Each distinct text once, in an order of their own.
 
@@ -49,31 +49,34 @@ def longest_first(texts: Iterable[str]) -> list[str]:
 def stored_chunks(
     texts: Sequence[str],
     size: int,
-    file_of: Callable[[Chunk], Path],
+    index: ChunkIndex,
     compute: Callable[[Chunk, Progress], Arrays],
     progress: Progress,
 ) -> Iterator[tuple[Chunk, Arrays]]:
-    """Each chunk with its arrays: read where its file is finished, else computed and written whole.
+    """Each chunk with its arrays: read where it is finished, else computed and written whole.
 
     Args:
         texts: distinct, see `longest_first`.
         size: how many texts are finished at a time.
-        file_of: where the arrays of a chunk are kept, as safetensors.
+        index: where the arrays of the chunks are kept.
         compute: makes them, and reports its progress within the chunk.
         progress: called with (done, total) texts.
 
     Yields:
-        The chunks in the order of `texts`, and what their files hold.
+        The chunks in the order of `texts`, and their arrays.
 
     Raises:
         InputError: where a file cannot be written, and as `compute`.
     """
-    for first in range(0, len(texts), size):
-        chunk = Chunk(first, tuple(texts[first : first + size]))
-        file = file_of(chunk)
-        if not file.exists():
-            arrays = compute(chunk, part_of(progress, first, len(texts)))
-            with atomic_path(file) as temporary:
-                temporary.write_bytes(save(arrays))
-        yield chunk, load(file.read_bytes())
+    for chunk in chunks(texts, size):
+        tell = part_of(progress, chunk.first, len(texts))
+        arrays = index.chunk(
+            chunk_file(chunk.first), len(chunk.texts), partial(compute, chunk, tell)
+        )
+        yield chunk, arrays
         progress(chunk.end, len(texts))
+
+
+def chunk_file(first: int) -> str:
+    """The name of a chunk's file, by how many texts come before it."""
+    return f"{first:09d}.safetensors"

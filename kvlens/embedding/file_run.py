@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,17 +17,22 @@ from typing import TypedDict, Unpack, get_args
 import numpy as np
 from jaxtyping import Float
 
-from kvlens.embedding.chunks import Arrays, Chunk, longest_first, stored_chunks
+from kvlens.embedding.chunk_index import Arrays, ChunkIndex, Form
+from kvlens.embedding.chunks import Chunk, longest_first, stored_chunks
 from kvlens.embedding.encoder import Encoder
-from kvlens.embedding.target import check_header, check_target, open_part
+from kvlens.embedding.part import discard, open_part, part_folder
+from kvlens.embedding.target import check_header, check_target, finished, tidy
 from kvlens.embedding.vectors import Kind, Vectors, VectorsInfo, write_vectors
+from kvlens.store.arguments import shown
 from kvlens.store.errors import InputError
+from kvlens.store.notices import notice
 from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import versions
 from kvlens.texts.readers import read_texts
 from kvlens.texts.texts import Texts
 
 CHUNK = 256
+FORMS = {"vectors": Form("float32", 2), "truncated": Form("int64", 1)}
 
 
 class RunOptions(TypedDict, total=False):
@@ -81,6 +87,8 @@ class EmbedResult:
         skipped: how many bad rows were left out.
         dimension: how many numbers a vector has.
         seconds: of wall time.
+        repeated_ids: how many rows have the id of an earlier row.
+        complete: whether a resumed run found all done already.
     """
 
     rows: int
@@ -88,6 +96,8 @@ class EmbedResult:
     skipped: int
     dimension: int
     seconds: float
+    repeated_ids: int = 0
+    complete: bool = False
 
 
 def embed_file(
@@ -128,17 +138,34 @@ def embed_file(
     texts = read_texts(source, column, skip_bad=run.skip_bad, ids=id_column or True, empty=True)
     check_header(target, texts)
     info = _info(encoder, texts, run)
-    with open_part(target, info, run.resume) as part:
-        array, truncated = _embed(encoder, texts.items, run, part, progress or silent)
-        info = info.model_copy(update={"dimension": array.shape[1], "truncated": truncated})
-        write_vectors(Vectors(array, texts.ids or (), info), target)
+    repeated_ids = _say_repeated(texts)
+    written = finished(target, info, run.overwrite) if run.resume else None
+    complete = written is not None
+    if written is None:
+        written = _write(encoder, texts, info, run, target, progress or silent)
+    tidy(target)
     return EmbedResult(
-        rows=info.rows,
-        truncated=info.truncated,
-        skipped=info.skipped,
-        dimension=info.dimension,
+        rows=written.rows,
+        truncated=written.truncated,
+        skipped=written.skipped,
+        dimension=written.dimension,
         seconds=time.monotonic() - start,
+        repeated_ids=repeated_ids,
+        complete=complete,
     )
+
+
+def _say_repeated(texts: Texts) -> int:
+    """How many rows have the id of an earlier one, which is said."""
+    counts = Counter(texts.ids or range(texts.n))
+    repeated = texts.n - len(counts)
+    if repeated:
+        example, n = counts.most_common(1)[0]
+        notice(
+            f"{texts.source}: {repeated} of {texts.n} rows have the id of an earlier row "
+            f"({n} are {shown(example)}): give `id_column` another column where ids must be unique"
+        )
+    return repeated
 
 
 def _info(encoder: Encoder, texts: Texts, run: FileRun) -> VectorsInfo:
@@ -162,22 +189,37 @@ def _info(encoder: Encoder, texts: Texts, run: FileRun) -> VectorsInfo:
     )
 
 
+def _write(
+    encoder: Encoder,
+    texts: Texts,
+    info: VectorsInfo,
+    run: FileRun,
+    target: Path,
+    progress: Progress,
+) -> VectorsInfo:
+    """Embed and write; the facts of what was written."""
+    part = part_folder(target)
+    if not run.resume:
+        discard(part)
+    with open_part(part, info.facts, FORMS) as index:
+        array, truncated = _embed(encoder, texts.items, run, index, progress)
+        info = info.model_copy(update={"dimension": array.shape[1], "truncated": truncated})
+        write_vectors(Vectors(array, texts.ids or (), info), target)
+    return info
+
+
 def _embed(
-    encoder: Encoder, texts: Sequence[str], run: FileRun, part: Path, progress: Progress
+    encoder: Encoder, texts: Sequence[str], run: FileRun, index: ChunkIndex, progress: Progress
 ) -> tuple[Float[np.ndarray, "n d"], int]:
     """Vectors in the order of `texts`, and how many distinct texts were cut."""
     distinct = longest_first(texts)
     compute = partial(_compute, encoder, run)
-    stored = stored_chunks(distinct, run.chunk, partial(_file, part), compute, progress)
+    stored = stored_chunks(distinct, run.chunk, index, compute, progress)
     parts = [arrays for _, arrays in stored]
     vectors = np.concatenate([arrays["vectors"] for arrays in parts])
     row_of = {text: row for row, text in enumerate(distinct)}
     truncated = sum(int(arrays["truncated"][0]) for arrays in parts)
     return vectors[[row_of[text] for text in texts]], truncated
-
-
-def _file(part: Path, chunk: Chunk) -> Path:
-    return part / f"{chunk.first:09d}.safetensors"
 
 
 def _compute(encoder: Encoder, run: FileRun, chunk: Chunk, progress: Progress) -> Arrays:

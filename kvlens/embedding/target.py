@@ -1,19 +1,16 @@
-"""Target: where a file run writes, and the chunks that a stopped one has left beside it.
-
-Finished chunks are kept in ``TARGET.part``, with what they were made with in its ``run.json``.
-"""
+"""Target: where a file run writes, and whether what is there already is its own."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
-from collections.abc import Iterator
+import os
 from pathlib import Path
 
-from kvlens.embedding.vectors import CONTAINERS, VectorsInfo, beside, ending, files_of
+from kvlens.embedding.containers import CONTAINERS, ending, files_of
+from kvlens.embedding.part import check_part, discard, is_part_of, part_folder
+from kvlens.embedding.vectors import VectorsInfo, load_info, load_vectors
 from kvlens.store.errors import InputError
-from kvlens.store.files import write_text
+from kvlens.store.files import scratch_folder, writable_file
 from kvlens.texts.texts import Texts
 
 LONGEST_HEADER = 90_000_000  # characters of ids; safetensors' own limit is 100 MB
@@ -41,27 +38,60 @@ def check_target(
         choices = ", ".join(CONTAINERS)
         raise InputError(f"{target} is none of {choices}: give `target` one of these endings")
     for path in files_of(target):
-        if not path.exists():
-            continue
-        if Path(source).exists() and path.samefile(source):
+        writable_file(path)
+        if path.exists() and os.path.exists(source) and path.samefile(source):
             raise InputError(f"{path} holds the texts themselves: give another `target`")
-        if path.is_dir() or not overwrite:
-            raise InputError(
-                f"{path} exists: give another `target`, or `overwrite=True` to replace a file"
-            )
-    _check_part(part_folder(target), resume or overwrite)
+    check_part(part_folder(target), resume or overwrite)
+    # What says where it comes from may be what a resumed run has finished: see `finished`.
+    if not overwrite and not (resume and load_info(target)):
+        _refuse_existing(target)
     return target
 
 
-def _check_part(part: Path, wanted: bool) -> None:
-    """Refuse what is not a stopped run's, and a stopped run that is not `wanted`."""
-    foreign = any(part.glob("[!.]*")) and not (part / "run.json").is_file()
-    if part.is_file() or foreign:
-        raise InputError(f"{part} is in the way and was not left by a stopped run: move it away")
-    if _finished(part) and not wanted:
-        raise InputError(
-            f"{part} has a stopped run: `resume=True` continues it, `overwrite=True` starts again"
-        )
+def finished(target: Path, info: VectorsInfo, overwrite: bool) -> VectorsInfo | None:
+    """What a resumed run finds done, when it was stopped at its very end.
+
+    Args:
+        target: see `check_target`.
+        info: what the run is made with.
+        overwrite: whether what is there may be replaced.
+
+    Returns:
+        The facts of the target where it is this run's and whole, which is looked at; None where it
+        is still to be written.
+
+    Raises:
+        InputError: for a target that is not this run's, or damaged.
+    """
+    there = load_info(target)
+    if there is None or there.facts != info.facts:
+        if not overwrite:
+            _refuse_existing(target)
+        return None
+    try:
+        return load_vectors(target).info
+    except InputError:
+        # Between the two names of a pair: the chunks are there still.
+        half = len(files_of(target)) > 1 and is_part_of(part_folder(target), info.facts)
+        if overwrite or half:
+            return None
+        raise
+
+
+def tidy(target: Path) -> None:
+    """Remove what a run that was killed at its very end has left beside its target."""
+    for path in files_of(target):
+        with scratch_folder(path.resolve()):
+            """Entering removes what is abandoned."""
+    discard(part_folder(target))
+
+
+def _refuse_existing(target: Path) -> None:
+    for path in files_of(target):
+        if path.exists():
+            raise InputError(
+                f"{path} exists: give another `target`, or `overwrite=True` to replace a file"
+            )
 
 
 def check_header(target: Path, texts: Texts) -> None:
@@ -71,53 +101,3 @@ def check_header(target: Path, texts: Texts) -> None:
             f"the header of {target} cannot hold {texts.n} ids: "
             "give `target` a name ending in .parquet"
         )
-
-
-def part_folder(target: Path) -> Path:
-    """Where the finished chunks of a run are kept."""
-    return beside(target, ".part")
-
-
-def _finished(part: Path) -> list[Path]:
-    return list(part.glob("*.safetensors"))
-
-
-@contextlib.contextmanager
-def open_part(target: Path, info: VectorsInfo, resume: bool) -> Iterator[Path]:
-    """The folder of a run's chunks, which outlives a run that was stopped with finished ones.
-
-    Args:
-        target: of the run.
-        info: what the run is made with.
-        resume: whether it continues a stopped one.
-
-    Yields:
-        The folder.
-
-    Raises:
-        InputError: for a stopped run that was made with something else.
-    """
-    part = _open_part(part_folder(target), info, resume)
-    written = False
-    try:
-        yield part
-        written = True
-    finally:
-        if written or not _finished(part):
-            shutil.rmtree(part, ignore_errors=True)
-
-
-def _open_part(part: Path, info: VectorsInfo, resume: bool) -> Path:
-    now = json.loads(info.model_dump_json())
-    if not resume:
-        shutil.rmtree(part, ignore_errors=True)
-    if _finished(part):
-        before = json.loads((part / "run.json").read_text(encoding="utf-8"))
-        changed = ", ".join(name for name in now if before.get(name) != now[name])
-        if changed:
-            raise InputError(
-                f"{part} has a run with other {changed}: give what it was started with, "
-                "or `overwrite=True` without `resume` to start again"
-            )
-    write_text(part / "run.json", json.dumps(now, indent=1))
-    return part

@@ -1,30 +1,31 @@
-"""Vectors: a table of embeddings with the ids of its rows and where it comes from, in one file.
+"""Vectors: a table of embeddings with the ids of its rows and where it comes from.
 
-Three containers hold the same: numpy's with a JSON file beside it, safetensors, and Parquet.
+A hash over all of it tells a file that was damaged, and two files that do not belong together.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict
-from safetensors import safe_open
-from safetensors.numpy import save_file
+from jaxtyping import Float, Float32
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from kvlens.embedding.containers import CONTAINERS, Table, ending, files_of
 from kvlens.models.info import ModelInfo
-from kvlens.store.artifact import HEADER
-from kvlens.store.errors import InputError
-from kvlens.store.files import atomic_path, write_text
+from kvlens.store.artifact import first_problem
+from kvlens.store.errors import InputError, one_line, shortened
+from kvlens.store.files import atomic_path
+from kvlens.store.notices import notice
 from kvlens.texts.texts import TextsInfo
 
 Kind = Literal["query", "document"]
-LONGEST_REASON = 200
+KNOWN_AT_THE_END = ("version", "truncated", "dimension", "sha256")
 
 
 class VectorsInfo(BaseModel):
@@ -49,13 +50,14 @@ class VectorsInfo(BaseModel):
         skipped: how many bad rows were left out.
         truncated: how many distinct texts were cut to `max_length` tokens.
         dimension: how many numbers a vector has.
+        sha256: the hash of rows, facts and ids, see `TableHash`; empty in version 1.
     """
 
     # The settings may hold infinity, which is why this is no `Record`.
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     format: Literal["kvlens.vectors"] = "kvlens.vectors"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     model: ModelInfo
     method: str
     settings: dict[str, Any]
@@ -73,6 +75,13 @@ class VectorsInfo(BaseModel):
     skipped: int
     truncated: int = 0
     dimension: int = 0
+    sha256: str = ""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What decides the vectors and is known before they are: JSON, without format's version."""
+        facts = self.model_dump(mode="json")
+        return {name: facts[name] for name in facts if name not in KNOWN_AT_THE_END}
 
 
 @dataclass(frozen=True)
@@ -89,91 +98,39 @@ class Vectors:
     ids: tuple[str, ...] = field(repr=False)
     info: VectorsInfo
 
-    @property
-    def header(self) -> str:
-        """Provenance and ids as JSON."""
-        return json.dumps({"info": self.info.model_dump(mode="json"), "ids": list(self.ids)})
 
+class TableHash:
+    """The hash of a table of vectors, fed as its rows are written.
 
-def beside(path: Path, ending: str) -> Path:
-    """The file of the same name with a further ending."""
-    return path.with_name(path.name + ending)
-
-
-def _write_npy(vectors: Vectors, path: Path, temporary: Path) -> None:
-    with temporary.open("wb") as file:
-        np.save(file, vectors.vectors)
-    # Before the array gets its name: an array is never there without its ids.
-    write_text(beside(path, ".json"), vectors.header)
-
-
-def _read_npy(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    array = np.load(path)
-    return array, json.loads(beside(path, ".json").read_text(encoding="utf-8"))
-
-
-def _write_safetensors(vectors: Vectors, path: Path, temporary: Path) -> None:
-    save_file({"vectors": vectors.vectors}, temporary, {HEADER: vectors.header})
-
-
-def _read_safetensors(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    with safe_open(path, framework="np") as file:
-        return file.get_tensor("vectors"), json.loads(file.metadata()[HEADER])
-
-
-def _write_parquet(vectors: Vectors, path: Path, temporary: Path) -> None:
-    import pyarrow as pa  # a tenth of a second, for this container alone
-    import pyarrow.parquet as pq
-
-    array = vectors.vectors
-    column = pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), array.shape[1])
-    table = pa.table({"id": pa.array(vectors.ids, pa.string()), "vector": column})
-    header = {HEADER: vectors.info.model_dump_json()}
-    pq.write_table(table.replace_schema_metadata(header), temporary)
-
-
-def _read_parquet(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path)
-    info = json.loads(table.schema.metadata[HEADER.encode()])
-    column = table["vector"].combine_chunks()
-    array = column.flatten().to_numpy().reshape(table.num_rows, -1)
-    return array, {"info": info, "ids": table["id"].to_pylist()}
-
-
-@dataclass(frozen=True)
-class Container:
-    """One way to hold vectors in a file.
-
-    Attributes:
-        write: vectors, under a name, into a temporary file that will have that name.
-        read: the array, and the header with ``info`` and ``ids``.
+    It is the SHA-256 of the rows (float32, little-endian, row after row), then of ids and facts.
     """
 
-    write: Callable[[Vectors, Path, Path], None]
-    read: Callable[[Path], tuple[np.ndarray, dict[str, Any]]]
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
 
+    def add(self, rows: Float32[np.ndarray, "n dimension"]) -> None:
+        """Feed the next rows."""
+        packed = np.ascontiguousarray(rows, "<f4")
+        self._hash.update(packed.reshape(-1).view(np.uint8).data)
 
-CONTAINERS = {
-    ".npy": Container(_write_npy, _read_npy),
-    ".safetensors": Container(_write_safetensors, _read_safetensors),
-    ".parquet": Container(_write_parquet, _read_parquet),
-}
+    def seal(self, info: Mapping[str, Any], ids: Sequence[str]) -> str:
+        """Feed the end.
 
+        Args:
+            info: the facts as JSON; a hash among them is left out.
+            ids: of all rows.
 
-def ending(path: Path) -> str:
-    """The ending that names a container."""
-    return path.suffix.lower()
-
-
-def files_of(path: Path) -> list[Path]:
-    """Every file that vectors under this name consist of."""
-    return [path, beside(path, ".json")] if ending(path) == ".npy" else [path]
+        Returns:
+            64 hexadecimal digits.
+        """
+        facts = {name: value for name, value in info.items() if name != "sha256"}
+        canonical = json.dumps([facts, ids], sort_keys=True, separators=(",", ":"))
+        self._hash.update(canonical.encode())
+        return self._hash.hexdigest()
 
 
 def write_vectors(vectors: Vectors, path: Path) -> None:
-    """Write vectors, whole or not at all.
+    """Write vectors with their hash, whole or not at all.
 
     Args:
         vectors: the table.
@@ -182,8 +139,11 @@ def write_vectors(vectors: Vectors, path: Path) -> None:
     Raises:
         InputError: when the place cannot be written.
     """
+    ids = list(vectors.ids)
+    info = vectors.info.model_dump(mode="json")
+    info["sha256"] = _hash_of(Table(vectors.vectors, ids, info))
     with atomic_path(path) as temporary:
-        CONTAINERS[ending(path)].write(vectors, path, temporary)
+        CONTAINERS[ending(path)].write(Table(vectors.vectors, ids, info), path, temporary)
 
 
 def load_vectors(path: str | Path) -> Vectors:
@@ -193,17 +153,75 @@ def load_vectors(path: str | Path) -> Vectors:
         path: the file; that of ids and provenance is found beside a ``.npy``.
 
     Returns:
-        The vectors, float32, with ids and provenance.
+        The vectors, float32, with ids and provenance. Those of version 0.1.0 carry no hash, which
+        a warning says.
 
     Raises:
-        InputError: when the file, or the one beside it, is not that.
+        InputError: when the file, or the one beside it, is not that, is damaged, or both do not
+            belong together.
     """
     path = Path(path)
     container = CONTAINERS.get(ending(path), CONTAINERS[".npy"])
     try:
-        array, header = container.read(path)
-        info = VectorsInfo.model_validate(header["info"])
-        return Vectors(array, tuple(header["ids"]), info)
+        vectors = _checked(container.read(path))
     except Exception as error:  # the readers' errors share no base
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_REASON]
-        raise InputError(f"{path} is not readable as kvlens vectors ({reason})") from error
+        raise _refusal(path, error) from error
+    if not vectors.info.sha256:
+        notice(f"{path} is of an older version and carries no hash: it may be damaged unnoticed")
+    return vectors
+
+
+def load_info(path: Path) -> VectorsInfo | None:
+    """What a file of vectors says it was made with, the vectors not looked at.
+
+    Args:
+        path: the file; of a pair, the other one is enough.
+
+    Returns:
+        The facts; None where it says none, or is not there.
+    """
+    try:
+        return VectorsInfo.model_validate(CONTAINERS[ending(path)].read_info(path))
+    except Exception:  # the readers' errors share no base
+        return None
+
+
+def _checked(table: Table) -> Vectors:
+    """The vectors of a file's content; raises ValueError where something does not agree."""
+    info = VectorsInfo.model_validate(table.info)
+    array = table.vectors
+    if array.dtype != np.float32 or array.ndim != 2:
+        raise ValueError(f"its array is {array.dtype} {list(array.shape)}, not float32 in rows")
+    if array.shape != (info.rows, info.dimension):
+        written = [info.rows, info.dimension]
+        raise ValueError(f"its array is {list(array.shape)}, where {written} was written")
+    ids = table.ids
+    if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
+        raise ValueError("its ids are no list of texts")
+    if len(ids) != len(array):
+        raise ValueError(f"{len(ids)} ids of {len(array)} rows")
+    if not np.isfinite(array).all():
+        raise ValueError("NaN or infinity among the vectors")
+    has_hash = info.version >= 2 or info.sha256
+    if has_hash and info.sha256 != _hash_of(table):
+        raise ValueError("the hash in it is of other content")
+    return Vectors(array, tuple(ids), info)
+
+
+def _hash_of(table: Table) -> str:
+    table_hash = TableHash()
+    table_hash.add(table.vectors)
+    return table_hash.seal(table.info, table.ids)
+
+
+def _refusal(path: Path, error: Exception) -> InputError:
+    names = str(path)
+    advice = "embed again with `overwrite=True`"
+    if len(files_of(path)) == 2:
+        names = f"{path} with {path.name}.json"
+        advice = f"bring back the two that belong together, or {advice}"
+    reason = first_problem(error) if isinstance(error, ValidationError) else one_line(error)
+    if not isinstance(error, ValueError):  # a bare KeyError says the key alone
+        reason = f"{type(error).__name__}: {reason}"
+    message = f"{names} is not readable as kvlens vectors: {advice} ({reason})"
+    return InputError(shortened(message))

@@ -1,0 +1,138 @@
+"""Part: the folder beside a target where a long job keeps its finished chunks until it is done.
+
+``TARGET.part`` holds the chunks with their index, and in ``run.json`` what they are made with: a
+stopped run goes on with the same, and with nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kvlens.embedding.chunk_index import INDEX, ChunkIndex, Form
+from kvlens.store.errors import InputError, one_line, shortened
+from kvlens.store.files import scratch_folder, unwritable, write_text
+from kvlens.store.provenance import current_command
+
+RUN = "run.json"
+COMMAND = "command"
+
+
+def part_folder(target: Path) -> Path:
+    """Where the finished chunks of a run are kept."""
+    return target.with_name(f"{target.name}.part")
+
+
+def check_part(part: Path, wanted: bool) -> None:
+    """Refuse what is not a stopped run's, and a stopped run that nobody asked for.
+
+    Args:
+        part: the folder, perhaps not there.
+        wanted: whether a stopped run may be continued or replaced.
+
+    Raises:
+        InputError: for either.
+    """
+    if part.exists() and not _is_part(part):
+        raise InputError(f"{part} is in the way and was not left by a stopped run: move it away")
+    if has_chunks(part) and not wanted:
+        raise InputError(
+            f"{part} has a stopped run: `resume=True` continues it, `overwrite=True` starts again"
+        )
+
+
+def _is_part(part: Path) -> bool:
+    """Whether a run left this: nothing but its files, or nothing at all."""
+    if not part.is_dir():
+        return False
+    names = {path.name for path in part.glob("[!.]*")}
+    chunks = {name for name in names if name.endswith(".safetensors")}
+    return not names or (RUN in names and names - chunks <= {RUN, INDEX})
+
+
+def has_chunks(part: Path) -> bool:
+    """Whether something in it is finished."""
+    return any(part.glob("*.safetensors"))
+
+
+def is_part_of(part: Path, facts: Mapping[str, Any]) -> bool:
+    """Whether a run with these facts was stopped there."""
+    return (part / RUN).is_file() and not _changed(part, facts)
+
+
+@contextlib.contextmanager
+def open_part(
+    part: Path, facts: Mapping[str, Any], forms: Mapping[str, Form]
+) -> Iterator[ChunkIndex]:
+    """The chunks of a run, which outlive a run that was stopped with finished ones.
+
+    Args:
+        part: the folder, perhaps of a run that was stopped; see `discard` to start again.
+        facts: what the chunks are made with, as JSON.
+        forms: see `ChunkIndex`.
+
+    Yields:
+        The chunks.
+
+    Raises:
+        InputError: for a stopped run with other facts.
+    """
+    if has_chunks(part):
+        changed = _changed(part, facts)
+        if changed:
+            raise InputError(
+                f"{part} has a run with other {', '.join(changed)}: give what it was started "
+                "with, or `overwrite=True` without `resume` to start again"
+            )
+    if not is_part_of(part, facts):
+        run = {**facts, COMMAND: current_command()}
+        write_text(part / RUN, json.dumps(run, indent=1))
+    try:
+        yield ChunkIndex.open(part, forms)
+    finally:
+        if not has_chunks(part):
+            discard(part)
+
+
+def started_by(part: Path) -> str | None:
+    """The command line that started the run which was stopped there; None where none was."""
+    return _run(part).get(COMMAND) if (part / RUN).is_file() else None
+
+
+def discard(part: Path) -> None:
+    """Remove a run's chunks: at once, so that nobody ever meets a half of them.
+
+    Raises:
+        InputError: when that is not possible.
+    """
+    try:
+        with scratch_folder(part) as scratch, contextlib.suppress(FileNotFoundError):
+            part.rename(scratch / part.name)
+    except OSError as error:
+        raise unwritable(part, error) from error
+
+
+def _changed(part: Path, facts: Mapping[str, Any]) -> list[str]:
+    """The names of facts that were others when the run there was started."""
+    before = _run(part)
+    return [name for name in facts if before.get(name) != facts[name]]
+
+
+def _run(part: Path) -> dict[str, Any]:
+    """What a stopped run was started with."""
+    path = part / RUN
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(path, one_line(error)) from error
+    if not isinstance(run, dict):
+        raise _unreadable(path, "it is no JSON object")
+    return run
+
+
+def _unreadable(path: Path, reason: str) -> InputError:
+    advice = "`overwrite=True` without `resume` starts again"
+    return InputError(shortened(f"{path} does not say what was run there: {advice} ({reason})"))
