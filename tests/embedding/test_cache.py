@@ -1,13 +1,18 @@
 """Cache: a text is embedded once for a configuration, whoever asks, and comes back the same."""
 
+import shutil
+import warnings
+
 import numpy as np
 import pytest
 from embedding_cases import DUPLICATED
+from safetensors.numpy import load_file, save_file
 
 from kvlens.embedding import cache as module
 from kvlens.embedding.cache import EmbeddingCache
 from kvlens.embedding.encoder import Encoder
 from kvlens.store.errors import InputError
+from kvlens.store.notices import Notice
 
 
 @pytest.fixture
@@ -73,11 +78,86 @@ def test_a_stopped_run_keeps_its_chunks(encoder, cache, passes, monkeypatch):
     assert sum(passes) == len(set(DUPLICATED)) - 3
 
 
-def test_a_damaged_file_is_named(encoder, cache):
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def flip(file):
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+
+
+def other_width(file):
+    vectors = {"digests": load_file(file)["digests"], "vectors": np.zeros((1, 3), np.float32)}
+    save_file(vectors, file)
+
+
+def other_name(file):
+    file.rename(file.with_name("of-an-older-version.safetensors"))
+
+
+@pytest.mark.parametrize("damage", [cut, flip, other_width, other_name])
+def test_a_file_that_is_not_as_it_was_written_is_made_again_and_said(
+    encoder, cache, passes, damage
+):
+    vectors = cache.encode(encoder, ["a"])
+    cache.encode(encoder, ["b"])
+    file = next(
+        file
+        for file in cache.folder.rglob("*.safetensors")
+        if load_file(file)["vectors"].tobytes() == vectors.tobytes()
+    )
+    passes.clear()
+    damage(file)
+    with pytest.warns(Notice, match="1 of 2 files in .* made again: delete them") as told:
+        again = cache.encode(encoder, ["a", "b"])
+    assert len(told) == 1
+    assert sum(passes) == 1
+    np.testing.assert_array_equal(again[:1], vectors)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)  # one of another name is left where it was
+        cache.encode(encoder, ["a", "b"])
+    assert sum(passes) == 1
+
+
+def test_a_file_of_another_folder_is_not_taken(encoder, cache, passes):
     cache.encode(encoder, ["a"])
     (file,) = cache.folder.rglob("*.safetensors")
-    file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(InputError, match=r"cannot be read .*: delete it") as error:
+    other = Encoder(encoder.lm, "mean")
+    place = cache._place(other, "document")
+    place.mkdir()
+    shutil.copy(file, place)
+    passes.clear()
+    with pytest.warns(Notice, match="1 of 1 files"):
+        vectors = cache.encode(other, ["a"])
+    np.testing.assert_allclose(vectors, other.encode(["a"]), atol=2e-6)
+
+
+def test_two_processes_fill_one_cache(encoder, cache):
+    """Each chunk of one is followed by the same texts of the other."""
+    other = EmbeddingCache(cache.folder)
+    second = []
+    first = cache.encode(
+        encoder,
+        DUPLICATED,
+        progress=lambda *counts: second.append(other.encode(encoder, DUPLICATED)),
+    )
+    np.testing.assert_array_equal(first, second[0])
+    np.testing.assert_array_equal(first, cache.encode(encoder, DUPLICATED))
+
+
+def test_a_cache_that_cannot_be_written_is_refused_in_a_line(encoder, cache, tmp_path):
+    cache.encode(encoder, ["a"])
+    (file,) = cache.folder.rglob("*.safetensors")
+    file.unlink()
+    file.mkdir()
+    with (
+        pytest.warns(Notice, match="1 of 1 files"),
+        pytest.raises(InputError, match="is a folder, not a file"),
+    ):
         cache.encode(encoder, ["a"])
-    assert file.name in str(error.value)
-    assert "\n" not in str(error.value)
+    shutil.rmtree(tmp_path / "cache")
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(InputError, match=r"cannot write .*cache is a file, not a folder"):
+        EmbeddingCache(tmp_path / "cache").encode(encoder, ["a"])

@@ -5,19 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvlens.embedding.chunk_index import INDEX, ChunkIndex, Form
 from kvlens.embedding.chunks import longest_first, stored_chunks
+from kvlens.store.notices import Notice
 
 
 class Lengths:
     """Stores the length of every text, and what it was asked for."""
 
     def __init__(self, folder):
-        self.folder = folder
+        self.index = ChunkIndex.open(folder, {"lengths": Form("int64", 1)})
         self.computed = []
         self.ticks = []
-
-    def file_of(self, chunk):
-        return self.folder / f"{chunk.first}.safetensors"
 
     def compute(self, chunk, progress):
         self.computed.append(chunk.texts)
@@ -28,7 +27,7 @@ class Lengths:
         self.ticks.append((done, total))
 
     def run(self, texts, size):
-        chunks = stored_chunks(texts, size, self.file_of, self.compute, self.progress)
+        chunks = stored_chunks(texts, size, self.index, self.compute, self.progress)
         return [(chunk.texts, arrays["lengths"].tolist()) for chunk, arrays in chunks]
 
 
@@ -48,8 +47,9 @@ def test_chunks_are_computed_once(tmp_path):
     assert first.run(["cccc", "bbb", "aa"], 2) == expected
     assert first.computed == [("cccc", "bbb"), ("aa",)]
     assert first.ticks == [(1, 3), (2, 3), (3, 3), (3, 3)]
-    (tmp_path / "2.safetensors").unlink()
-    second = Lengths(tmp_path)
+    (tmp_path / "000000002.safetensors").unlink()
+    with pytest.warns(Notice, match="No such file"):
+        second = Lengths(tmp_path)
     assert second.run(["cccc", "bbb", "aa"], 2) == expected
     assert second.computed == [("aa",)]
     assert second.ticks[0] == (2, 3)
@@ -64,9 +64,9 @@ def test_a_chunk_that_fails_leaves_no_file(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         Failing(tmp_path).run(["bb", "a"], 1)
-    assert [path.name for path in tmp_path.iterdir()] == ["0.safetensors"]
+    assert {path.name for path in tmp_path.iterdir()} == {"000000000.safetensors", INDEX}
 
 
 def test_no_texts_are_no_chunks(tmp_path):
-    assert Lengths(tmp_path / "never-made").run([], 3) == []
-    assert not (tmp_path / "never-made").exists()
+    assert Lengths(tmp_path).run([], 3) == []
+    assert not list(tmp_path.glob("*.safetensors"))

@@ -21,6 +21,7 @@ from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.file_run import EmbedResult, embed_file
 from kvlens.embedding.vectors import load_vectors
 from kvlens.store.errors import InputError
+from kvlens.store.notices import Notice
 
 SKIP = {"skip_bad": True}
 T_AND_N = {"column": "t", "id_column": "n"}
@@ -198,7 +199,7 @@ def test_standard_input(encoder, tmp_path, id_column, ids):
     [
         ("rows.jsonl", "out.csv", {}, "is none of .npy, .safetensors, .parquet"),
         ("rows.jsonl", "out", {}, "is none of .npy"),
-        ("rows.jsonl", "rows.jsonl/out.npy", {}, "cannot write .*out.npy.part"),
+        ("rows.jsonl", "rows.jsonl/out.npy", {}, "cannot write .*out.npy: .*rows.jsonl is a file"),
         ("rows.jsonl", "out.npy", {"kind": "passage"}, "kind is query or document"),
         ("rows.jsonl", "out.npy", {"chunk": 0}, "chunk at least 1"),
         ("rows.jsonl", "out.npy", {"truncate_dim": 0}, "`truncate_dim` is 0"),
@@ -248,3 +249,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         embed_file(encoder, tmp_path / source, tmp_path / target, **options)
     assert "\n" not in str(error.value)
     assert set(tmp_path.rglob("*")) == before
+
+
+def test_repeated_ids_are_said(encoder, tmp_path):
+    rows = [{"id": name, "text": f"{name} {i}"} for i, name in enumerate("abcbbd")]
+    source = write_jsonl(tmp_path / "rows.jsonl", rows)
+    says = r"rows.jsonl, column text: 2 of 6 rows have the id of an earlier row \(3 are 'b'\)"
+    with pytest.warns(Notice, match=says) as told:
+        result = embed_file(encoder, source, tmp_path / "out.npy")
+    assert len(told) == 1
+    assert result.repeated_ids == 2
+    assert load_vectors(tmp_path / "out.npy").ids == tuple("abcbbd")

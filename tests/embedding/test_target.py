@@ -1,25 +1,34 @@
 """Target: nothing of the user's is removed; a stopped run resumes to the same bytes, or not."""
 
+import json
+import os
 import random
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+import warnings
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from embedding_cases import DUPLICATED, ENDINGS, files, output, stop_after, write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killed import RENAMES, killed_before
 from zoo import TEXTS, tiny
 
 import kvlens
+from kvlens.embedding.chunk_index import INDEX
 from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.file_run import embed_file
 from kvlens.embedding.target import check_target
 from kvlens.embedding.vectors import load_vectors
 from kvlens.store.errors import InputError
+from kvlens.store.notices import Notice
 
 
 @pytest.fixture
@@ -87,8 +96,9 @@ def test_an_existing_target_is_kept_or_replaced_whole(encoder, rows, tmp_path, e
     target = tmp_path / f"out{ending}"
     embed_file(encoder, rows, target)
     before = files(tmp_path)
-    with pytest.raises(InputError, match="exists: give another `target`, or `overwrite=True`"):
-        embed_file(encoder, rows, target, resume=True)
+    for options in ({}, {"resume": True, "kind": "query"}):
+        with pytest.raises(InputError, match="exists: give another `target`, or `overwrite=True`"):
+            embed_file(encoder, rows, target, **options)
     with pytest.raises(KeyboardInterrupt):
         embed_file(
             encoder, rows, target, kind="query", chunk=1, overwrite=True, progress=stop_after(5)
@@ -112,7 +122,7 @@ def test_nothing_of_the_users_is_removed_or_overwritten(encoder, rows, tmp_path)
         ("out.npy", "is in the way and was not left by a stopped run", True),
         ("two.npy", "two.npy.json exists", False),
         ("three.npy", "is in the way", True),
-        ("four.npy", "four.npy exists: give another `target`", True),
+        ("four.npy", "four.npy is a folder, not a file", True),
     ):
         with pytest.raises(InputError, match=says):
             embed_file(encoder, rows, tmp_path / name, overwrite=overwrite)
@@ -154,6 +164,180 @@ def test_a_run_stopped_anywhere_resumes_to_the_same_bytes(
     assert output(tmp_path, "out") == output(tmp_path, "whole")
 
 
+@pytest.fixture(scope="module")
+def whole(encoder, tmp_path_factory):
+    """The bytes of runs that nobody stopped: of documents, and of queries, in each container."""
+    folder = tmp_path_factory.mktemp("whole")
+    numbered = enumerate(DUPLICATED)
+    rows = write_jsonl(
+        folder / "rows.jsonl", [{"id": f"doc-{i}", "text": text} for i, text in numbered]
+    )
+    for ending in ENDINGS:
+        embed_file(encoder, rows, folder / f"document{ending}", chunk=3)
+        embed_file(encoder, rows, folder / f"query{ending}", chunk=3, kind="query")
+    return folder
+
+
+def outcome(target):
+    """Every file that has to do with a target: hidden ones, and folders' too."""
+    folder = target.parent
+    return {path: data for path, data in files(folder).items() if path.name != "rows.jsonl"}
+
+
+def expected(whole, target, kind):
+    names = [target.name, *([f"{target.name}.json"] if target.suffix == ".npy" else [])]
+    return {Path(name): (whole / name.replace("out", kind, 1)).read_bytes() for name in names}
+
+
+def passes_of(encoder, work):
+    """How many forward passes `work` takes."""
+    passes = []
+    handle = encoder.lm.base.register_forward_pre_hook(lambda module, args: passes.append(1))
+    try:
+        work()
+    finally:
+        handle.remove()
+    return len(passes)
+
+
+def resumed(encoder, rows, target, **options):
+    """Resume, nothing being said."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Notice)
+        return embed_file(encoder, rows, target, chunk=3, resume=True, **options)
+
+
+@pytest.mark.parametrize("ending", [".npy", pytest.param(".parquet", marks=pytest.mark.slow)])
+def test_killed_before_any_rename_it_resumes(encoder, rows, whole, tmp_path, ending):
+    n = 0
+    killed = True
+    while killed:
+        n += 1
+        target = tmp_path / str(n) / f"out{ending}"
+        killed = killed_before(n, lambda: embed_file(encoder, rows, target, chunk=3), RENAMES)
+        result = resumed(encoder, rows, target)
+        assert result.rows == len(DUPLICATED)
+        assert outcome(target) == expected(whole, target, "document")
+        passes = passes_of(encoder, lambda: resumed(encoder, rows, target))
+        assert passes == 0
+    # run.json, the index, three chunks, the target (two for a pair), the part's removal.
+    assert n == 8 + (ending == ".npy")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_killed_before_any_change_it_resumes(encoder, rows, whole, tmp_path, ending, overwrite):
+    n = 0
+    killed = True
+    while killed:
+        n += 1
+        target = tmp_path / str(n) / f"out{ending}"
+        target.parent.mkdir()
+        if overwrite:
+            for name, data in expected(whole, target, "query").items():
+                (target.parent / name).write_bytes(data)
+        killed = killed_before(
+            n, lambda: embed_file(encoder, rows, target, chunk=3, overwrite=overwrite)
+        )
+        resumed(encoder, rows, target, overwrite=overwrite)
+        assert outcome(target) == expected(whole, target, "document")
+        assert not list(target.parent.glob(".*"))
+    assert n > 40
+
+
+def test_between_the_names_of_a_pair(encoder, rows, whole, tmp_path):
+    """Killed while it replaces a pair: refused by those who load it, completed by `resume`."""
+    target = tmp_path / "out.npy"
+    for name, data in expected(whole, target, "query").items():
+        (tmp_path / name).write_bytes(data)
+    # run.json, the index, three chunks, the file of ids; before the array's.
+    run = partial(embed_file, encoder, rows, target, chunk=3)
+    assert killed_before(7, partial(run, overwrite=True), RENAMES)
+    with pytest.raises(InputError, match="out.npy with out.npy.json is not readable .* hash"):
+        load_vectors(target)
+    with pytest.raises(InputError, match="has a stopped run: `resume=True` continues it"):
+        run()
+    with pytest.raises(InputError, match="has a run with other|exists: give another"):
+        run(resume=True, kind="query")
+    assert passes_of(encoder, lambda: run(resume=True)) == 0
+    assert outcome(target) == expected(whole, target, "document")
+
+
+def test_a_complete_run_is_looked_at_and_said(encoder, rows, tmp_path):
+    for ending in ENDINGS:
+        target = tmp_path / f"out{ending}"
+        first = embed_file(encoder, rows, target)
+        before = files(tmp_path)
+        found = []
+        passes = passes_of(
+            encoder, lambda: found.append(embed_file(encoder, rows, target, resume=True))
+        )
+        assert passes == 0
+        assert found[0] == replace(first, seconds=found[0].seconds, complete=True)
+        assert not first.complete
+        assert files(tmp_path) == before
+        data = bytearray(target.read_bytes())
+        data[data.index(np.load(tmp_path / "out.npy")[2].tobytes())] ^= 1
+        target.write_bytes(data)
+        with pytest.raises(InputError, match="is not readable as kvlens vectors: .*again"):
+            embed_file(encoder, rows, target, resume=True)
+        again = embed_file(encoder, rows, target, resume=True, overwrite=True)
+        assert not again.complete
+        assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": "x"}', "[" * 100_000, b"\xff"])
+def test_a_damaged_run_file_is_refused_in_a_line(encoder, rows, stopped, content):
+    run = stopped.parent / "out.npy.part" / "run.json"
+    run.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(InputError, match="`overwrite=True` .*start") as error:
+        embed_file(encoder, rows, stopped, chunk=2, resume=True)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 300 + len(str(run))
+    embed_file(encoder, rows, stopped, chunk=2, overwrite=True)
+    assert load_vectors(stopped).info.rows == len(DUPLICATED)
+
+
+def test_a_damaged_chunk_is_computed_again_and_said(encoder, rows, stopped):
+    (chunk, *_) = sorted((stopped.parent / "out.npy.part").glob("*.safetensors"))
+    data = bytearray(chunk.read_bytes())
+    data[-9] ^= 1  # of a vector: the safetensors file is as good as before
+    chunk.write_bytes(data)
+    with pytest.warns(Notice, match=rf"1 of \d chunks in .*{chunk.name} is damaged"):
+        embed_file(encoder, rows, stopped, chunk=2, resume=True)
+    embed_file(encoder, rows, stopped.parent / "whole.npy", chunk=2)
+    assert output(stopped.parent, "out.npy") == output(stopped.parent, "whole.npy")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_full_disk_is_said_in_a_line_and_loses_nothing(encoder, rows, whole, tmp_path, ending):
+    """Room for a little more each time, until it is enough."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    target = disk / f"out{ending}"
+    refusals = 0
+    try:
+        for pages in range(1, 200):
+            resize = ["mount", "-o", f"remount,size={4 * pages}k", str(disk)]
+            subprocess.run(resize, check=True, capture_output=True)
+            try:
+                resumed(encoder, rows, target)
+                break
+            except InputError as error:
+                refusals += 1
+                assert "No space left on device" in str(error) or "write" in str(error)
+                assert "\n" not in str(error)
+        assert refusals > 5
+        assert outcome(target) == expected(whole, target, "document")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
 SCRIPT = textwrap.dedent(
     """
     import signal, sys, time
@@ -178,7 +362,10 @@ def finished(part, process=None, at_least=0):
     """The finished chunks, once there are so many of them (or the process has ended)."""
     deadline = time.monotonic() + 60
     while True:
-        chunks = {path: path.read_bytes() for path in part.glob("*.safetensors")}
+        index = part / INDEX
+        lines = index.read_text().splitlines() if index.exists() else []
+        names = [json.loads(line)["file"] for line in lines if line.endswith("}")]
+        chunks = {name: (part / name).read_bytes() for name in names}
         if len(chunks) >= at_least or process.poll() is not None or time.monotonic() > deadline:
             return chunks
         time.sleep(0.005)
