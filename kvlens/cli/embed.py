@@ -167,6 +167,8 @@ def _encoder(
 def _text(result: EmbedResult, output: Path) -> str:
     size = f"{result.rows} vectors of {result.dimension} dimensions"
     text = f"{size} in {result.seconds:.0f} s: {output}"
+    if result.complete:
+        text = f"complete already, and whole: {size} in {output}"
     if result.truncated or result.skipped:
         text += (
             f"\n{result.truncated} texts truncated to the token limit, "

@@ -164,8 +164,9 @@ class ChunkIndex:
         """The arrays of a finished chunk; raises Unusable where it is not as it was written."""
         try:
             content = (self.folder / line.file).read_bytes()
-        except OSError as error:
-            raise Unusable(f"cannot be read: {error.strerror}") from error
+        except (OSError, ValueError) as error:  # also a name that no file has
+            reason = getattr(error, "strerror", None) or one_line(error)
+            raise Unusable(f"cannot be read: {reason}") from error
         if hashlib.sha256(content).hexdigest() != line.sha256:
             raise Unusable("is damaged: its hash is another")
         try:

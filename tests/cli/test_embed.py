@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from killed import RENAMES, killed_before
 
 import kvlens
 
@@ -49,3 +50,37 @@ def test_what_cannot_be_embedded_is_refused_in_a_line(place, run, layers, line, 
     assert err.count("\n") == 1
     assert message in err
     assert not (place / "w.npy").exists()
+
+
+def test_a_killed_run_goes_on_and_a_complete_one_says_so(place, run, layers, capsys):
+    command = f"{EMBED} -o @killed.npy --chunk 20"
+    assert run(command.replace("killed", "whole")) == 0
+    whole = (place / "whole.npy").read_bytes()
+    # Before the array's name: run.json, the index, four chunks, the file of ids went before.
+    assert killed_before(9, lambda: run(command), RENAMES)
+    assert (place / "killed.npy.json").exists()
+    assert not (place / "killed.npy").exists()
+    capsys.readouterr()
+    assert run(command) == 2
+    assert "has a stopped run: --resume continues it, --overwrite" in capsys.readouterr().err
+    damaged = place / "killed.npy.part" / "000000020.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-4])
+    assert run(f"{command} --resume") == 0
+    err = capsys.readouterr().err
+    assert err.startswith("note: 1 of 4 chunks in ")
+    assert err.count("\n") == 1
+    assert (place / "killed.npy").read_bytes() == whole
+    assert run(f"{command} --resume") == 0
+    out, err = capsys.readouterr()
+    assert "complete already" in out
+    assert not err
+
+
+def test_repeated_ids_are_a_note(place, run, layers, capsys):
+    (place / "twice.csv").write_text("id,body\n1,a b\n1,b c\n")
+    capsys.readouterr()
+    assert run(f"{EMBED.replace('rows', 'twice')} -o @twice.npy --json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["repeated_ids"] == 1
+    assert err.startswith("note: twice.csv, column body: 1 of 2 rows have the id of an earlier row")
+    assert "give --id-column another column" in err

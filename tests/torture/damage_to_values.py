@@ -176,7 +176,10 @@ def _with_other_numbers(array: np.ndarray, rng: Random) -> np.ndarray:
     flat = changed.reshape(-1)
     if flat.size:
         first = rng.randrange(flat.size)
-        flat[first :: rng.choice((1, 7, flat.size))] = rng.choice(numbers)
+        # As the type holds it: an unsigned -1 is its largest.
+        flat[first :: rng.choice((1, 7, flat.size))] = np.array(rng.choice(numbers)).astype(
+            array.dtype
+        )
     return changed
 
 
