@@ -11,6 +11,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 from cyclopts import App, Group, Parameter
@@ -121,7 +122,7 @@ def run(
     _check_encoding(tokens)
     command, bound, _ = app.parse_args(tokens)
     try:
-        with json_alone(json), notices_told():
+        with json_alone(json), notices_told(partial(_in_flags, tokens=tokens)):
             answer = command(*bound.args, **bound.kwargs)
     except InputError as error:
         if debug:
