@@ -226,7 +226,12 @@ def test_killed_before_any_rename_it_resumes(encoder, rows, whole, tmp_path, end
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("ending", "overwrite"), [(".npy", False), (".npy", True), (".parquet", False)]
+    ("ending", "overwrite"),
+    [
+        (".npy", True),
+        pytest.param(".npy", False, marks=pytest.mark.torture),
+        pytest.param(".parquet", False, marks=pytest.mark.torture),
+    ],
 )
 def test_killed_before_any_change_it_resumes(encoder, rows, whole, tmp_path, ending, overwrite):
     n = 0
