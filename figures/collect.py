@@ -16,6 +16,8 @@ from saved import KINDS
 
 from kvlens.analysis.attention import AttentionPatterns, AttentionShift
 from kvlens.analysis.lens import KVLens
+from kvlens.store.arguments import shown
+from kvlens.store.errors import InputError
 from kvlens.studies.layer_sweep import Sweep
 from kvlens.studies.regret import LayerStudy
 
@@ -42,10 +44,19 @@ def collect(run: str | Path, data: str | Path) -> list[Path]:
     for kind, (result, file) in KINDS.items():
         path = Path(run) / file
         if path.exists():
-            small = _without_what_is_not_drawn(result.load(path), file)
-            name = f"{kind}_{small.model.name}{path.suffix}"
+            loaded = result.load(path)
+            name = f"{kind}_{_plain_name(loaded, path)}{path.suffix}"
+            small = _without_what_is_not_drawn(loaded, file)
             written.append(small.save(Path(data) / name))
     return written
+
+
+def _plain_name(result: Any, path: Path) -> str:
+    """The name of its model; raises InputError for one that could lead out of the data folder."""
+    name = result.model.name
+    if not re.fullmatch(r"[\w.+@-]+", name):
+        raise InputError(f"{path} is of a model whose name is no plain word: {shown(name)}")
+    return name
 
 
 def _without_what_is_not_drawn(result: Any, file: str) -> Any:

@@ -48,17 +48,20 @@ def trace_of_balls(points: Points = "last", n: int = 120, n_layers: int = 3) -> 
     hidden = np.stack([embed(ball(n, 3 + layer, 0), 12) for layer in range(n_layers)], axis=1)
     keys = hidden[:, :, None, 6:].copy()
     keys[:, 0] = 1.0
+    tensors = {
+        "hidden": torch.tensor(hidden, dtype=torch.float32),
+        "k": torch.tensor(keys, dtype=torch.float32),
+    }
+    if points == "all":  # texts of one token
+        tensors["text_index"] = torch.arange(n)
     return Trace(
         model=info,
         prompt=PROMPTS["kv-document"],
         texts=TextsInfo(source="made", n=n, sha256="0"),
         points=points,
         layers=tuple(range(n_layers)),
-        n_tokens=(5,) * n,
+        n_tokens=((1 if points == "all" else 5),) * n,
         n_truncated=0,
-        tensors={
-            "hidden": torch.tensor(hidden, dtype=torch.float32),
-            "k": torch.tensor(keys, dtype=torch.float32),
-        },
+        tensors=tensors,
         versions={"torch": "1.2.3", "numpy": "0"},
     )

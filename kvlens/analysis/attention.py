@@ -9,20 +9,50 @@ have changed already. How they are measured is in `uptake`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import product
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from kvlens.layers.route import POSITIONS, bias_per_layer
 from kvlens.models.info import ModelInfo
+from kvlens.store.arguments import shown
+from kvlens.store.arrays import check_array, check_finite, check_names
 from kvlens.store.artifact import TensorArtifact
-from kvlens.store.facts import facts_html, picture_of
+from kvlens.store.bounds import Count, Size
+from kvlens.store.errors import InputError
+from kvlens.store.facts import facts_html, picture_of, text_of_lines
 from kvlens.texts.prompts import Prompt
 from kvlens.texts.texts import TextsInfo
 
 NEIGHBOURS = 8  # so many tokens before a query are its local neighbourhood
 KINDS = ("local", "propagated")
 SPANS = ("prompted", "text")
+
+# What a query's weights add up to, in three states.
+MASSES = ("sink", "neighbours", "prompt", "entropy", "context")
+WHENS = ("before", *KINDS)
+OF_HIDDEN = ("moved.relative", "moved.cosine", "final.before", "final.after", "final.towards")
+
+FLOATS = ("float32", "float64")
+SHIFT_AXES = {f"ends.{kind}": "n_texts 2 n_rerouted n_heads" for kind in KINDS}
+"""Array of an `AttentionShift` -> its axes."""
+REQUIRED = (*SHIFT_AXES, *(f"beta.{kind}.mean" for kind in KINDS))
+
+for quantity in (*(f"beta.{kind}" for kind in KINDS), *map(".".join, product(MASSES, WHENS))):
+    SHIFT_AXES |= dict.fromkeys((f"{quantity}.mean", f"{quantity}.std"), "n_rerouted n_heads bins")
+    SHIFT_AXES[f"{quantity}.n"] = "bins"
+for quantity in OF_HIDDEN:
+    SHIFT_AXES |= dict.fromkeys((f"{quantity}.mean", f"{quantity}.std"), "n_blocks 1 bins")
+    SHIFT_AXES[f"{quantity}.n"] = "bins"
+
+PATTERN_AXES = {
+    "before": "n_rerouted n_heads T T",
+    "after": "n_rerouted n_heads T 1+T",
+    "beta": "n_rerouted n_heads T",
+}
+"""Array of `AttentionPatterns` -> its axes."""
 
 
 class Ends(NamedTuple):
@@ -64,6 +94,23 @@ class AttentionResult(TensorArtifact):
     versions: dict[str, str] = field(repr=False)
     arrays: dict[str, np.ndarray] = field(repr=False)
 
+    def __post_init__(self) -> None:
+        """Raise InputError for a route that does not fit the model."""
+        if not self.layers:
+            raise InputError("no layers are re-routed")
+        self.model.check_layers(self.layers)
+        bias_per_layer(self.bias, len(self.layers))
+        if self.position not in POSITIONS:
+            raise InputError(f"unknown position coding {shown(self.position)}")
+
+    def _sizes(self, name: str) -> dict[str, int]:
+        """How many layers and heads the arrays are of, by the array `name`."""
+        of_one_head = self.arrays[name].shape[1:2] == (1,)  # or of their mean
+        return {
+            "n_rerouted": len(self.layers),
+            "n_heads": 1 if of_one_head else self.model.n_heads,
+        }
+
 
 @dataclass(frozen=True)
 class AttentionShift(AttentionResult):
@@ -99,16 +146,39 @@ class AttentionShift(AttentionResult):
         span: prompted or text.
         n_tokens: prompted length of each text.
         n_truncated: texts that were cut.
+
+    `arrays` may be fewer (beta and the ends have to be there), float32, and means over the heads.
     """
 
     what: ClassVar[str] = "an attention shift"
     format: ClassVar[str] = "kvlens.attention-shift"
 
     texts: TextsInfo
-    bins: int
+    bins: Size
     span: str
-    n_tokens: tuple[int, ...]
-    n_truncated: int
+    n_tokens: tuple[Count, ...]
+    n_truncated: Count
+
+    def __post_init__(self) -> None:
+        """Raise InputError for arrays that are not of this model, these layers, texts and bins."""
+        super().__post_init__()
+        if self.span not in SPANS:
+            raise InputError(f"unknown span {shown(self.span)}")
+        n = self.texts.n
+        if n < 1 or len(self.n_tokens) != n or self.n_truncated > n:
+            raise InputError(
+                f"{n} texts, lengths of {len(self.n_tokens)}, {self.n_truncated} truncated: "
+                "these do not go together"
+            )
+        check_names(self.arrays, SHIFT_AXES, REQUIRED)
+        n_blocks = len({*self.layers, self.model.n_layers - 1})
+        sizes = {"n_texts": n, "n_blocks": n_blocks, "bins": self.bins}
+        sizes |= self._sizes("beta.local.mean")
+        for name, array in self.arrays.items():
+            dtypes = ("int64",) if name.endswith(".n") else FLOATS
+            check_array(name, array, SHIFT_AXES[name], sizes, dtypes)
+            if np.isinf(array).any():  # NaN is what nothing was measured of
+                raise InputError(f"{name} has infinity")
 
     def ends(self, kind: str = "local") -> Ends:
         """The prefix's weight in the first and the last tenth of the texts.
@@ -119,11 +189,13 @@ class AttentionShift(AttentionResult):
         Returns:
             Mean and spread over texts, and their number.
         """
-        per_text = self.arrays[f"ends.{kind}"].astype(np.float64).mean(-1)
+        with np.errstate(invalid="ignore"):  # NaN of whatever bits
+            per_text = self.arrays[f"ends.{kind}"].astype(np.float64).mean(-1)
         per_text = per_text[np.isfinite(per_text).all((1, 2))]
         n = len(per_text)
-        mean = per_text.mean(0)
-        spread = per_text.std(0, ddof=1) if n > 1 else np.full(mean.shape, np.nan)
+        unknown = np.full(per_text.shape[1:], np.nan)
+        mean = per_text.mean(0) if n else unknown
+        spread = per_text.std(0, ddof=1) if n > 1 else unknown
         return Ends(mean, spread, n)
 
     def __str__(self) -> str:
@@ -137,7 +209,7 @@ class AttentionShift(AttentionResult):
                 first = f"{mean[0, i]:.3f} ({spread[0, i]:.3f})"
                 last = f"{mean[1, i]:.3f} ({spread[1, i]:.3f})"
                 lines.append(f"  layer {layer:>2}  {kind:10}  {first} -> {last}")
-        return "\n".join(lines)
+        return text_of_lines(lines)
 
     __repr__ = __str__
 
@@ -172,4 +244,17 @@ class AttentionPatterns(AttentionResult):
     format: ClassVar[str] = "kvlens.attention-patterns"
 
     tokens: tuple[str, ...]
-    text_span: tuple[int, int]
+    text_span: tuple[Count, Count]
+
+    def __post_init__(self) -> None:
+        """Raise InputError for arrays that are not of this model, these layers and tokens."""
+        super().__post_init__()
+        T = len(self.tokens)
+        first, last = self.text_span
+        if not first <= last <= T:
+            raise InputError(f"the text's tokens {first} to {last} are not in 0 to {T}")
+        check_names(self.arrays, PATTERN_AXES, required=PATTERN_AXES)
+        sizes = self._sizes("beta") | {"T": T, "1+T": 1 + T}
+        for name, axes in PATTERN_AXES.items():
+            check_array(name, self.arrays[name], axes, sizes)
+            check_finite(name, self.arrays[name])

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
+from pydantic import model_validator
+
 from kvlens.analysis.geometry import as_points
 from kvlens.analysis.similarity import FEWEST_ROWS
 from kvlens.analysis.spectra import Spectrum, is_constant, state_spectra
 from kvlens.analysis.state_similarity import DRAWS, Comparison, Similarity
 from kvlens.models.info import ModelInfo
 from kvlens.store.artifact import JsonArtifact
+from kvlens.store.bounds import Count
 from kvlens.store.errors import InputError
 from kvlens.store.provenance import versions
 from kvlens.texts.prompts import Prompt
@@ -53,10 +56,20 @@ class KVLens(JsonArtifact):
     similarities: tuple[Similarity, ...]
     skipped: tuple[str, ...]
     embeddings: str | None
-    dropped: int
-    draws: int
+    dropped: Count
+    draws: Count
     seed: int
     versions: dict[str, str]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> KVLens:
+        for similarity in self.similarities:
+            self.model.check_layers([similarity.layer])
+        for spectrum in self.spectra:
+            self.model.check_layers([spectrum.layer])
+            if spectrum.head is not None and spectrum.head >= self.model.n_kv_heads:
+                raise ValueError(f"the model has no KV head {spectrum.head}")
+        return self
 
     def spectra_of(self, kind: str, head: int | None = None) -> tuple[Spectrum, ...]:
         """One kind's spectra, layers ascending, of one KV head or (None) of all heads together."""

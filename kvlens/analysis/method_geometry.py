@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack
 
 import numpy as np
 from jaxtyping import Float
+from pydantic import model_validator
 
 from kvlens.analysis.geometry import (
     alignment,
@@ -22,6 +23,7 @@ from kvlens.analysis.topics import GROUPS, SENTENCES
 from kvlens.embedding.spec import NO_REROUTING, MethodSpec
 from kvlens.models.info import ModelInfo
 from kvlens.store.artifact import JsonArtifact, Record
+from kvlens.store.bounds import Count
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import current_command, versions
@@ -81,9 +83,9 @@ class Geometry(JsonArtifact):
     format: Literal["kvlens.geometry"] = "kvlens.geometry"
     version: Literal[1] = 1
     model: ModelInfo
-    n: int
+    n: Count
     data: str
-    n_pairs: int
+    n_pairs: Count
     pairs: str
     methods: tuple[MethodGeometry, ...]
     sentences: tuple[str, ...]
@@ -91,6 +93,18 @@ class Geometry(JsonArtifact):
     cosines: dict[str, tuple[tuple[float, ...], ...]]
     versions: dict[str, str]
     command: str
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Geometry:
+        n = len(self.sentences)
+        if len(self.groups) != n:
+            raise ValueError(f"{len(self.groups)} groups for {n} sentences")
+        if {row.label for row in self.methods} != set(self.cosines):
+            raise ValueError("methods and cosines are not of the same labels")
+        for matrix in self.cosines.values():
+            if [len(row) for row in matrix] != [n] * n:
+                raise ValueError(f"the cosines of {n} sentences are no square of {n}")
+        return self
 
 
 class MeasureOptions(TypedDict, total=False):

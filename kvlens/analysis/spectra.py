@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from kvlens.analysis.geometry import centred, effective_rank
 from kvlens.store.artifact import Record
+from kvlens.store.bounds import Count, Size
 
 SHARES = (0.90, 0.95, 0.99)
 ROUNDING = 1e-12  # a share that is reached but for rounding is reached
@@ -34,10 +35,10 @@ class Spectrum(Record):
     """
 
     kind: str
-    layer: int
-    head: int | None
-    n: int
-    d: int
+    layer: Count
+    head: Count | None
+    n: Size
+    d: Size
     effective_rank: float
     directions: tuple[int, int, int]
     energy: tuple[float, ...]

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from kvlens.analysis.geometry import as_points, centred
 from kvlens.analysis.similarity import FEWEST_ROWS, linear_cka, ridge_r2
 from kvlens.store.artifact import Record
+from kvlens.store.bounds import Count, Size
 
 DRAWS = 5  # permutations behind a control
 
@@ -32,9 +33,9 @@ class Similarity(Record):
     """
 
     kind: str
-    layer: int
+    layer: Count
     measure: Literal["cka", "r2"]
-    n: int
+    n: Size
     value: float
     control: float
     control_sd: float

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from kvlens.models.info import ModelInfo
 from kvlens.store.artifact import JsonArtifact, Record
+from kvlens.store.bounds import Count
 from kvlens.store.errors import InputError
 from kvlens.store.facts import facts_html, facts_text, picture_of
 from kvlens.store.layer_ranges import phrase
@@ -42,8 +43,8 @@ class IDEstimate(Record):
     layer: int = Field(ge=0)
     value: float = Field(gt=0)
     stderr: float = Field(ge=0)
-    n: int
-    dropped: int
+    n: Count
+    dropped: Count
     warnings: tuple[str, ...] = ()
 
 
@@ -62,6 +63,12 @@ class ScaleProfile(Record):
     neighbours: tuple[int, ...]
     values: tuple[float, ...]
     stderrs: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ScaleProfile:
+        if not len(self.neighbours) == len(self.values) == len(self.stderrs):
+            raise ValueError("neighbours, values and stderrs have to be equally many")
+        return self
 
 
 class IDProfile(JsonArtifact):
@@ -97,11 +104,15 @@ class IDProfile(JsonArtifact):
 
     @model_validator(mode="after")
     def _consistent(self) -> IDProfile:
-        if not self.layers or list(self.layers) != sorted(set(self.layers)):
-            raise ValueError(f"layers have to ascend without repetition, not {list(self.layers)}")
+        if not self.layers:
+            raise ValueError("no layer has an estimate")
+        self.model.check_layers(self.layers)
+        self.model.check_layers(sorted(self.skipped))
         for row in self.estimates.values():
             if tuple(estimate.layer for estimate in row) != self.layers:
                 raise ValueError("the estimators have to cover the same layers")
+        for scale in self.scales:
+            self.model.check_layers([scale.layer])
         return self
 
     @property

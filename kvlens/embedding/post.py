@@ -8,15 +8,17 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import TypeAdapter
 from torch import Tensor
 
+from kvlens.store.arguments import shown
+from kvlens.store.arrays import check_array, check_finite, check_names
 from kvlens.store.artifact import TensorArtifact
+from kvlens.store.bounds import Count, within
 from kvlens.store.errors import InputError
 
 KINDS = ("center", "zscore", "whiten")
@@ -42,13 +44,27 @@ class Post(TensorArtifact):
     again: ClassVar[str] = "fit it again"
     format: ClassVar[str] = "kvlens.post"
     version: ClassVar[int] = 1
+    array_fields: ClassVar[tuple[str, ...]] = ("mean", "matrix")
 
     kind: str
     embedder: str
-    n: int
-    shrinkage: float
+    n: Count
+    shrinkage: Annotated[float, within(0, 1)]
     mean: np.ndarray = field(repr=False)
     matrix: np.ndarray = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Raise InputError for an unknown kind, and arrays that are no affine map."""
+        if self.kind not in KINDS:
+            raise InputError(f"unknown kind {shown(self.kind)}")
+        if self.mean.size == 0 or self.matrix.size == 0:
+            raise InputError("it maps from or to no dimension")
+        d = self.mean.size
+        sizes = {"d": d, "dimension": self.matrix.size // d}
+        for name, axes in (("mean", "d"), ("matrix", "d dimension")):
+            array = getattr(self, name)
+            check_array(name, array, axes, sizes)
+            check_finite(name, array)
 
     def __call__(self, embeddings: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
         """Map raw embeddings.
@@ -83,13 +99,13 @@ class Post(TensorArtifact):
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The header's fields, and both arrays under their own names."""
-        fields = {name: getattr(self, name) for name in ("kind", "embedder", "n", "shrinkage")}
-        return fields, {"mean": self.mean, "matrix": self.matrix}
+        return self.header_fields(), {"mean": self.mean, "matrix": self.matrix}
 
     @classmethod
     def from_parts(cls, fields: dict[str, Any], arrays: dict[str, Any]) -> Post:
-        """The post-processing of a header's fields and arrays; raises ValueError."""
-        return TypeAdapter(cls).validate_python({**fields, **arrays})
+        """The post-processing of a header's fields and arrays."""
+        check_names(arrays, cls.array_fields, required=cls.array_fields)
+        return cls(**cls.checked_fields(fields), **arrays)
 
 
 def fit(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from kvlens.embedding.spec import REFERENCE
 from kvlens.models.info import ModelInfo
 from kvlens.store.artifact import JsonArtifact, Record
+from kvlens.store.bounds import Count, Size, within
 from kvlens.store.markdown import markdown_code, markdown_text
 
 if TYPE_CHECKING:
@@ -48,9 +49,9 @@ class Score(Record):
     value: float
     low: float
     high: float
-    n: int
+    n: Count
     unit: str
-    p: float | None
+    p: Annotated[float, within(0, 1)] | None
     difference: float | None
     limited: bool
 
@@ -88,7 +89,7 @@ class Scores(JsonArtifact):
     format: Literal["kvlens.scores"] = "kvlens.scores"
     version: Literal[1] = 1
     model: ModelInfo
-    max_length: int
+    max_length: Size
     scores: tuple[Score, ...]
     versions: dict[str, str]
     command: str

@@ -10,6 +10,7 @@ from kvlens.dimension.profile import IDProfile
 from kvlens.layers.shape import LayerIndices, Shape, Z
 from kvlens.models.info import ModelInfo
 from kvlens.store.artifact import JsonArtifact, Record
+from kvlens.store.bounds import within
 from kvlens.store.facts import facts_html, facts_text
 from kvlens.store.layer_ranges import phrase
 from kvlens.texts.prompts import Prompt
@@ -17,6 +18,10 @@ from kvlens.texts.prompts import Prompt
 Position = Literal["keep", "origin", "none"]
 Pooling = Literal["hybrid", "last", "mean", "text_mean"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+# Above this the softmax holds nothing but the prefix; below its negative nothing of it.
+MOST_BIAS = 1e4
+FiniteBias = Annotated[FiniteFloat, within(-MOST_BIAS, MOST_BIAS)]
 
 WINDOW = 0.10
 SKIP_EARLY = 0.20
@@ -108,17 +113,16 @@ class LayerSet(JsonArtifact):
 
     @model_validator(mode="after")
     def _consistent(self) -> LayerSet:
-        if list(self.layers) != sorted(set(self.layers)):
-            raise ValueError(f"layers have to ascend without repetition, not {list(self.layers)}")
-        last = self.model.n_layers - 1
-        if self.layers and self.layers[-1] > last:
+        self.model.check_layers(self.layers)
+        self.model.check_layers(self.shape.minima)
+        biases = self.bias if isinstance(self.bias, tuple) else (self.bias,)
+        if isinstance(self.bias, tuple) and len(biases) != len(self.layers):
             raise ValueError(
-                f"layer {self.layers[-1]} is outside the model, whose layers are 0 to {last}"
+                f"{len(biases)} biases for {len(self.layers)} layers: give one or one each"
             )
-        if isinstance(self.bias, tuple) and len(self.bias) != len(self.layers):
-            raise ValueError(
-                f"{len(self.bias)} biases for {len(self.layers)} layers: give one or one each"
-            )
+        largest = max(biases, key=abs, default=0.0)
+        if abs(largest) > MOST_BIAS:
+            raise ValueError(f"the bias {largest:g} is above {MOST_BIAS:g} in size")
         if self.profile.model != self.model:
             raise ValueError("model and profile.model differ")
         return self

@@ -6,11 +6,13 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
-from kvlens.layers.layer_set import LayerSet, Position
+from kvlens.layers.layer_set import MOST_BIAS, LayerSet, Position
 from kvlens.models.info import ModelInfo
+from kvlens.store.arguments import shown
 from kvlens.store.errors import InputError
 
 POSITIONS: tuple[str, ...] = get_args(Position)
@@ -70,7 +72,7 @@ class Route:
         position = position or "keep"
         if position not in POSITIONS:
             choices = ", ".join(POSITIONS)
-            raise InputError(f"unknown position coding {position!r}: give {choices}")
+            raise InputError(f"unknown position coding {shown(position)}: give {choices}")
         ascending = sorted(zip(indices, biases, strict=True))
         return cls(
             layers=tuple(layer for layer, _ in ascending),
@@ -101,20 +103,20 @@ def check_model(layer_set: LayerSet, model: ModelInfo, force: bool) -> None:
 
 def block_indices(layers: Any, model: ModelInfo) -> tuple[int, ...]:
     """Layers as block indices of `model`, in their order; raises InputError for others."""
+    # One more than fit in shows already that one is outside or repeated.
     try:
-        indices = tuple(operator.index(layer) for layer in layers)
+        indices = tuple(operator.index(layer) for layer in islice(layers, model.n_layers + 1))
     except TypeError:
         raise InputError(
-            f"layers are a layer set, its file or block indices, not {layers!r}"
+            f"layers are a layer set, its file or block indices, not {shown(layers)}"
         ) from None
     last = model.n_layers - 1
     outside = [layer for layer in indices if not 0 <= layer <= last]
     if outside:
-        raise InputError(
-            f"layer {outside[0]} is outside {model.name}, which has layers 0 to {last}"
-        )
+        layer = shown(outside[0])
+        raise InputError(f"layer {layer} is outside {model.name}, which has layers 0 to {last}")
     if len(set(indices)) < len(indices):
-        raise InputError(f"the layers {list(indices)} repeat one")
+        raise InputError(f"the layers {shown(list(indices))} repeat one")
     return indices
 
 
@@ -122,10 +124,14 @@ def bias_per_layer(bias: Any, n: int) -> tuple[float, ...]:
     """One bias for each of `n` layers; raises InputError for what is not that."""
     try:
         biases = [float(value) for value in bias] if hasattr(bias, "__len__") else [float(bias)] * n
-    except (TypeError, ValueError) as error:
-        raise InputError(f"the bias must be one number, or one per layer, not {bias!r}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        message = f"the bias must be one number, or one per layer, not {shown(bias)}"
+        raise InputError(message) from error
     if len(biases) != n:
         raise InputError(f"{len(biases)} biases for {n} layers: give one number, or one per layer")
-    if not all(value < math.inf for value in biases):  # neither NaN
-        raise InputError(f"the bias must be a number or minus infinity, not {bias}")
+    if not all(value == -math.inf or abs(value) <= MOST_BIAS for value in biases):  # nor NaN
+        raise InputError(
+            f"the bias must be a number or minus infinity, at most {MOST_BIAS:g} in size, "
+            f"not {shown(bias)}"
+        )
     return tuple(biases)

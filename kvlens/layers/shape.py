@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 
 from kvlens.store.artifact import Record
+from kvlens.store.bounds import at_most
 from kvlens.store.errors import InputError
+from kvlens.store.layer_ranges import MOST_LAYERS
 
 # Standard errors of a difference that make it clear; what this means for a whole profile: `shape`.
 Z = 3.0
@@ -19,7 +21,9 @@ Z = 3.0
 ShapeName = Literal["U", "rising", "falling", "several minima", "peak", "flat"]
 
 LayerIndices = Annotated[
-    tuple[Annotated[int, Field(ge=0)], ...], Field(json_schema_extra={"uniqueItems": True})
+    tuple[Annotated[int, Field(ge=0)], ...],
+    Field(json_schema_extra={"uniqueItems": True}),
+    at_most(MOST_LAYERS, "layers"),
 ]
 
 Rise = Literal["higher", "lower", "end"]

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
+from kvlens.store.arguments import shown
 from kvlens.store.artifact import Record
+from kvlens.store.bounds import BlockCount, Size
+from kvlens.store.errors import InputError
 
 
 class ModelInfo(Record):
@@ -27,13 +33,13 @@ class ModelInfo(Record):
     name: str
     revision: str
     architecture: str
-    n_layers: int
-    n_heads: int
-    n_kv_heads: int
-    d_head: int
-    d_model: int
-    vocab_size: int
-    max_positions: int
+    n_layers: BlockCount
+    n_heads: Size
+    n_kv_heads: Size
+    d_head: Size
+    d_model: Size
+    vocab_size: Size
+    max_positions: Size
     dtype: str
     device: str
     tokenizer: str
@@ -41,3 +47,14 @@ class ModelInfo(Record):
     def same_weights(self, other: ModelInfo) -> bool:
         """Whether the two name one checkpoint and one tokenizer (device and dtype may differ)."""
         return (self.revision, self.tokenizer) == (other.revision, other.tokenizer)
+
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Raise InputError unless block indices ascend inside this model; none are allowed."""
+        if any(after <= before for before, after in pairwise(layers)):
+            raise InputError(f"layers have to ascend without repetition, not {shown(list(layers))}")
+        last = self.n_layers - 1
+        outside = [layer for layer in layers if not 0 <= layer <= last]
+        if outside:
+            raise InputError(
+                f"layer {outside[0]} is outside the model, whose layers are 0 to {last}"
+            )

@@ -92,7 +92,7 @@ def browser_data(
         ``texts``, each a `BrowserText`, and ``colours``, the colour map's steps from 0 to 1.
 
     Raises:
-        InputError: when patterns do not fit into the budget or are damaged.
+        InputError: when patterns do not fit into the budget.
     """
     share = budget // max(len(patterns), 1)
     texts = [packed_text(each, i, layers, share) for i, each in enumerate(patterns, 1)]
@@ -125,37 +125,23 @@ def packed_text(
         budget: how many bytes the weights may take.
 
     Raises:
-        InputError: when fewer than `FEWEST_BINS` bins would fit, or the patterns are damaged.
+        InputError: when fewer than `FEWEST_BINS` bins would fit.
     """
-    _check_arrays(patterns, number)
     bins = _bins(patterns, budget)
     return BrowserText(
         name=_name(patterns, number),
         layers=patterns.layers,
-        heads=patterns.model.n_heads,
+        heads=patterns.arrays["beta"].shape[1],
         **_words(patterns, bins),
         note=_note(patterns, layers, bins),
         **_packed_weights(patterns.arrays, bins),
     )
 
 
-def _check_arrays(patterns: AttentionPatterns, number: int) -> None:
-    n_tokens = len(patterns.tokens)
-    rows = (len(patterns.layers), patterns.model.n_heads, n_tokens)
-    shapes = {"before": (*rows, n_tokens), "after": (*rows, 1 + n_tokens), "beta": rows}
-    for name, shape in shapes.items():
-        array = patterns.arrays.get(name)
-        if array is None or array.shape != shape or not np.isfinite(array).all():
-            raise InputError(
-                f"attention patterns {number} are damaged (shapes or NaN): "
-                "run `kvlens attend` again"
-            )
-
-
 def _bins(patterns: AttentionPatterns, budget: int) -> Bins:
     n_tokens = len(patterns.tokens)
     n_layers = len(patterns.layers)
-    n_heads = patterns.model.n_heads
+    n_heads = patterns.arrays["beta"].shape[1]
     n_bins = fitting_bins(n_tokens, n_layers * n_heads, budget)
     if n_bins < min(n_tokens, FEWEST_BINS):
         raise InputError(

@@ -92,7 +92,7 @@ def render(run: Run, commands: Mapping[str, str] = COMMANDS) -> str:
         commands: what a run can lack -> what the page says that makes it.
 
     Raises:
-        InputError: when the attention patterns do not fit or are damaged.
+        InputError: when the attention patterns do not fit.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -109,6 +109,8 @@ def _caveat(shift: AttentionShift) -> str:
 
 def _movement(shift: AttentionShift) -> list[str]:
     """How far re-routing moves hidden states after the last block, early and late."""
+    if not {"moved.relative.mean", "final.towards.mean"} <= shift.arrays.keys():
+        return []
     last_block = (-1, 0)
     percent = 100 * shift.arrays["moved.relative.mean"][last_block]
     early = percent[0]

@@ -6,25 +6,31 @@ read, safetensors for arrays. Neither can run code.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_type_hints
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from kvlens.store.errors import InputError, one_line
+from kvlens.store.arguments import shown
+from kvlens.store.errors import LONGEST_REASON, InputError, one_line, shortened
 from kvlens.store.files import atomic_path
-
-HEADER = "kvlens"  # the one key of our header in the metadata of other containers
+from kvlens.store.reading import HEADER, UNREADABLE, read_json, read_tensors
 
 
 class Record(BaseModel):
     """A frozen value without unknown fields, without NaN and infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        ser_json_inf_nan="constants",  # a method's settings may hold infinity
+    )
 
 
 class Artifact(ABC):
@@ -91,7 +97,8 @@ class Artifact(ABC):
     @classmethod
     def invalid(cls, path: str | Path, problem: str) -> InputError:
         """The refusal of a file whose content is wrong."""
-        return InputError(f"{path} is not a valid {cls.noun()}: {problem}")
+        reason = shortened(problem, LONGEST_REASON)
+        return InputError(f"{path} is not a valid {cls.noun()}: {reason}")
 
     @classmethod
     def check_header(cls, path: str | Path, header: Any, format: str, version: int) -> None:
@@ -101,7 +108,7 @@ class Artifact(ABC):
         actual = header.get("version")
         if actual != version:
             raise InputError(
-                f"{path} has {cls.noun()} version {actual}, "
+                f"{path} has {cls.noun()} version {shortened(shown(actual), 40)}, "
                 f"this kvlens reads {version}: {cls.again}"
             )
 
@@ -121,12 +128,12 @@ class JsonArtifact(Record, Artifact):
     @classmethod
     def _read(cls, path: str | Path) -> Self:
         try:
-            text = Path(path).read_text(encoding="utf-8")
-            content = json.loads(text)
+            text, content = read_json(path)
         except OSError as error:
             raise cls.unreadable(path, error) from error
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path} is not {cls.what}: it is not JSON ({error})") from error
+        except UNREADABLE as error:
+            reason = one_line(error)
+            raise InputError(f"{path} is not {cls.what}: it is not JSON ({reason})") from error
         fields = cls.model_fields
         cls.check_header(path, content, fields["format"].default, fields["version"].default)
         try:
@@ -138,18 +145,20 @@ class JsonArtifact(Record, Artifact):
 class TensorArtifact(Artifact):
     """A frozen dataclass with arrays, saved as safetensors with a JSON header.
 
+    Subclasses check in `__post_init__` what they hold, so that a file's arrays and those that were
+    made in Python are held to the same law.
+
     Attributes:
         format: what the header says that the file is.
         version: of the format.
-        tensor_field: the field that holds the arrays by name; every other one is in the header.
+        array_fields: the fields that hold arrays; every other one is in the header.
         framework: whether the arrays are numpy's or torch's.
     """
 
     format: ClassVar[str]
     version: ClassVar[int]
-    tensor_field: ClassVar[str] = "arrays"
+    array_fields: ClassVar[tuple[str, ...]] = ("arrays",)
     framework: ClassVar[Literal["np", "pt"]] = "np"
-    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True, ser_json_inf_nan="constants")
 
     def _write(self, path: Path) -> None:
         fields, arrays = self.to_parts()
@@ -158,49 +167,61 @@ class TensorArtifact(Artifact):
 
     @classmethod
     def _read(cls, path: str | Path) -> Self:
-        header, arrays = cls._unpacked(path)
+        try:
+            header, arrays = read_tensors(path, cls.framework)
+        except OSError as error:
+            raise cls.unreadable(path, error) from error
+        except UNREADABLE as error:
+            raise cls.invalid(path, one_line(error)) from error
         cls.check_header(path, header, cls.format, cls.version)
         fields = {name: header[name] for name in header if name not in ("format", "version")}
         try:
             return cls.from_parts(fields, arrays)
         except ValidationError as error:
             raise cls.invalid(path, first_problem(error)) from error
-        except (ValueError, TypeError) as error:
-            raise cls.invalid(path, one_line(error)) from error
+        except InputError as error:
+            raise cls.invalid(path, str(error)) from error
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The header's fields, as JSON holds them, and the arrays by name."""
-        adapter = TypeAdapter(type(self))
-        fields = adapter.dump_python(self, mode="json", exclude={self.tensor_field})
-        return fields, getattr(self, self.tensor_field)
+        (by_name,) = self.array_fields
+        return self.header_fields(), getattr(self, by_name)
 
     @classmethod
     def from_parts(cls, fields: dict[str, Any], arrays: dict[str, Any]) -> Self:
-        """The value of a header's fields and arrays; raises ValueError for what cannot be one."""
-        return TypeAdapter(cls).validate_python({**fields, cls.tensor_field: arrays})
+        """The value of a header's fields and arrays.
+
+        Raises:
+            InputError: for arrays that do not fit.
+            ValidationError: for fields that cannot be such.
+        """
+        (by_name,) = cls.array_fields
+        return cls(**cls.checked_fields(fields), **{by_name: arrays})
+
+    def header_fields(self) -> dict[str, Any]:
+        """All fields but those of arrays, as JSON holds them."""
+        kind = _header_type(type(self))
+        header = kind.model_construct(**{name: getattr(self, name) for name in kind.model_fields})
+        return header.model_dump(mode="json")
 
     @classmethod
-    def _unpacked(cls, path: str | Path) -> tuple[Any, dict[str, Any]]:
-        try:
-            with safe_open(path, framework=cls.framework) as file:
-                header = unpacked_header(file.metadata())
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except OSError as error:
-            raise cls.unreadable(path, error) from error
-        except (SafetensorError, ValueError, RecursionError) as error:
-            raise cls.invalid(path, one_line(error)) from error
-        return header, arrays
+    def checked_fields(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a header, each of its type; raises ValidationError."""
+        kind = _header_type(cls)
+        header = kind.model_validate_json(json.dumps(fields), strict=True)
+        return {name: getattr(header, name) for name in kind.model_fields}
 
 
-def unpacked_header(metadata: dict[str, str] | None) -> Any:
-    """Our header out of a container's metadata, as JSON; {} where there is none.
-
-    Version 0.1.0 wrote attention results' as a list of format, version and fields.
-    """
-    header = json.loads((metadata or {}).get(HEADER, "{}"))
-    if isinstance(header, list) and len(header) == 3 and isinstance(header[2], dict):
-        header = {"format": header[0], "version": header[1], **header[2]}
-    return header
+@functools.cache
+def _header_type(cls: type[TensorArtifact]) -> type[BaseModel]:
+    """What pydantic checks of a header; infinity is allowed, since a bias can be minus infinity."""
+    types = get_type_hints(cls, include_extras=True)
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    fields: dict[str, Any] = {
+        name: (types[name], ...) for name in names if name not in cls.array_fields
+    }
+    config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
+    return create_model(cls.__name__, __config__=config, **fields)
 
 
 def _save_arrays(arrays: dict[str, Any], path: Path, framework: str, header: str) -> None:

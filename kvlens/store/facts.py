@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
+
+from kvlens.store.errors import printable
 
 # Class of a result -> "module:function" that draws it. The facade fills this, so that results
 # know no pictures.
@@ -27,7 +29,12 @@ def facts_text(title: str, facts: Mapping[str, Any], warnings: Sequence[str] = (
     """
     lines = [f"  {name:8} {value}" for name, value in facts.items()]
     doubts = [f"  {'warning':8} {text}" for text in warnings]
-    return "\n".join([title, *lines, *doubts])
+    return text_of_lines([title, *lines, *doubts])
+
+
+def text_of_lines(lines: Iterable[str]) -> str:
+    """Lines for a terminal, which names out of a file can neither break nor command."""
+    return "\n".join(map(printable, lines))
 
 
 def facts_html(

@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from kvlens.store.arguments import shown
 from kvlens.store.errors import InputError
+
+MOST_LAYERS = 2_000  # blocks; the deepest models that were trained have about 1,000
 
 
 def runs(layers: Sequence[int]) -> list[tuple[int, int]]:
     """The unbroken runs of layers, first and last of each: (7, 8, 9, 12) -> [(7, 9), (12, 12)]."""
+    members = set(layers)
     ordered = sorted(layers)
-    firsts = [layer for layer in ordered if layer - 1 not in ordered]
-    lasts = [layer for layer in ordered if layer + 1 not in ordered]
+    firsts = [layer for layer in ordered if layer - 1 not in members]
+    lasts = [layer for layer in ordered if layer + 1 not in members]
     return list(zip(firsts, lasts, strict=True))
 
 
@@ -53,7 +57,7 @@ def parse_layers(text: str) -> tuple[int, ...]:
     for part in re.split(r"[,+]", text):
         bounds = re.fullmatch(r"\s*(\d{1,6})(?:-(\d{1,6}))?\s*", part)
         first, last = (int(bounds[1]), int(bounds[2] or bounds[1])) if bounds else (1, 0)
-        if first > last:
-            raise InputError(f"{text!r} is not a list of layers such as 7-10 or 7,9, nor none")
+        if first > last or len(layers) + last - first >= MOST_LAYERS:
+            raise InputError(f"{shown(text)} is not a list of layers such as 7-10 or 7,9, nor none")
         layers.extend(range(first, last + 1))
     return tuple(layers)

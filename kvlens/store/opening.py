@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
+from kvlens.store.arguments import shown
 from kvlens.store.errors import InputError, one_line
+from kvlens.store.reading import UNREADABLE, read_header
 
 VECTORS = "kvlens.vectors"
 
@@ -34,7 +33,7 @@ def open_saved(path: str | os.PathLike[str]) -> Any:
     name = format_of(path)
     module, _, attribute = READERS.get(name, "").partition(":")
     if not module:
-        raise InputError(f"{path} is a file of the unknown format {name!r}")
+        raise InputError(f"{path} is a file of the unknown format {shown(name)}")
     reader = getattr(importlib.import_module(module), attribute)
     return getattr(reader, "load", reader)(path)
 
@@ -55,10 +54,10 @@ def format_of(path: str | os.PathLike[str]) -> str:
     if path.suffix.lower() in (".npy", ".parquet"):
         return VECTORS
     try:
-        header = _header(path)
+        header = read_header(path)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except (SafetensorError, ValueError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path} is no file of kvlens: {one_line(error)}") from error
     if isinstance(header, dict) and isinstance(header.get("info"), dict):
         header = header["info"]  # vectors keep their facts one level deeper, beside the ids
@@ -66,12 +65,3 @@ def format_of(path: str | os.PathLike[str]) -> str:
     if not isinstance(name, str):
         raise InputError(f'{path} is no file of kvlens: it has no "format"')
     return name
-
-
-def _header(path: Path) -> Any:
-    from kvlens.store.artifact import unpacked_header  # here: pydantic and numpy are not light
-
-    if path.suffix.lower() == ".safetensors":
-        with safe_open(path, framework="np") as file:
-            return unpacked_header(file.metadata())
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -11,11 +11,15 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal, Unpack
 
+from pydantic import model_validator
+
 from kvlens.layers.route import Route
 from kvlens.models.info import ModelInfo
 from kvlens.models.language_model import LanguageModel
 from kvlens.store.artifact import JsonArtifact
+from kvlens.store.bounds import Count
 from kvlens.store.errors import InputError
+from kvlens.store.facts import text_of_lines
 from kvlens.store.layer_ranges import phrase
 from kvlens.store.progress import Progress
 from kvlens.store.provenance import current_command, versions
@@ -58,8 +62,8 @@ class Sweep(JsonArtifact):
     pooling: str
     position: str
     data: str
-    n_pairs: int
-    seed: int = 0
+    n_pairs: Count
+    seed: Count = 0
     plain: float
     plain_low: float
     plain_high: float
@@ -69,6 +73,19 @@ class Sweep(JsonArtifact):
     sets: tuple[Window, ...] = ()
     versions: dict[str, str]
     command: str
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Sweep:
+        for window in self.measured:
+            self.model.check_layers(window.layers)
+        if not all(window.unbroken for window in self.windows):
+            raise ValueError("the layers of a window are not neighbours")
+        of_pairs = [self.human, self.plain_cosines, *(window.cosines for window in self.measured)]
+        lengths = {len(values) for values in of_pairs}
+        # A sweep that was made small for a figure has none.
+        if lengths not in ({self.n_pairs}, {0}):
+            raise ValueError("the human scores and cosines are not one a pair")
+        return self
 
     @property
     def measured(self) -> tuple[Window, ...]:
@@ -91,7 +108,7 @@ class Sweep(JsonArtifact):
         for window in self.measured:
             name = f"{phrase(window.layers)}, bias {window.bias:g}"
             lines.append(_line(name, window.spearman, window.low, window.high))
-        return "\n".join(lines)
+        return text_of_lines(lines)
 
 
 def _line(name: str, value: float, low: float, high: float) -> str:

@@ -12,7 +12,9 @@ import numpy as np
 from jaxtyping import Bool
 
 from kvlens.dimension.profile import IDProfile
+from kvlens.layers.layer_set import FiniteBias
 from kvlens.store.artifact import Record
+from kvlens.store.bounds import Count
 from kvlens.store.layer_ranges import phrase
 from kvlens.studies.comparison import Group, Interval, Resampled, rank_correlations
 
@@ -50,8 +52,8 @@ class Outcome(Record):
     rule: str
     states: str | None
     points: str | None
-    width: int
-    bias: float
+    width: Count
+    bias: FiniteBias
     layers: tuple[int, ...]
     spearman: float
     gain: Interval
@@ -111,9 +113,9 @@ class Correlation(Record):
 
     states: str
     points: str
-    width: int
-    bias: float
-    n: int
+    width: Count
+    bias: FiniteBias
+    n: Count
     rho: Interval
 
     def __str__(self) -> str:

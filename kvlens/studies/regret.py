@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
+from pydantic import model_validator
 
 from kvlens.dimension.profile import IDProfile
 from kvlens.layers.rules import PROFILE_RULES
 from kvlens.layers.selection import select
 from kvlens.models.info import ModelInfo
 from kvlens.store.artifact import JsonArtifact
+from kvlens.store.bounds import Count
 from kvlens.store.errors import InputError
+from kvlens.store.facts import text_of_lines
 from kvlens.store.layer_ranges import phrase
 from kvlens.store.provenance import current_command, versions
 from kvlens.studies.comparison import Group, Resampling
@@ -47,7 +50,7 @@ class LayerStudy(JsonArtifact):
     version: Literal[1] = 1
     model: ModelInfo
     data: str
-    n_pairs: int
+    n_pairs: Count
     plain: float
     estimator: str
     outcomes: tuple[Outcome, ...]
@@ -55,13 +58,19 @@ class LayerStudy(JsonArtifact):
     versions: dict[str, str]
     command: str
 
+    @model_validator(mode="after")
+    def _consistent(self) -> LayerStudy:
+        for outcome in self.outcomes:
+            self.model.check_layers(sorted(outcome.layers))
+        return self
+
     def __str__(self) -> str:
         pairs = f"{self.n_pairs} pairs of {self.data}"
         lines = [f"{self.model.name}, {pairs}: Spearman x 100, {self.plain:.1f} plain"]
         lines += [f"  {outcome}" for outcome in self.outcomes]
         lines.append("rank correlation of -ID and quality over the windows")
         lines += [f"  {correlation}" for correlation in self.correlations]
-        return "\n".join(lines)
+        return text_of_lines(lines)
 
 
 def choices(
@@ -120,6 +129,8 @@ def study(
             when a chosen layer set was not measured.
     """
     _refuse_other_model(sweep, profiles)
+    if not all(window.cosines for window in sweep.measured) or not sweep.human:
+        raise InputError("this sweep was saved without its cosines: sweep again")
     chosen = _chosen(sweep, profiles, estimator, others)
     rng = np.random.default_rng(sweep.seed)
     resampling = Resampling.of(np.array(sweep.human), sweep.seed, rng)

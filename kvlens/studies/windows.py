@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from pydantic import model_validator
 
 from kvlens.evaluation.significance import draws, interval, spearman
+from kvlens.layers.layer_set import FiniteBias
 from kvlens.store.artifact import Record
 from kvlens.store.errors import InputError
 
@@ -56,11 +58,17 @@ class Window(Record):
     first: int
     width: int
     layers: tuple[int, ...]
-    bias: float
+    bias: FiniteBias
     spearman: float
     low: float
     high: float
     cosines: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Window:
+        if (self.first, self.width) != (min(self.layers, default=0), len(self.layers)):
+            raise ValueError("first and width are not those of the layers")
+        return self
 
     @classmethod
     def of(cls, setting: Setting, quality: Quality) -> Window:

@@ -5,14 +5,20 @@ A text is placed between `prefix` and `suffix` and is never interpreted.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ValidationError
 
 from kvlens.store.arguments import shown
 from kvlens.store.artifact import Record, first_problem
+from kvlens.store.bounds import at_most
 from kvlens.store.errors import InputError, shortened
 from kvlens.texts.texts import text_problem
+
+MOST_CHARACTERS = 100_000  # on each side of the text; no context holds more
+
+Side = Annotated[str, at_most(MOST_CHARACTERS, "characters")]
+"""What stands before or after a text."""
 
 
 class Prompt(Record):
@@ -23,8 +29,8 @@ class Prompt(Record):
     """
 
     name: str
-    prefix: str = ""
-    suffix: str = ""
+    prefix: Side = ""
+    suffix: Side = ""
     source: str = ""
 
     def __init__(self, **fields: Any):  # a user makes these; other records are made by the code

@@ -9,6 +9,7 @@ from typing import Any
 
 from kvlens.store.arguments import list_argument, shown, text_argument
 from kvlens.store.artifact import Record
+from kvlens.store.bounds import Count
 from kvlens.store.errors import InputError
 from kvlens.store.files import sha256_texts
 
@@ -17,7 +18,7 @@ class TextsInfo(Record):
     """What a saved result says about its texts: where they come from, how many, and their hash."""
 
     source: str
-    n: int
+    n: Count
     sha256: str
 
 

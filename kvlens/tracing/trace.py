@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -11,7 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kvlens.models.info import ModelInfo
+from kvlens.store.arguments import shown
+from kvlens.store.arrays import check_array, check_finite
 from kvlens.store.artifact import TensorArtifact
+from kvlens.store.bounds import Count
 from kvlens.store.errors import InputError
 from kvlens.store.facts import facts_html, facts_text
 from kvlens.store.layer_ranges import phrase
@@ -23,6 +28,14 @@ Points = Literal["last", "mean", "all"]
 
 KEEP = ("hidden", "k", "k_pre", "v")
 """The kinds of states."""
+
+AXES = {
+    "hidden": "n_points n_recorded d_model",
+    **dict.fromkeys(("k", "k_pre", "v"), "n_texts n_recorded n_kv_heads d_head"),
+}
+"""Kind -> its axes."""
+
+PATTERN = re.compile(r"pattern\.(0|[1-9][0-9]{0,8})")
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,7 @@ class Trace(TensorArtifact):
     again: ClassVar[str] = "record it again"
     format: ClassVar[str] = "kvlens.trace"
     version: ClassVar[int] = 1
-    tensor_field: ClassVar[str] = "tensors"
+    array_fields: ClassVar[tuple[str, ...]] = ("tensors",)
     framework: ClassVar[Literal["np", "pt"]] = "pt"
 
     model: ModelInfo
@@ -58,10 +71,62 @@ class Trace(TensorArtifact):
     texts: TextsInfo
     points: Points
     layers: tuple[int, ...]
-    n_tokens: tuple[int, ...]
-    n_truncated: int
+    n_tokens: tuple[Count, ...]
+    n_truncated: Count
     tensors: dict[str, Tensor]
     versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        """Raise InputError for tensors that are not of this model, these layers and texts."""
+        self.model.check_layers(self.layers)
+        n = self.texts.n
+        if not self.layers or n < 1 or len(self.n_tokens) != n or self.n_truncated > n:
+            raise InputError(
+                f"{len(self.layers)} layers, {n} texts, lengths of {len(self.n_tokens)}, "
+                f"{self.n_truncated} truncated: these do not go together"
+            )
+        is_indexed = self.points == "all" and "hidden" in self.tensors
+        if is_indexed != ("text_index" in self.tensors):
+            raise InputError('text_index goes with hidden states of points="all", and only so')
+        sizes = self._sizes()
+        for name, tensor in self.tensors.items():
+            self._check_tensor(name, tensor, sizes)
+
+    def _sizes(self) -> dict[str, int]:
+        """Axis -> its size."""
+        n = self.texts.n
+        return {
+            "n_texts": n,
+            "n_points": sum(self.n_tokens) if self.points == "all" else n,
+            "n_recorded": len(self.layers),
+            "n_heads": self.model.n_heads,
+            "n_kv_heads": self.model.n_kv_heads,
+            "d_head": self.model.d_head,
+            "d_model": self.model.d_model,
+        }
+
+    def _check_tensor(self, name: str, tensor: Tensor, sizes: Mapping[str, int]) -> None:
+        pattern = PATTERN.fullmatch(name)
+        if name in AXES:
+            check_array(name, tensor, AXES[name], sizes)
+        elif pattern and int(pattern[1]) < self.texts.n:
+            seq_len = self.n_tokens[int(pattern[1])]
+            check_array(name, tensor, f"n_recorded n_heads {seq_len} {seq_len}", sizes)
+        elif name == "text_index":
+            check_array(name, tensor, "n_points", sizes, ("int64",))
+            texts = torch.arange(self.texts.n)
+            if not torch.equal(tensor, texts.repeat_interleave(torch.tensor(self.n_tokens))):
+                raise InputError("text_index does not count the tokens of each text")
+        else:
+            raise InputError(f"it has an unknown tensor {shown(name)}")
+
+    @classmethod
+    def from_parts(cls, fields: dict[str, Any], arrays: dict[str, Any]) -> Trace:
+        """The trace of a header's fields and tensors, all of them finite."""
+        trace = super().from_parts(fields, arrays)
+        for name, tensor in trace.tensors.items():  # recording looks at its own already
+            check_finite(name, tensor)
+        return trace
 
     def __getattr__(self, name: str) -> Tensor:
         tensors = self.__dict__.get("tensors", {})

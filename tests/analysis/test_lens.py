@@ -29,7 +29,8 @@ def known(recorded):
     v[:, 2, 8:] = 0.25
     tensors = {"v": torch.from_numpy(v.reshape(N, 4, 2, 8)).float(), "k": recorded[1].k}
     tensors["hidden"] = torch.from_numpy(normal(N, 4, 200, seed=9)).float()
-    return replace(recorded[1], tensors=tensors)
+    model = recorded[1].model.model_copy(update={"d_model": 200})
+    return replace(recorded[1], model=model, tensors=tensors)
 
 
 def test_lens_on_states_whose_truth_is_known(known):

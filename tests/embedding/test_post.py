@@ -1,6 +1,7 @@
 """Post-processing against numpy and scikit-learn; how an encoder finds, uses and refuses a fit."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from safetensors.numpy import save_file
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
+from test_old_files import DATA
 from zoo import TEXTS
 
 from kvlens.embedding.encoder import Encoder
@@ -279,3 +281,23 @@ def test_wrong_kinds_and_dimensions_are_refused(lm, saved):
     small = fit(sample(9, 3), "center")
     with pytest.raises(InputError, match="maps 3 dimensions, not 32"):
         Encoder(lm, layers=saved, post=small, force=True).encode("a")
+
+
+WHITEN = Post.load(DATA / "post-whiten.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"kind": "rotate"}, "unknown kind 'rotate'"),
+        ({"mean": WHITEN.mean[1:]}, r"matrix is \[32, 8\], not \[d, dimension\]"),
+        ({"mean": WHITEN.mean[:0]}, "no dimension"),
+        ({"mean": WHITEN.mean.astype(np.float64)}, "mean is float64, not float32"),
+        ({"matrix": WHITEN.matrix.T}, r"matrix is \[8, 32\]"),
+        ({"matrix": WHITEN.matrix.reshape(-1)}, r"matrix is \[256\]"),
+        ({"matrix": WHITEN.matrix * np.float32(np.inf)}, "matrix has NaN or infinity"),
+    ],
+)
+def test_arrays_that_are_no_map_are_refused(change, problem):
+    with np.errstate(invalid="ignore"), pytest.raises(InputError, match=problem):
+        replace(WHITEN, **change)

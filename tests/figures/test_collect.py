@@ -72,3 +72,14 @@ def test_single_heads_and_cosines_are_left_out(results, collected):
     windows = collected["sweep"].windows
     assert [w.spearman for w in windows] == [w.spearman for w in results["sweep"].windows]
     assert {w.cosines for w in windows} == {()}
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "a/b", "a\x1b[31m", r"\g<9>"])
+def test_a_model_whose_name_leads_elsewhere_is_refused(name, results, tmp_path):
+    model = results["layers"].model.model_copy(update={"name": name})
+    profile = results["layers"].profile.model_copy(update={"model": model})
+    layer_set = results["layers"].model_copy(update={"model": model, "profile": profile})
+    layer_set.save(tmp_path / "run" / "layers.json")
+    with pytest.raises(kvlens.InputError, match=r"layers\.json is of a model whose name"):
+        collect(tmp_path / "run", tmp_path / "data")
+    assert not (tmp_path / "data").exists()

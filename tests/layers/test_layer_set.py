@@ -55,6 +55,11 @@ def test_file_round_trip_and_schema(rule, tmp_path):
         ({"layers": ["3"]}, "layers.0"),
         ({"bias": "1"}, "bias"),
         ({"bias": [1.0]}, "1 biases for 4 layers"),
+        ({"bias": 1e308}, "the bias 1e[+]308 is above 10000 in size"),
+        ({"bias": [0, 0, 0, -10_001]}, "the bias -10001 is above 10000 in size"),
+        ({"bias": 10**400}, "bias"),
+        ({"layers": list(range(3_000))}, "3,000 layers are more than 2,000"),
+        ({"shape": {"name": "U", "minima": [30], "edge_minima": []}}, "layer 30 is outside"),
         ({"position": "left"}, "position"),
         ({"surprise": 1}, "surprise"),
         ({"prompts": {"query": {"name": "q"}}}, "prompts.document"),
@@ -86,3 +91,22 @@ def test_load_and_save_where_nothing_can_be(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write"):
         select(make_profile(U)).save(tmp_path / "file" / "layers.json")
+
+
+@pytest.mark.parametrize(("n_layers", "problem"), [(10**6, "to 2000"), (0, "0 is not"), (-1, "-1")])
+def test_a_model_of_absurdly_many_layers_is_refused(n_layers, problem, tmp_path):
+    file = tmp_path / "layers.json"
+    content = json.loads(select(make_profile(U)).model_dump_json())
+    content["model"]["n_layers"] = n_layers
+    file.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(InputError, match=rf"model.n_layers: .*{problem}"):
+        LayerSet.load(file)
+
+
+def test_a_prompt_longer_than_any_context_is_refused(tmp_path):
+    file = tmp_path / "layers.json"
+    content = json.loads(select(make_profile(U)).model_dump_json())
+    content["prompts"]["query"]["prefix"] = "x" * 10_000_000
+    file.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(InputError, match="10,000,000 characters are more than 100,000"):
+        LayerSet.load(file)

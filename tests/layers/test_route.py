@@ -50,11 +50,18 @@ def test_no_layers_are_the_plain_model():
         ((1,), {"bias": math.inf}, "a number or minus infinity"),
         ((1,), {"bias": math.nan}, "a number or minus infinity"),
         ((1,), {"position": "middle"}, "unknown position coding"),
+        ((1,), {"bias": 1e308}, "at most 10000 in size, not 1e[+]308"),
+        ((1,), {"bias": -10_001}, "at most 10000 in size"),
+        ((1,), {"bias": 10**400}, "the bias must be one number"),
+        ((10**400,), {}, "is outside tiny-llama"),
+        (range(10**12), {}, "layer 4 is outside"),
+        ([1] * 10**6, {}, "repeat one"),
     ],
 )
 def test_what_fits_no_model_is_refused(layers, options, problem):
-    with pytest.raises(InputError, match=problem):
+    with pytest.raises(InputError, match=problem) as refused:
         Route.of(MODEL, layers, **options)
+    assert len(str(refused.value)) < 300
 
 
 def test_a_layer_set_of_another_model_needs_force():

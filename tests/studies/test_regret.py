@@ -121,3 +121,11 @@ def test_study_refuses_what_does_not_fit():
     assert choices([apart], 2)["paper", "hidden", "last"] == (2, 6)
     with pytest.raises(InputError, match="layers 2, 6 with bias 1 was not measured"):
         study(swept, [apart])
+
+
+def test_a_sweep_that_was_saved_without_its_cosines_cannot_be_studied():
+    swept = made_up(np.linspace(0.2, 0.9, 10))
+    windows = tuple(window.model_copy(update={"cosines": ()}) for window in swept.windows)
+    small = {"windows": windows, "plain_cosines": (), "human": ()}
+    with pytest.raises(InputError, match="without its cosines: sweep again"):
+        study(swept.model_copy(update=small), [make_profile(np.arange(10, 0, -1.0))])

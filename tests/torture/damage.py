@@ -54,6 +54,9 @@ class Format:
         read: the reader under test; it is given the path that `make` returned.
         use: works with what `read` returned, in a scratch folder; may raise `InputError`.
         files: which files are damaged, as a pattern inside the folder.
+        exact: whether a refusal has to name the damaged file itself; else what `make` returned
+            will do.
+        weight: its share of a campaign, beside that of the other formats.
     """
 
     name: str
@@ -61,6 +64,8 @@ class Format:
     read: Callable[[Path], Any]
     use: Callable[[Any, Path], None] = lambda value, scratch: None
     files: str = "**/*"
+    exact: bool = False
+    weight: float = 1.0
 
 
 def damaged(good: bytes, rng: Random) -> tuple[str, bytes | None]:
@@ -213,7 +218,8 @@ def cases(
         file = rng.choice(list(good))
         damage, content = damaged(good[file], rng)
         _put(file, content)
-        end = outcome(case, path, [file, path], _empty(scratch))
+        names = [file] if case.exact else [file, path]
+        end = outcome(case, path, names, _empty(scratch))
         _put(file, good[file])
         broken = end not in (LOADED, REFUSED)
         yield (("broken", Broken(number, file, damage, end, content)) if broken else (end, None))
@@ -242,7 +248,7 @@ def campaign_of(formats: Sequence[Format], seed: int, n: int, folder: Path) -> C
     """Try about `n` damaged files, the formats in equal parts.
 
     Args:
-        formats: what is tried.
+        formats: what is tried, each by its weight.
         seed: of every decision.
         n: how many in all.
         folder: empty, best in memory; the working folder while it runs.
@@ -254,9 +260,10 @@ def campaign_of(formats: Sequence[Format], seed: int, n: int, folder: Path) -> C
         AssertionError: for the first case that breaks the law, with what makes it again.
     """
     counts: Counter[str] = Counter()
-    share = math.ceil(n / len(formats))
+    whole = sum(case.weight for case in formats)
     with _watched(folder):
         for case in formats:
+            share = math.ceil(n * case.weight / whole)
             for end, broken in cases(case, seed, share, folder / _folder_name(case)):
                 assert broken is None, f"{case.name}, seed {seed}, {broken}"
                 counts[f"{case.name} {end}"] += 1

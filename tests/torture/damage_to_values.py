@@ -231,9 +231,26 @@ def header_damage(good: bytes, rng: Random) -> bytes:
     """A container whose own header lies: other types, shapes, offsets, names, lengths."""
     (length,) = struct.unpack("<Q", good[:8])
     header = json.loads(good[8 : 8 + length])
-    text = json_text(mutate(header, rng)).encode("utf-8", "surrogatepass")
+    if rng.random() < 0.3:
+        _retype(header, rng)
+    else:
+        header = mutate(header, rng)
+    text = json_text(header).encode()
     said = rng.choice((len(text), len(text), len(text) - 1, len(text) + 1, 0, 2**63, 100_000_001))
     return struct.pack("<Q", said) + text + good[8 + length :]
+
+
+def _retype(header: dict[str, Any], rng: Random) -> None:
+    """Say of a tensor that its bytes are of another type, in a shape that fits."""
+    entry = header[rng.choice([name for name in header if name != "__metadata__"])]
+    bits, kinds = rng.choice(
+        ((8, ("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3")), (16, ("BF16", "F16", "I16", "U16")),
+         (32, ("I32", "U32", "F32")), (64, ("F64", "I64", "U64", "C64")))
+    )  # fmt: skip
+    begin, end = entry["data_offsets"]
+    entry["dtype"] = rng.choice(kinds)
+    if (end - begin) * 8 % bits == 0:
+        entry["shape"] = [(end - begin) * 8 // bits]
 
 
 def is_safetensors(good: bytes) -> bool:

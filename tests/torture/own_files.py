@@ -20,7 +20,10 @@ from torture.damage import Format, campaign_of, survey
 
 import kvlens
 from kvlens.layers.route import Route
+from kvlens.reporting.run_folder import Run
+from kvlens.store.artifact import Record
 from kvlens.store.facts import PICTURES
+from kvlens.tracing.trace import KEEP
 
 UNPRINTABLE = set(map(chr, range(32))) - {"\n"} | set(map(chr, range(127, 160)))
 OLD = Path(__file__).parents[1] / "data" / "v0.1.0"
@@ -33,7 +36,10 @@ def _copy(file: str, folder: Path) -> Path:
 def _save_again(value: Any, scratch: Path) -> None:
     """Saved and loaded, the value is equal, and so is what it saves again."""
     first = value.save(scratch / "first.x")
-    second = type(value).load(first).save(scratch / "second.x")
+    again = type(value).load(first)
+    second = again.save(scratch / "second.x")
+    if isinstance(value, Record) and "NaN" not in first.read_text():
+        assert again == value
     assert first.read_bytes() == second.read_bytes()
 
 
@@ -49,69 +55,95 @@ def _show(value: Any) -> None:
 
 def use_trace(trace: kvlens.Trace, scratch: Path) -> None:
     _show(trace)
-    kinds = [kind for kind in ("hidden", "k", "k_pre", "v") if kind in trace.tensors]
+    assert len(trace.n_tokens) == trace.texts.n
     for layer in trace.layers:
-        for kind in kinds:
+        for kind in set(KEEP) & set(trace.tensors):
             states = trace.states(layer, kind)
             assert states.dtype == np.float32
             assert np.isfinite(states).all()
+    for name in trace.tensors:
+        assert getattr(trace, name) is trace.tensors[name]
     _save_again(trace, scratch)
 
 
 def use_post(post: kvlens.Post, scratch: Path) -> None:
     _show(post)
-    mapped = post(torch.ones(2, len(post.mean)))
-    assert mapped.shape == (2, post.matrix.shape[1])
-    assert torch.isfinite(mapped).all()
+    assert post.kind in ("center", "zscore", "whiten")
+    for array in (post.mean, post.matrix):
+        assert array.dtype == np.float32
+        assert np.isfinite(array).all()
+    assert post(torch.ones(2, len(post.mean))).shape == (2, post.matrix.shape[1])
     post.facts()
     _save_again(post, scratch)
 
 
+def _use_route(result: Any) -> None:
+    assert len(result.bias) == len(result.layers)
+    route = Route.of(result.model, result.layers, result.bias, result.position)
+    assert (route.layers, route.bias) == (result.layers, result.bias)
+
+
 def use_shift(shift: kvlens.AttentionShift, scratch: Path) -> None:
     _show(shift)
+    _use_route(shift)
     for kind in ("local", "propagated"):
-        shift.ends(kind)
+        assert shift.ends(kind).mean.shape == (2, len(shift.layers))
+        beta = shift.arrays[f"beta.{kind}.mean"]
+        assert beta.shape == (len(shift.layers), shift.model.n_heads, shift.bins)
     _save_again(shift, scratch)
 
 
 def use_patterns(patterns: kvlens.AttentionPatterns, scratch: Path) -> None:
     _show(patterns)
-    start, end = patterns.text_span
-    assert patterns.arrays["beta"].shape[-1] == len(patterns.tokens) >= end >= start
+    _use_route(patterns)
+    first, last = patterns.text_span
+    T = len(patterns.tokens)
+    assert 0 <= first <= last <= T
+    of_heads = (len(patterns.layers), patterns.model.n_heads)
+    for name, shape in {"before": (T, T), "after": (T, 1 + T), "beta": (T,)}.items():
+        assert patterns.arrays[name].shape == of_heads + shape
+        assert np.isfinite(patterns.arrays[name]).all()
     _save_again(patterns, scratch)
 
 
 def use_profile(profile: kvlens.IDProfile, scratch: Path) -> None:
     _show(profile)
-    profile.warnings  # noqa: B018
+    assert profile.layers[-1] < profile.model.n_layers
+    assert isinstance(profile.warnings, list)
     for estimator in profile.estimates:
         assert np.isfinite(profile.values(estimator)).all()
         kvlens.select(profile, "paper", estimator=estimator)
+    for scale in profile.scales:
+        assert len(scale.neighbours) == len(scale.values) == len(scale.stderrs)
     _save_again(profile, scratch)
 
 
 def use_layer_set(layer_set: kvlens.LayerSet, scratch: Path) -> None:
     _show(layer_set)
     Route.of(layer_set.model, layer_set)
+    assert max(np.abs(layer_set.bias).flat, default=0) <= 1e4
     _save_again(layer_set, scratch)
 
 
 def use_sweep(sweep: kvlens.Sweep, scratch: Path) -> None:
     _show(sweep)
     for window in sweep.measured:
-        assert sweep.find(window.layers, window.bias) is not None
-        sweep.windows_of(window.width, window.bias)
+        assert sweep.find(window.layers, window.bias).layers == window.layers
+        assert len(window.cosines) == len(sweep.human) == len(sweep.plain_cosines)
+        Route.of(sweep.model, window.layers, window.bias, sweep.position)
     _save_again(sweep, scratch)
 
 
 def use_study(study: kvlens.LayerStudy, scratch: Path) -> None:
     _show(study)
+    for outcome in study.outcomes:
+        Route.of(study.model, outcome.layers, outcome.bias)
     _save_again(study, scratch)
 
 
 def use_scores(scores: kvlens.Scores, scratch: Path) -> None:
     _show(scores)
-    scores.frame()
+    assert len(scores.frame()) == len(scores.scores)
     scores.csv()
     scores.markdown()
     _save_again(scores, scratch)
@@ -120,21 +152,49 @@ def use_scores(scores: kvlens.Scores, scratch: Path) -> None:
 def use_lens(lens: kvlens.KVLens, scratch: Path) -> None:
     _show(lens)
     for spectrum in lens.spectra:
-        lens.spectra_of(spectrum.kind, spectrum.head)
+        assert spectrum.layer < lens.model.n_layers
+        assert spectrum in lens.spectra_of(spectrum.kind, spectrum.head)
+    for similarity in lens.similarities:
+        assert similarity.layer < lens.model.n_layers
     _save_again(lens, scratch)
 
 
 def use_geometry(geometry: kvlens.Geometry, scratch: Path) -> None:
     _show(geometry)
-    for cosines in geometry.cosines.values():
-        n = len(geometry.sentences)
-        assert np.array(cosines).shape == (n, n)
+    n = len(geometry.sentences)
+    assert len(geometry.groups) == n
+    for row in geometry.methods:
+        assert np.array(geometry.cosines[row.label]).shape == (n, n)
     _save_again(geometry, scratch)
 
 
 def old_format(file: str, reader: Any, use: Callable[[Any, Path], None]) -> Format:
     """The format of a file of version 0.1.0, whose good copy is that file."""
     return Format(file, partial(_copy, file), reader.load, use)
+
+
+RUN_FILES = {
+    "profile.json": "profile.json",
+    "layers.json": "layers.json",
+    "geometry.json": "geometry.json",
+    "scores.json": "scores.json",
+    "sweep.json": "sweep.json",
+    "shift.safetensors": "attention/shift.safetensors",
+    "patterns.safetensors": "attention/patterns-1.safetensors",
+}
+
+
+def make_run_folder(folder: Path) -> Path:
+    run = folder / "run"
+    (run / "attention").mkdir(parents=True)
+    for file, place in RUN_FILES.items():
+        shutil.copy(OLD / file, run / place)
+    return run
+
+
+def use_run(run: Run, scratch: Path) -> None:
+    assert len(run.hashes) == len(RUN_FILES)
+    assert run.missing == ()
 
 
 FORMATS = (
@@ -151,6 +211,9 @@ FORMATS = (
     old_format("scores.json", kvlens.Scores, use_scores),
     old_format("kv_lens.json", kvlens.KVLens, use_lens),
     old_format("geometry.json", kvlens.Geometry, use_geometry),
+    Format("any JSON", partial(_copy, "layers_explicit.json"), kvlens.open, use_layer_set),
+    Format("any tensors", partial(_copy, "shift.safetensors"), kvlens.open, use_shift),
+    Format("a run folder", make_run_folder, Run.read, use_run, exact=True, weight=0.3),
 )
 
 
