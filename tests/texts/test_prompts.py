@@ -21,6 +21,13 @@ def test_what_is_no_prompt_is_refused_by_its_parameter(value):
         as_prompt(value)
 
 
+def test_a_prompt_longer_than_any_context_is_refused():
+    for template in ("x" * 10_000_000 + "{text}", "{text}" + "x" * 100_001):
+        with pytest.raises(InputError, match="characters are more than 100,000"):
+            as_prompt(template)
+    assert len(as_prompt("x" * 100_000 + "{text}").prefix) == 100_000
+
+
 def test_an_unknown_prompt_is_not_repeated_at_length():
     with pytest.raises(InputError, match="unknown prompt 'xxx") as error:
         as_prompt("x" * 10_000_000)
