@@ -23,6 +23,7 @@ from kvlens.reporting.verification import Check
 from kvlens.store.artifact import first_problem
 from kvlens.store.errors import InputError
 from kvlens.store.files import sha256_file
+from kvlens.store.notices import Notice
 from kvlens.store.opening import open_saved
 from kvlens.texts.texts import TextsInfo
 
@@ -87,18 +88,15 @@ def examine(file: SavedFile) -> Examined:
 
 
 def _result(file: SavedFile) -> Examined:
-    with warnings.catch_warnings(record=True) as notices:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         value = open_saved(file.path)
     what = "vectors" if isinstance(value, Vectors) else value.noun()
     checks = [Check("file", "file", "agrees", reason=what)]
-    # What a reader warns of is what it could not tell, such as vectors that carry no hash.
-    checks += [_doubt(notice) for notice in notices]
+    # What a reader gives notice of it could not tell, such as whether all is as it was written.
+    notices = [each.message for each in warned if issubclass(each.category, Notice)]
+    checks += [Check("file", "parts", "cannot tell", reason=str(notice)) for notice in notices]
     return Examined(file, value.info if isinstance(value, Vectors) else value, tuple(checks))
-
-
-def _doubt(notice: warnings.WarningMessage) -> Check:
-    return Check("file", "parts", "cannot tell", reason=str(notice.message))
 
 
 def _part(file: SavedFile) -> Examined:
