@@ -162,13 +162,7 @@ class ChunkIndex:
 
     def _load(self, line: FinishedChunk, rows: int) -> Arrays:
         """The arrays of a finished chunk; raises Unusable where it is not as it was written."""
-        try:
-            content = (self.folder / line.file).read_bytes()
-        except (OSError, ValueError) as error:  # also a name that no file has
-            reason = getattr(error, "strerror", None) or one_line(error)
-            raise Unusable(f"cannot be read: {reason}") from error
-        if hashlib.sha256(content).hexdigest() != line.sha256:
-            raise Unusable("is damaged: its hash is another")
+        content = _content(self.folder, line)
         try:
             arrays = load(content)
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -194,6 +188,46 @@ class ChunkIndex:
 
     def _first(self, arrays: Arrays) -> np.ndarray:
         return arrays[next(iter(self.forms))]
+
+
+def _content(folder: Path, line: FinishedChunk) -> bytes:
+    """The file of a finished chunk; raises Unusable where it is not as it was written."""
+    try:
+        content = (folder / line.file).read_bytes()
+    except (OSError, ValueError) as error:  # also a name that no file has
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise Unusable(f"cannot be read: {reason}") from error
+    if hashlib.sha256(content).hexdigest() != line.sha256:
+        raise Unusable("is damaged: its hash is another")
+    return content
+
+
+def chunk_problems(folder: Path) -> dict[str, str | None]:
+    """What is wrong with the chunks of a folder, in which nothing is changed.
+
+    Args:
+        folder: of a job that was stopped.
+
+    Returns:
+        Name of each chunk -> why it would be computed again, as the rest of a line; empty where
+        it is as it was written; None where no hash of it was.
+
+    Raises:
+        InputError: when the index cannot be read.
+    """
+    lines, _ = _lines(folder / INDEX)
+    names = sorted({path.name for path in folder.glob("*.safetensors")} | lines.keys())
+    return {name: _problem(folder, lines.get(name)) for name in names}
+
+
+def _problem(folder: Path, line: FinishedChunk | None) -> str | None:
+    if line is None:
+        return None
+    try:
+        _content(folder, line)
+    except Unusable as error:
+        return str(error)
+    return ""
 
 
 def _lines(path: Path) -> tuple[dict[str, FinishedChunk], bool]:

@@ -8,17 +8,19 @@ from __future__ import annotations
 import html
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from kvlens.embedding.chunk_index import chunk_problems
+from kvlens.embedding.part import RUN
 from kvlens.embedding.vectors import Vectors
 from kvlens.models.info import ModelInfo
 from kvlens.reporting.mteb_results import read_results
-from kvlens.reporting.saved_files import RUN, SavedFile
+from kvlens.reporting.saved_files import SavedFile
 from kvlens.reporting.verification import Check
 from kvlens.store.artifact import first_problem
 from kvlens.store.errors import InputError
@@ -107,9 +109,22 @@ def _part(file: SavedFile) -> Examined:
     except ValidationError as error:
         reason = first_problem(error)
         raise InputError(f"{run} does not say what the run was started with: {reason}") from error
-    chunks = sorted(file.path.glob("*.safetensors"))
-    checks = [Check("file", "chunks", "agrees", reason=str(len(chunks)))]
-    return Examined(file, value, tuple(checks))
+    return Examined(file, value, tuple(_chunk_checks(file.path)))
+
+
+def _chunk_checks(part: Path) -> Iterator[Check]:
+    problems = chunk_problems(part)
+    for name, problem in problems.items():
+        if problem:
+            yield Check("file", "chunk", "differs", reason=f"{name} {problem}")
+    states = list(problems.values())
+    whole = states.count("")
+    without = states.count(None)
+    if whole:
+        yield Check("file", "chunks", "agrees", reason=str(whole))
+    if without:
+        reason = f"{without} of {len(states)} chunks carry no hash"
+        yield Check("file", "chunks", "cannot tell", reason=reason)
 
 
 def _results(file: SavedFile) -> Examined:

@@ -12,6 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
+from kvlens.embedding.part import RUN
 from kvlens.store.errors import InputError
 from kvlens.store.opening import format_of
 
@@ -37,7 +38,6 @@ ENDINGS = (".json", ".safetensors", ".npy", ".parquet")
 MARK = b"kvlens"  # in what every file of ours says of itself
 EDGE = 1 << 16  # bytes at either end of a file that are searched for it
 PAGE = b"<title>KV re-routing in "
-RUN = "run.json"  # what a stopped run was made with, in its folder
 RESULTS = "results"  # mteb's folder
 
 

@@ -371,6 +371,36 @@ def test_a_page_names_what_has_changed_since(here):
     assert [c.verdict for c in checks if c.what == "../../secret"] == ["cannot tell"]
 
 
+@pytest.fixture
+def stopped(here):
+    """What is left of an embedding that was stopped after two of its chunks."""
+
+    def stop(done, total):
+        if done > 40:
+            raise KeyboardInterrupt
+
+    encoder = kvlens.Encoder(kvlens.load("model"), layers="run/layers.json")
+    with pytest.raises(KeyboardInterrupt):
+        kvlens.embed_file(encoder, "texts.txt", "run/half.npy", chunk=20, progress=stop)
+    return Path("run/half.npy.part")
+
+
+def test_a_stopped_run_agrees_until_a_chunk_is_damaged(stopped):
+    before = {path: path.read_bytes() for path in stopped.iterdir()}
+    assert kvlens.verify(stopped).differing(strict=True) == ()
+    assert differing() == set()
+    told = {check.what: check for check in kvlens.verify(stopped).checks}
+    assert told["chunks"].reason == "2"
+    assert told["texts"].verdict == "agrees"
+    assert {path: path.read_bytes() for path in stopped.iterdir()} == before
+    chunk = min(stopped.glob("*.safetensors"))
+    flip(chunk, -1)
+    assert differing() == {(f"{stopped.name}", "chunk")}
+    assert f"{chunk.name} is damaged: its hash is another" in str(kvlens.verify(stopped))
+    (stopped / "run.json").write_text("{}")
+    assert differing(stopped) == {(stopped.name, "file")}
+
+
 def test_files_of_version_0_1_0():
     verification = kvlens.verify(DATA)
     assert len({check.file for check in verification.checks}) == 19
