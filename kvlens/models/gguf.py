@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,18 @@ from filelock import FileLock
 from safetensors import SafetensorError
 
 from kvlens.models.quiet import quietly
+from kvlens.models.refusing import refusing
+from kvlens.models.soundness import (
+    BUFFERS,
+    refuse_larger_than,
+    refuse_other_weights,
+    refuse_too_many_layers,
+)
 from kvlens.store.errors import InputError, one_line
 from kvlens.store.files import scratch_folder
+
+HEADER = struct.Struct("<4sIQQ")  # magic, version, tensors, entries of metadata
+MOST_PER_BYTE = 8  # weights in a byte of a GGUF file: its smallest have more than one bit
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
@@ -49,16 +60,33 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
 
 def _read(gguf: Path) -> tuple[Any, Any]:
     """Model and tokenizer of a GGUF file, its weights dequantized."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     dequantized = GgufConfig(dequantize=True)  # otherwise it could not be saved
-    try:
+    what = f"cannot read {gguf.name} as a GGUF model"
+    with refusing(what):
+        n_tensors = _n_tensors(gguf)
+        config = AutoConfig.from_pretrained(**source)
+        refuse_too_many_layers(config, n_tensors, what)
+        refuse_larger_than(config, MOST_PER_BYTE * gguf.stat().st_size + BUFFERS, what)
         tokenizer = AutoTokenizer.from_pretrained(**source)
-        model = AutoModelForCausalLM.from_pretrained(
-            **source, dtype=torch.float32, quantization_config=dequantized
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            **source,
+            dtype=torch.float32,
+            quantization_config=dequantized,
+            ignore_mismatched_sizes=True,  # they are refused by name
+            output_loading_info=True,
         )
-    except Exception as error:  # the GGUF readers raise many kinds
-        reason = one_line(error)
-        raise InputError(f"cannot read {gguf.name} as a GGUF model: {reason}") from error
+        model, loading_info = loaded
+        refuse_other_weights(loading_info, gguf.name)
     return model, tokenizer
+
+
+def _n_tensors(gguf: Path) -> int:
+    """How many tensors the file says it holds."""
+    with open(gguf, "rb") as file:
+        header = file.read(HEADER.size)
+    if len(header) < HEADER.size or not header.startswith(b"GGUF"):
+        raise InputError(f"cannot read {gguf.name} as a GGUF model: it does not begin like one")
+    return HEADER.unpack(header)[2]

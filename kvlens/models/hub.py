@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kvlens.models.catalog import NAMED
+from kvlens.models.checkpoint import CONFIG
 from kvlens.models.locating import KINDS_OF_NAMES
 from kvlens.store.errors import InputError, one_line
 
@@ -38,17 +39,51 @@ def fetch_config(source: str, name: str, options: dict[str, Any]) -> FetchedConf
         The config, and where it came from.
 
     Raises:
-        InputError: when it cannot be had.
+        InputError: when it cannot be had from the hub; what a damaged file raises is left to the
+            caller.
     """
     from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(source, **options, local_files_only=True)
         return FetchedConfig(config, is_local=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError):
         if Path(source).is_dir():
-            raise InputError(f"cannot load {name}: {one_line(error)}") from error
+            raise
     return FetchedConfig(_from_hub(source, name, options), is_local=False)
+
+
+def cached_folder(source: str, revision: str | None) -> Path | None:
+    """Where the hub's cache holds a model.
+
+    Args:
+        source: a hub id.
+        revision: branch, tag or commit; default the main branch.
+
+    Returns:
+        The folder of the snapshot; None when it is not there.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        config = try_to_load_from_cache(source, CONFIG, revision=revision)
+    except (ValueError, OSError):  # no name that a repository can have
+        return None
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def cached_commit(source: str, revision: str | None) -> str | None:
+    """The commit that the hub's cache holds; transformers 5.23 no longer tells it.
+
+    Args:
+        source: a hub id.
+        revision: branch, tag or commit; default the main branch.
+
+    Returns:
+        Its hash; None when it is not there.
+    """
+    folder = cached_folder(source, revision)
+    return folder.name if folder else None
 
 
 def _from_hub(source: str, name: str, options: dict[str, Any]) -> Any:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from kvlens.models.hub import fetch_config
+from kvlens.models.checkpoint import Checkpoint, read_checkpoint
+from kvlens.models.foreign import refuse_foreign, set_switches_aside
+from kvlens.models.hub import cached_commit, cached_folder, fetch_config
 from kvlens.models.identity import refuse_other_than_decoder
 from kvlens.models.language_model import LanguageModel
 from kvlens.models.locating import locate
 from kvlens.models.quiet import quietly
+from kvlens.models.refusing import refusing
+from kvlens.models.soundness import (
+    refuse_absurd_counts,
+    refuse_absurd_sizes,
+    refuse_broken_weights,
+    refuse_other_weights,
+    refuse_unusable,
+)
+from kvlens.models.tokenizer import read_tokenizer, refuse_ids_beyond
 from kvlens.store.errors import InputError, one_line
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -44,32 +56,64 @@ def load(
     name = os.fspath(name)
     where = usable_device(device)
     torch_dtype = _torch_dtype(dtype, where)
-    place = locate(name)
+    place = locate(name, trust_remote_code)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    with quietly():
+    with quietly(), refusing(f"cannot load {name}"):
+        checkpoint = _inspected(place.source, revision, trust_remote_code)
         fetched = fetch_config(place.source, name, options)
-        refuse_other_than_decoder(fetched.config, name)
         options |= {"local_files_only": fetched.is_local}
-        hf, tokenizer = _from_pretrained(place.source, name, fetched.config, torch_dtype, options)
-    commit = getattr(fetched.config, "_commit_hash", None)
-    known_revision = place.revision or commit or revision or "unknown"
-    return LanguageModel.wrap(hf.to(where), tokenizer, name, known_revision)
+        config = fetched.config
+        refuse_other_than_decoder(config, name)
+        if torch_dtype == "auto":
+            torch_dtype = _dtype_of(config)
+        set_switches_aside(config)
+        if checkpoint is not None:
+            _refuse_sizes(checkpoint, config, name, trust_remote_code)
+        folder = checkpoint.folder if checkpoint else None
+        tokenizer = read_tokenizer(place.source, folder, options)
+        refuse_ids_beyond(tokenizer, config, name)
+        hf = _model(place.source, config, torch_dtype, name, options)
+        known_revision = place.revision or cached_commit(place.source, revision) or "unknown"
+        lm = LanguageModel.wrap(hf.to(where), tokenizer, name, known_revision)
+        refuse_unusable(lm)
+    return lm
 
 
-def _from_pretrained(
-    source: str, name: str, config: Any, dtype: Any, options: dict[str, Any]
-) -> tuple[Any, Any]:
-    """Model and tokenizer."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _inspected(source: str, revision: str | None, trust_remote_code: bool) -> Checkpoint | None:
+    """What a folder holds, or a snapshot in the hub's cache; None for what is still to come."""
+    folder = Path(source) if Path(source).is_dir() else cached_folder(source, revision)
+    if folder is None:
+        return None
+    checkpoint = read_checkpoint(folder)
+    refuse_foreign(checkpoint, trust_remote_code)
+    refuse_absurd_counts(checkpoint)
+    return checkpoint
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            source, config=config, dtype=dtype, use_safetensors=True, **options
-        )
-    except Exception as error:  # the readers' errors share no base
-        raise InputError(f"cannot load {name}: {one_line(error)}") from error
-    return model, tokenizer
+
+def _refuse_sizes(checkpoint: Checkpoint, config: Any, name: str, trust_remote_code: bool) -> None:
+    if not checkpoint.shapes:
+        raise InputError(f"{name} has no weights in safetensors: kvlens reads no other kind")
+    if not trust_remote_code:  # a model of its own code cannot be built without running it
+        refuse_absurd_sizes(config, checkpoint)
+
+
+def _model(source: str, config: Any, dtype: Any, name: str, options: dict[str, Any]) -> Any:
+    """The model, with the weights of its folder and no others."""
+    from transformers import AutoModelForCausalLM
+
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        source,
+        config=config,
+        dtype=dtype,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,  # they are refused by name
+        output_loading_info=True,
+        **options,
+    )
+    hf, loading_info = loaded
+    refuse_other_weights(loading_info, name)
+    refuse_broken_weights(hf, name)
+    return hf
 
 
 def usable_device(device: str | None) -> torch.device:
@@ -97,3 +141,9 @@ def _torch_dtype(dtype: str | None, device: torch.device) -> Any:
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}: give one of {', '.join(DTYPES)}")
     return DTYPES[dtype]
+
+
+def _dtype_of(config: Any) -> Any:
+    """The dtype that a config names, where it is one of ours; else that of the weights."""
+    named = (getattr(part, "dtype", None) for part in (config, config.get_text_config()))
+    return next((dtype for dtype in named if dtype in DTYPES.values()), "auto")

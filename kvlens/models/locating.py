@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvlens.models.catalog import NAMED, is_cached, named_folder
+from kvlens.models.checkpoint import CONFIG, read_object, weight_files
 from kvlens.models.gguf import convert_gguf
 from kvlens.store.errors import InputError
 from kvlens.store.files import cache_dir, sha256_file
@@ -34,11 +35,12 @@ class Place:
     revision: str | None = None
 
 
-def locate(name: str) -> Place:
+def locate(name: str, trust_remote_code: bool = False) -> Place:
     """What a model's name means; a GGUF file is fetched and converted where that is due.
 
     Args:
         name: a named small model, a model directory, a GGUF file, or a hub id.
+        trust_remote_code: whether code in a model directory is run, and so is part of its content.
 
     Returns:
         Where to load from.
@@ -51,7 +53,7 @@ def locate(name: str) -> Place:
     path = Path(name).expanduser()
     is_gguf = path.suffix.lower() == ".gguf"
     if path.is_dir():
-        return _directory(path, name)
+        return _directory(path, name, trust_remote_code)
     if path.is_file() and is_gguf:
         return _gguf_file(path)
     if path.is_file():
@@ -73,14 +75,32 @@ def _named(name: str) -> Place:
     return Place(str(folder), f"sha256:{named.sha256}")
 
 
-def _directory(folder: Path, name: str) -> Place:
-    if not (folder / "config.json").exists():
+def _directory(folder: Path, name: str, trust_remote_code: bool) -> Place:
+    if not (folder / CONFIG).exists():
         raise InputError(f"{name} has no config.json: not a model directory")
     digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.suffix in HASHED_SUFFIXES:
-            digest.update(f"{file.name}\0{sha256_file(file)}\0".encode())
+    for file in _loaded_files(folder, trust_remote_code):
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{sha256_file(file)}\0".encode())
     return Place(str(folder), f"sha256:{digest.hexdigest()}")
+
+
+def _loaded_files(folder: Path, trust_remote_code: bool) -> list[Path]:
+    """Every file that decides what a model computes.
+
+    Those of the folder itself by name (their digest names saved layer sets: it may never change),
+    then the weights below it that the index names, then, where it is run, all code. What changes
+    between hashing and loading is not noticed; a tokenizer's content has a hash of its own in
+    `ModelInfo.tokenizer`, taken after loading.
+    """
+    flat = [
+        file
+        for file in sorted(folder.iterdir())
+        if file.suffix in HASHED_SUFFIXES and file.is_file()
+    ]
+    weights = [folder / name for name in weight_files(folder, read_object(folder / CONFIG))]
+    below = [file for file in weights if file.parent != folder]
+    code = sorted(folder.rglob("*.py")) if trust_remote_code else []
+    return [*flat, *below, *code]
 
 
 def _gguf_file(path: Path) -> Place:

@@ -10,9 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kvlens.models.catalog import NAMED, is_cached, named_folder
+from kvlens.models.checkpoint import read_checkpoint
+from kvlens.models.foreign import refuse_foreign
+from kvlens.models.hub import cached_folder
 from kvlens.models.identity import tokenizer_id
 from kvlens.models.locating import converted_folder, locate
 from kvlens.models.quiet import quietly
+from kvlens.models.tokenizer import read_tokenizer
 from kvlens.store.errors import InputError, one_line
 from kvlens.store.files import sha256_file
 from kvlens.store.here import Here
@@ -36,7 +40,7 @@ def model_here(name: str, revision: str, places: Sequence[Path] = ()) -> Here:
         return _named(name)
     for place in places:
         if (place / "config.json").is_file():
-            return _directory(place)
+            return _directory(place, revision)
         if place.suffix.lower() == ".gguf" and place.is_file():
             return _gguf_file(place)
     return _of_hub(name, revision)
@@ -49,9 +53,12 @@ def _named(name: str) -> Here:
     return Here(content, exists=True, note="pinned; it is fetched at its first use here")
 
 
-def _directory(folder: Path) -> Here:
+def _directory(folder: Path, recorded: str) -> Here:
     try:
         content = locate(str(folder)).revision
+        if content != recorded and any(folder.rglob("*.py")):
+            with_code = locate(str(folder), trust_remote_code=True).revision
+            content = recorded if with_code == recorded else content
     except (InputError, OSError) as error:
         return Here(None, exists=True, note=f"{folder}: {one_line(error)}", place=folder)
     return Here(content, exists=True, place=folder)
@@ -68,8 +75,8 @@ def _gguf_file(path: Path) -> Here:
 
 def _of_hub(name: str, revision: str) -> Here:
     """A commit that the local hub cache holds: the recorded one, or else what the name means."""
-    main = _snapshot(name, "main")
-    recorded = _snapshot(name, revision) if COMMIT.fullmatch(revision) else None
+    main = cached_folder(name, "main")
+    recorded = cached_folder(name, revision) if COMMIT.fullmatch(revision) else None
     if recorded is not None:
         moved = main is not None and main.name != recorded.name
         note = f"main is {main.name[:12]} here: load it by `revision`" if main and moved else ""
@@ -83,30 +90,17 @@ def _of_hub(name: str, revision: str) -> Here:
     return Here(None, exists=False, note=note)
 
 
-def _snapshot(name: str, revision: str) -> Path | None:
-    """The folder in which the local hub cache holds a revision of a repository."""
-    from huggingface_hub import try_to_load_from_cache
-
-    try:
-        config = try_to_load_from_cache(name, "config.json", revision=revision)
-    except (ValueError, OSError):  # no name that a repository can have
-        return None
-    return Path(config).parent if isinstance(config, str) else None
-
-
 def tokenizer_here(folder: Path) -> Here:
     """The tokenizer in a model's folder, named as `ModelInfo.tokenizer` does.
 
     Args:
         folder: holds the tokenizer's files; code in it is not run.
     """
-    from transformers import AutoTokenizer
-
+    options = {"local_files_only": True, "trust_remote_code": False}
     try:
         with quietly():
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
+            refuse_foreign(read_checkpoint(folder), trust_remote_code=False)
+            tokenizer = read_tokenizer(str(folder), folder, options)
         return Here(tokenizer_id(tokenizer), exists=True, place=folder)
     except Exception as error:  # the readers' errors share no base
         return Here(None, exists=False, note=f"it cannot be read: {one_line(error)}", place=folder)

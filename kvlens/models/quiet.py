@@ -29,7 +29,7 @@ def _silenced() -> Iterator[None]:
     disabled = logging.root.manager.disable
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)  # what goes wrong is raised, too
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

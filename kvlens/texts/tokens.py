@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
-from kvlens.store.errors import InputError
+from kvlens.store.errors import InputError, one_line
 from kvlens.store.sharing import lock_of
 from kvlens.texts.limits import BATCH_TOKENS
 from kvlens.texts.prompts import Prompt
@@ -155,16 +155,24 @@ class _Encoding(NamedTuple):
 def _encode(tokenizer: Any, texts: Sequence[str], prompt: Prompt) -> list[_Encoding]:
     if not texts:
         return []
+    rendered = [prompt.render(text) for text in texts]
+    try:
+        encoded = _tokens_of(tokenizer, rendered)
+    except Exception as error:  # the tokenizers' errors share no base
+        raise InputError(f"the tokenizer cannot read the texts: {one_line(error)}") from error
+    rows = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    return [_Encoding(ids, offsets) for ids, offsets in rows]
+
+
+def _tokens_of(tokenizer: Any, rendered: list[str]) -> Any:
     with lock_of(tokenizer):  # transformers sets it anew for each call
-        encoded = tokenizer(
-            [prompt.render(text) for text in texts],
+        return tokenizer(
+            rendered,
             split_special_tokens=True,
             return_offsets_mapping=True,
             return_attention_mask=False,
             verbose=False,
         )
-    rows = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-    return [_Encoding(ids, offsets) for ids, offsets in rows]
 
 
 def _span(encoding: _Encoding, prompt: Prompt, text: str) -> tuple[int, int]:

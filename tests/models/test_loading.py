@@ -71,7 +71,7 @@ def test_damaged_weights_are_named(tmp_path, model_folder):
     for file in model_folder.iterdir():
         (broken / file.name).write_bytes(file.read_bytes())
     (broken / "model.safetensors").write_bytes(b"0" * 100)
-    with pytest.raises(InputError, match="cannot load"):
+    with pytest.raises(InputError, match=r"cannot read .*/broken/model\.safetensors: "):
         kvlens.load(broken)
 
 
@@ -81,7 +81,7 @@ def test_only_safetensors_are_read(tmp_path, model_folder):
     for file in model_folder.glob("*.json"):
         (pickled / file.name).write_bytes(file.read_bytes())
     torch.save(tiny("qwen3").hf.state_dict(), pickled / "pytorch_model.bin")
-    with pytest.raises(InputError, match="cannot load"):
+    with pytest.raises(InputError, match="pickled has no weights in safetensors"):
         kvlens.load(pickled)
 
 

@@ -223,8 +223,10 @@ def _change_metadata(metadata: dict[str, str], rng: Random) -> None:
         metadata[f"{key}x"] = metadata.pop(key)
     elif how == 2:
         metadata[key] = rng.choice(list(FOREIGN.values())).decode("latin-1")
-    else:
+    elif is_json(metadata[key].encode()):
         metadata[key] = json_damage(metadata[key].encode(), rng).decode()
+    else:
+        metadata[key] = f"{metadata[key]}x"
 
 
 def header_damage(good: bytes, rng: Random) -> bytes:
