@@ -139,7 +139,7 @@ def broken(place):
         ),
         ("profile @llama --texts @bad.jsonl", "line 2 is not valid JSON"),
         ("profile @llama --texts @absent.txt", "no such file"),
-        ("profile @nan --texts @texts.txt", "NaN or infinity in model.layers.2.mlp.down_proj.weight"),
+        ("profile @nan --texts @texts.txt", "NaN or infinity in model.layers.2"),
         (f"{PROFILE} -o @a-file", "--overwrite"),
         (f"{PROFILE} -o @a-file/below", "cannot write"),
         (f"{PROFILE} --rule best", "unknown rule 'best'"),
