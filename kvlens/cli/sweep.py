@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from kvlens.cli.answers import Answer
+from kvlens.cli.answers import Answer, note
 from kvlens.cli.folders import run_folder
 from kvlens.cli.options import ModelName, ModelOptions
 from kvlens.cli.progress import progress
@@ -17,6 +18,7 @@ from kvlens.cli.swap import recover
 from kvlens.cli.values import Dashed, Layers, Names, Numbers, WholeNumber, layers_or_file
 from kvlens.store.errors import InputError, printable
 from kvlens.store.files import writable_file
+from kvlens.store.provenance import current_command, made_by
 
 if TYPE_CHECKING:
     from kvlens.dimension.profile import IDProfile
@@ -82,7 +84,7 @@ class SweepFile:
 
     Attributes:
         output: file to write [default: runs/MODEL/sweep.json]
-        resume: add to an existing sweep what it lacks
+        resume: go on with a stopped sweep, or add to an existing one what it lacks
         overwrite: replace existing files
     """
 
@@ -92,10 +94,13 @@ class SweepFile:
 
     def path(self, model: str) -> Path:
         """The file; raises InputError where it, or its study, cannot be written or touched."""
+        from kvlens.embedding.part import check_part, part_folder
+
         file = self.output or run_folder(model) / "sweep.json"
         recover(file.parent)
         writable_file(file)
         writable_file(study_file(file))
+        check_part(part_folder(file), self.resume or self.overwrite)
         if self.overwrite or self.resume:
             return file
         for taken in (file, study_file(file)):
@@ -105,6 +110,13 @@ class SweepFile:
                     "or `overwrite=True` to replace it"
                 )
         return file
+
+    def known(self, file: Path) -> Sweep | None:
+        """The sweep that is added to; None where one is made anew."""
+        from kvlens.studies.layer_sweep import Sweep
+
+        is_kept = self.resume and not self.overwrite and file.exists()
+        return Sweep.load(file) if is_kept else None
 
 
 @dataclass(frozen=True)
@@ -181,17 +193,22 @@ def sweep(
         target: where the sweep goes
         model: how the model is loaded
     """
+    from kvlens.embedding.part import discard, part_folder, started_by
     from kvlens.studies import layer_sweep
+    from kvlens.studies.sweep_history import AND
     from kvlens.texts.pairs import read_pairs
 
     file = target.path(name)
-    known = layer_sweep.Sweep.load(file) if target.resume and file.exists() else None
+    known = target.known(file)
     validation = read_pairs(pairs.pairs, pairs.n)
     candidates = Candidates.read(windows)
     lm = model.load(name, hooked=False)
     candidates.check_model(lm.info)
     widths = windows.widths or (1 + lm.info.n_layers // 10,)
-    with progress(f"sweeping {name}") as bar:
+    part = part_folder(file)
+    if not target.resume:
+        discard(part)
+    with made_by(_command(known)), progress(f"sweeping {name}") as bar:
         swept = layer_sweep.sweep(
             lm,
             validation,
@@ -200,10 +217,30 @@ def sweep(
             data=printable("/".join(pairs.pairs.absolute().parts[-2:])),
             known=known,
             progress=bar,
+            part=part,
             **asdict(embedded),
         )
     swept.save(file)
-    return _judged(swept, candidates, file, keep=target.resume)
+    started = started_by(part)
+    # The last of the commands that made it; this one only went on with what that has left.
+    last = swept.command.split(AND)[-1]
+    is_of_last = last in (started, _command(None), current_command())
+    replaced = known is None or "--overwrite" in shlex.split(started or "")
+    with made_by(last if is_of_last else current_command()):
+        answer = _judged(swept, candidates, file, keep=not replaced)
+    if started in (None, last):
+        discard(part)
+    else:
+        note(f"{part} has another sweep that was stopped: its own command goes on with it")
+    return answer
+
+
+def _command(known: Sweep | None) -> str:
+    """The command line to record: that it goes on with a stopped sweep makes no difference."""
+    command = current_command()
+    if known is None:
+        command = shlex.join(word for word in shlex.split(command) if word != "--resume")
+    return command
 
 
 def study_file(sweep_file: Path) -> Path:

@@ -97,6 +97,18 @@ def open_part(
             discard(part)
 
 
+@contextlib.contextmanager
+def finished_chunks(
+    part: Path | None, facts: Mapping[str, Any], forms: Mapping[str, Form]
+) -> Iterator[ChunkIndex | None]:
+    """`open_part`, or None where no folder keeps what is finished."""
+    if part is None:
+        yield None
+        return
+    with open_part(part, facts, forms) as index:
+        yield index
+
+
 def started_by(part: Path) -> str | None:
     """The command line that started the run which was stopped there; None where none was."""
     return _run(part).get(COMMAND) if (part / RUN).is_file() else None

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import ClassVar, Literal, Unpack
 
+import numpy as np
 from pydantic import model_validator
 
+from kvlens.embedding.part import finished_chunks, started_by
 from kvlens.layers.route import Route
 from kvlens.models.info import ModelInfo
 from kvlens.models.language_model import LanguageModel
@@ -22,12 +25,23 @@ from kvlens.store.errors import InputError
 from kvlens.store.facts import text_of_lines
 from kvlens.store.layer_ranges import phrase
 from kvlens.store.progress import Progress
-from kvlens.store.provenance import current_command, versions
-from kvlens.studies.sweep_vectors import Embedding, pair_cosines
+from kvlens.store.provenance import versions
+from kvlens.studies.sweep_history import command_of, facts_of, measured_before
+from kvlens.studies.sweep_vectors import FORMS, Embedding, pair_cosines
 from kvlens.studies.windows import Quality, Setting, Window, qualities, split
 from kvlens.texts.limits import LimitOptions, Limits
 from kvlens.texts.pairs import Pairs
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, as_prompt
+
+
+class SweepOptions(LimitOptions, total=False):
+    """Further keywords of `sweep`.
+
+    Attributes:
+        part: a folder that keeps what is finished; None: nothing is kept.
+    """
+
+    part: str | Path | None
 
 
 class Sweep(JsonArtifact):
@@ -126,7 +140,7 @@ def sweep(
     data: str = "",
     progress: Progress | None = None,
     known: Sweep | None = None,
-    **limits: Unpack[LimitOptions],
+    **options: Unpack[SweepOptions],
 ) -> Sweep:
     """Measure every layer set with every bias, in one pass over the texts.
 
@@ -144,24 +158,33 @@ def sweep(
         progress: called with (texts done, texts).
         known: a sweep of the same model, pairs and settings: what it lacks is measured, and all
             is returned.
-        **limits: see `kvlens.texts.limits.Limits`.
+        **options: the limits, see `kvlens.texts.limits.Limits`; and `part`, a folder that keeps
+            what is finished: a sweep that was stopped goes on where it was, when it is started
+            again with the same. The folder stays until whoever saves the sweep removes it.
 
     Returns:
         The quality of the plain model, of every window and of every other set.
 
     Raises:
-        InputError: as `reroute`, for an unknown pooling, no layer set, and when `known` does not
-            fit.
+        InputError: as `reroute`, for an unknown pooling, no layer set, when `known` or `part` is
+            of something else, and where nothing can be ranked.
     """
-    embedding = Embedding(as_prompt(prompt), pooling, Limits.of(limits))
+    folder = options.pop("part", None)
+    part = Path(folder) if folder else None
+    embedding = Embedding(as_prompt(prompt), pooling, Limits.of(options))
     settings = _settings(layer_sets, biases)
-    before, command = _continued(known, lm.info, pairs, embedding, position, settings)
-    measured = {window.setting for window in before}
-    missing = [setting for setting in settings if setting not in measured]
+    _refuse_unrankable(pairs)
+    before = measured_before(known, lm.info, pairs, embedding, position)
+    missing = [setting for setting in settings if setting not in before]
     if known is not None and not missing:
-        return known.model_copy(update={"command": command})
-    plain, fresh = _measure(lm, pairs, missing, embedding, position, progress)
-    every_window, other_sets = split([*before, *fresh], lm.info.n_layers)
+        return known.model_copy(update={"command": command_of(known, settings)})
+    routes = [Route.of(lm.info, layers, bias, position) for layers, bias in missing]
+    facts = facts_of(lm.info, pairs, data, routes, embedding)
+    with finished_chunks(part, facts, FORMS) as finished:
+        cosines = pair_cosines(lm, pairs, routes, embedding, progress, finished)
+    plain, *fresh = _qualities(cosines, pairs, missing)
+    windows = [Window.of(*pair) for pair in zip(missing, fresh, strict=True)]
+    every_window, other_sets = split([*before.values(), *windows], lm.info.n_layers)
     return Sweep(
         model=lm.info,
         prompt=embedding.prompt,
@@ -177,24 +200,29 @@ def sweep(
         windows=every_window,
         sets=other_sets,
         versions=versions(),
-        command=command,
+        command=command_of(known, settings, started_by(part) if part else None),
     )
 
 
-def _measure(
-    lm: LanguageModel,
-    pairs: Pairs,
-    settings: Sequence[Setting],
-    embedding: Embedding,
-    position: str,
-    progress: Progress | None,
-) -> tuple[Quality, list[Window]]:
-    """The quality of the plain model, and of each setting."""
-    routes = [Route.of(lm.info, layers, bias, position) for layers, bias in settings]
-    cosines = pair_cosines(lm, pairs, routes, embedding, progress)
-    plain, *rerouted = qualities(cosines, pairs.scores)
-    windows = [Window.of(*pair) for pair in zip(settings, rerouted, strict=True)]
-    return plain, windows
+def _qualities(cosines: np.ndarray, pairs: Pairs, settings: Sequence[Setting]) -> list[Quality]:
+    """The quality of the plain model, then of each setting; `cosines` are ``[sets, n_pairs]``."""
+    names = ["without re-routing"]
+    names += [f"with {phrase(layers)} re-routed, bias {bias:g}" for layers, bias in settings]
+    for row, name in zip(cosines, names, strict=True):
+        if np.ptp(row) == 0:
+            raise InputError(
+                f"all cosines are the same {name}: nothing can be ranked by them; "
+                "give another `pooling`, or other pairs"
+            )
+    return qualities(cosines, pairs.scores)
+
+
+def _refuse_unrankable(pairs: Pairs) -> None:
+    """Raise InputError where no vectors whatever could be ranked, before any is made."""
+    if pairs.first == pairs.second:
+        raise InputError("each pair is one text twice: all cosines would be 1, give other pairs")
+    if np.ptp(pairs.scores) == 0:
+        raise InputError("all scores of the pairs are equal, nothing can be ranked by them")
 
 
 def _settings(layer_sets: Iterable[Sequence[int]], biases: Iterable[float]) -> list[Setting]:
@@ -208,29 +236,3 @@ def _settings(layer_sets: Iterable[Sequence[int]], biases: Iterable[float]) -> l
     if not settings:
         raise InputError("no layer sets to re-route: give at least one, and a bias")
     return list(settings)
-
-
-def _continued(
-    known: Sweep | None,
-    model: ModelInfo,
-    pairs: Pairs,
-    embedding: Embedding,
-    position: str,
-    settings: Iterable[Setting],
-) -> tuple[tuple[Window, ...], str]:
-    """What is measured already, and the command that makes it and `settings`.
-
-    Raises InputError unless `known` was measured in the same way.
-    """
-    command = current_command()
-    if known is None:
-        return (), command
-    same_model = model.same_weights(known.model)
-    same_pairs = tuple(pairs.scores.tolist()) == known.human
-    asked = (embedding.prompt, embedding.pooling, position)
-    if not (same_model and same_pairs and asked == (known.prompt, known.pooling, known.position)):
-        raise InputError(
-            "the sweep to go on with is of another model, other pairs, prompt, pooling or position"
-        )
-    present_makes_all = {window.setting for window in known.measured} <= set(settings)
-    return known.measured, command if present_makes_all else f"{known.command} && {command}"

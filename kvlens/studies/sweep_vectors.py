@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from jaxtyping import Float32, Float64
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from kvlens.embedding.chunk_index import Arrays, ChunkIndex, Form
+from kvlens.embedding.chunks import chunk_file
 from kvlens.layers.route import Route
 from kvlens.methods.base import check_pooling
 from kvlens.methods.pooling import POOLINGS
@@ -29,9 +32,10 @@ from kvlens.store.progress import Progress, silent
 from kvlens.texts.limits import Limits
 from kvlens.texts.pairs import Pairs
 from kvlens.texts.prompts import Prompt
-from kvlens.texts.tokens import batches, tokenize
+from kvlens.texts.tokens import TokenBatch, batches, tokenize
 
 DIGITS = 7  # of a cosine: what float32 holds
+FORMS = {"vectors": Form("float32", 3)}  # of a batch: rows, sets, d_model
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ def pair_cosines(
     routes: Sequence[Route],
     embedding: Embedding,
     progress: Progress | None = None,
+    finished: ChunkIndex | None = None,
 ) -> Float64[np.ndarray, "sets n_pairs"]:
     """The cosine of each pair of texts: on the plain model, then by each route.
 
@@ -64,6 +69,7 @@ def pair_cosines(
         routes: what is re-routed.
         embedding: how texts become vectors.
         progress: called with (texts done, texts).
+        finished: see `route_vectors`.
 
     Returns:
         Cosines, rounded to 7 digits; row 0 is the plain model.
@@ -71,12 +77,17 @@ def pair_cosines(
     Raises:
         InputError: as `route_vectors`.
     """
-    texts = list(dict.fromkeys([*pairs.first, *pairs.second]))
-    vectors = normalize(route_vectors(lm, texts, routes, embedding, progress), dim=-1)
+    texts = distinct_texts(pairs)
+    vectors = normalize(route_vectors(lm, texts, routes, embedding, progress, finished), dim=-1)
     row_of = {text: row for row, text in enumerate(texts)}
     first = vectors[:, [row_of[text] for text in pairs.first]]
     second = vectors[:, [row_of[text] for text in pairs.second]]
     return np.round((first * second).sum(-1).double().numpy(), DIGITS)
+
+
+def distinct_texts(pairs: Pairs) -> list[str]:
+    """The texts that are embedded, in their order."""
+    return list(dict.fromkeys([*pairs.first, *pairs.second]))
 
 
 def route_vectors(
@@ -85,6 +96,7 @@ def route_vectors(
     routes: Sequence[Route],
     embedding: Embedding,
     progress: Progress | None = None,
+    finished: ChunkIndex | None = None,
 ) -> Float32[Tensor, "sets n_texts d_model"]:
     """Vectors of `texts`: of the plain model, then by each route.
 
@@ -94,6 +106,7 @@ def route_vectors(
         routes: what is re-routed.
         embedding: how texts become vectors.
         progress: called with (texts done, texts).
+        finished: where each batch's vectors are kept; those that are there are not computed.
 
     Returns:
         Vectors on the CPU, as pooled; row 0 is the plain model.
@@ -104,21 +117,30 @@ def route_vectors(
     check_architecture(lm)
     check_pooling(embedding.pooling)
     progress = progress or silent
-    pool = POOLINGS[embedding.pooling]
     limits = embedding.limits
     most = limits.tokens_for(lm.info.max_positions)
     tokenized = tokenize(lm.tokenizer, texts, embedding.prompt, most, limits.strict)
-    shape = (1 + len(routes), len(texts), lm.info.d_model)
-    vectors = torch.empty(shape, dtype=torch.float32)  # the default may be that of a loading model
+    vectors = np.empty((1 + len(routes), len(texts), lm.info.d_model), np.float32)
     done = 0
+    for batch in batches(
+        tokenized, lm.tokenizer.pad_token_id, limits.batch_tokens, device=lm.device
+    ):
+        compute = partial(_batch_vectors, lm, batch, routes, embedding.pooling)
+        rows = batch.rows.numpy(force=True)
+        arrays = finished.chunk(chunk_file(done), len(rows), compute) if finished else compute()
+        vectors[:, rows] = arrays["vectors"].swapaxes(0, 1)
+        done += len(rows)
+        progress(done, len(texts))
+    return torch.from_numpy(vectors)
+
+
+def _batch_vectors(
+    lm: LanguageModel, batch: TokenBatch, routes: Sequence[Route], pooling: str
+) -> Arrays:
+    """The vectors of a batch, in the form that `FORMS` says: a row a text."""
+    pool = POOLINGS[pooling]
     with torch.inference_mode():
-        for batch in batches(
-            tokenized, lm.tokenizer.pad_token_id, limits.batch_tokens, device=lm.device
-        ):
-            rows = batch.rows.cpu()
-            for number, states in enumerate(final_states(lm, batch, routes)):
-                vectors[number, rows] = pool(states, batch).float().cpu()
-            done += len(rows)
-            progress(done, len(texts))
+        sets = [pool(states, batch).float().cpu() for states in final_states(lm, batch, routes)]
+    vectors = torch.stack(sets, dim=1)
     finite_or_refuse(vectors, "the embeddings", lm.info)
-    return vectors
+    return {"vectors": vectors.numpy()}

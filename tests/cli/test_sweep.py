@@ -1,6 +1,7 @@
 """`kvlens sweep` on a small model: the sweep, the study beside it, and what is refused."""
 
 import pytest
+from killed import RENAMES, killed_before
 
 from kvlens.layers.rules import PROFILE_RULES
 from kvlens.studies.layer_sweep import Sweep
@@ -109,3 +110,85 @@ def test_widths_that_are_none(sweep, out, swept_before, capsys):
         sweep("--overwrite --widths 2-1")
     assert "not a list of layers" in capsys.readouterr().err
     assert out.read_bytes() == swept_before
+
+
+OPTIONS = "--widths 2 --layers 0,3 --batch-tokens 300"
+
+
+def left(out):
+    return {path.name: path.read_bytes() for path in out.parent.iterdir()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overwrite", [False, pytest.param(True, marks=pytest.mark.torture)])
+def test_killed_before_any_rename_it_resumes(runs, run, pairs_file, tmp_path, overwrite, capsys):
+    """Killed anywhere, the same command and a flag give the bytes of one that nobody stopped."""
+    out = tmp_path / "out" / "sweep.json"
+    command = f"sweep @gpt2 --pairs {pairs_file} -o {out} {OPTIONS}"
+    if overwrite:
+        command += " --overwrite"
+    assert run(command) == 0
+    whole = left(out)
+    assert set(whole) == {"sweep.json", "study.json"}
+    before = {}
+    if overwrite:
+        assert run(command.replace("--widths 2", "--widths 1")) == 0
+        before = left(out)
+    n = 0
+    killed = True
+    while killed:
+        n += 1
+        for path in out.parent.iterdir():
+            path.unlink()
+        for name, data in before.items():
+            (out.parent / name).write_bytes(data)
+        killed = killed_before(n, lambda: run(command), RENAMES)
+        has_chunks = any(out.parent.glob("sweep.json.part/*.safetensors"))
+        if has_chunks and not overwrite:
+            assert run(command) == 2
+            assert "has a stopped run: --resume continues it" in capsys.readouterr().err
+        capsys.readouterr()
+        assert run(f"{command} --resume") == 0
+        assert not capsys.readouterr().err
+        assert left(out) == whole
+    assert n > 8
+
+
+@pytest.mark.torture
+def test_an_extension_that_was_killed_resumes(runs, run, pairs_file, tmp_path, capsys):
+    out = tmp_path / "out" / "sweep.json"
+    first = f"sweep @gpt2 --pairs {pairs_file} -o {out} --widths 2 --batch-tokens 300"
+    second = f"sweep @gpt2 --pairs {pairs_file} -o {out} {OPTIONS.replace('2', '1')} --resume"
+    assert run(first) == 0
+    before = left(out)
+    assert run(second) == 0
+    whole = left(out)
+    n = 0
+    killed = True
+    while killed:
+        n += 1
+        for path in out.parent.iterdir():
+            path.unlink()
+        (out.parent / "sweep.json").write_bytes(before["sweep.json"])
+        killed = killed_before(n, lambda: run(second), RENAMES)
+        assert run(second) == 0
+        assert left(out) == whole
+    assert n > 8
+
+
+def test_a_stopped_sweep_of_another_command_stays(sweep, out, swept_before, capsys):
+    """It would replace the sweep; whoever only asks for the old one does not lose it."""
+    options = "--overwrite --widths 2 --batch-tokens 300"
+    assert killed_before(6, lambda: sweep(options), RENAMES)
+    part = out.with_name("sweep.json.part")
+    chunks = sorted(part.glob("*.safetensors"))
+    assert chunks
+    capsys.readouterr()
+    assert sweep("--widths 2") == 2
+    assert "has a stopped run: --resume continues it" in capsys.readouterr().err
+    assert sweep("--widths 2 --resume") == 0
+    assert "has another sweep that was stopped" in capsys.readouterr().err
+    assert out.read_bytes() == swept_before
+    assert sorted(part.glob("*.safetensors")) == chunks
+    assert sweep(f"{options} --resume") == 0
+    assert not part.exists()

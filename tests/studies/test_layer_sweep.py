@@ -1,10 +1,17 @@
 """Sweeps against the encoder and its score, whole and continued."""
 
+import json
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
 import pytest
+from embedding_cases import stop_after
 from zoo import tiny
 
 from kvlens import Encoder, InputError
 from kvlens.evaluation.pair_score import score_pairs
+from kvlens.store.notices import Notice
 from kvlens.store.provenance import made_by
 from kvlens.studies.layer_sweep import Sweep, sweep
 from kvlens.studies.windows import windows
@@ -81,3 +88,94 @@ def test_bad_requests(pairs_file):
     ):
         with pytest.raises(InputError, match=message):
             sweep(lm, pairs, sets, **options)
+
+
+def passes_of(lm, work):
+    """How many forward passes `work` takes, and what it gives."""
+    passes = []
+    handle = lm.blocks[-1].register_forward_pre_hook(lambda *_: passes.append(1))
+    try:
+        result = work()
+    finally:
+        handle.remove()
+    return len(passes), result
+
+
+@pytest.fixture
+def stopped(pairs_file, tmp_path):
+    """A sweep that was stopped after three batches, how to go on, and the whole one."""
+    lm = tiny("qwen3")
+    pairs = read_pairs(pairs_file)
+    run = partial(sweep, lm, pairs, [(1,), (0, 3)], batch_tokens=100, data="made up")
+    with made_by("once"):
+        n_passes, whole = passes_of(lm, run)
+    part = tmp_path / "sweep.part"
+    with made_by("once"), pytest.raises(KeyboardInterrupt):
+        run(part=part, progress=stop_after(3))
+    return lm, partial(run, part=part), part, n_passes, whole
+
+
+def test_a_stopped_sweep_goes_on_where_it_was(stopped):
+    lm, resume, part, n_passes, whole = stopped
+    chunks = sorted(part.glob("*.safetensors"))
+    assert len(chunks) == 3
+    with made_by("again"):
+        left, swept = passes_of(lm, resume)
+    assert swept == whole, "the command that started it, too"
+    assert left == n_passes - 3 * 3, "a plain pass and two routes for each batch"
+    assert passes_of(lm, resume) == (0, whole), "the folder stays until the sweep is saved"
+
+
+def test_a_damaged_batch_is_computed_again_and_said(stopped):
+    lm, resume, part, n_passes, whole = stopped
+    chunk = sorted(part.glob("*.safetensors"))[1]
+    data = bytearray(chunk.read_bytes())
+    data[-1] ^= 64
+    chunk.write_bytes(data)
+    with pytest.warns(Notice, match=rf"1 of 3 chunks .*{chunk.name} is damaged"):
+        left, swept = passes_of(lm, resume)
+    assert swept == whole
+    assert left == n_passes - 2 * 3
+
+
+def test_a_stopped_sweep_of_something_else_is_refused(stopped, pairs_file):
+    lm, resume, part, _, _ = stopped
+    before = {path: path.read_bytes() for path in part.iterdir()}
+    pairs = read_pairs(pairs_file)
+    other_pairs = replace(pairs, first=pairs.second, second=pairs.first)
+    run = json.loads((part / "run.json").read_text())
+    for options, named in (
+        ({"biases": (2.0,)}, "routes"),
+        ({"position": "none"}, "routes"),
+        ({"pooling": "mean"}, "pooling"),
+        ({"prompt": "raw"}, "prompt"),
+        ({"batch_tokens": 99}, "batch_tokens"),
+        ({"max_length": 20}, "max_length"),
+    ):
+        with pytest.raises(InputError, match=f"has a run with other {named}: give what"):
+            resume(**options)
+    with pytest.raises(InputError, match="other texts"):
+        sweep(lm, other_pairs, [(1,), (0, 3)], batch_tokens=100, data="made up", part=part)
+    with pytest.raises(InputError, match="other model"):
+        sweep(tiny("llama"), pairs, [(1,), (0, 3)], batch_tokens=100, data="made up", part=part)
+    assert {path: path.read_bytes() for path in part.iterdir()} == before
+    run["versions"]["torch"] = "0"
+    (part / "run.json").write_text(json.dumps(run))
+    with pytest.raises(InputError, match="other versions"):
+        resume()
+
+
+def test_what_cannot_be_ranked_is_refused(pairs_file):
+    lm = tiny("llama")
+    pairs = read_pairs(pairs_file)
+    same = replace(pairs, second=pairs.first)
+    equal = replace(pairs, scores=np.ones(len(pairs.scores)))
+    for unrankable, message in ((same, "one text twice"), (equal, "scores of the pairs are equal")):
+        refused = partial(sweep, lm, unrankable, [(1,)])
+        with pytest.raises(InputError, match=message):
+            passes_of(lm, refused)
+    lm.base.norm.weight.data.zero_()
+    message = r"all cosines are the same without re-routing: .* give another `pooling`"
+    with pytest.raises(InputError, match=message) as error:
+        sweep(lm, pairs, [(1,)])
+    assert len(str(error.value)) < 300
