@@ -9,7 +9,7 @@ import html
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ from kvlens.store.artifact import first_problem
 from kvlens.store.errors import InputError
 from kvlens.store.files import sha256_file
 from kvlens.store.notices import Notice
-from kvlens.store.opening import open_saved
+from kvlens.store.opening import VECTORS, open_saved
 from kvlens.texts.texts import TextsInfo
 
 # A row of a page's table of files: name and hash.
 PAGE_ROW = re.compile(r"<tr><th>([^<]*)</th><td>sha256 <code>([0-9a-f]{64})</code></td></tr>")
+COMPARED_LATER = "those of a stopped sweep are compared when it is resumed"
 MISSING = "it is not beside the page"
 
 
@@ -39,12 +40,14 @@ class Started:
     """What a stopped run was started with, whatever it computes.
 
     Attributes:
+        format: of what it makes.
         model: the model.
         versions: package -> version.
-        texts: what is embedded; None where it was not recorded so.
+        texts: what is embedded; None where it is not a file's texts in their order.
         command: the command line; empty where there was none.
     """
 
+    format: str
     model: ModelInfo
     versions: dict[str, str]
     texts: TextsInfo | None = None
@@ -109,7 +112,11 @@ def _part(file: SavedFile) -> Examined:
     except ValidationError as error:
         reason = first_problem(error)
         raise InputError(f"{run} does not say what the run was started with: {reason}") from error
-    return Examined(file, value, tuple(_chunk_checks(file.path)))
+    checks = list(_chunk_checks(file.path))
+    if value.format != VECTORS:
+        value = replace(value, texts=None)
+        checks.append(Check("texts", "texts", "cannot tell", reason=COMPARED_LATER))
+    return Examined(file, value, tuple(checks))
 
 
 def _chunk_checks(part: Path) -> Iterator[Check]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from zoo import tiny
 
 import kvlens
 from kvlens.models.catalog import NAMED
+from kvlens.models.locating import locate
 from kvlens.models.present import model_here, tokenizer_here
 from kvlens.store.here import places_of
 
@@ -50,6 +52,17 @@ def test_a_directory_is_what_loading_says(folder):
     assert tokenizer_here(here.place).content == info.tokenizer
     assert places_of("model", [folder.parent / "absent", folder.parent]) == [folder]
     assert places_of(str(folder), [Path()]) == [folder]
+
+
+def test_code_counts_where_it_was_run(folder, tmp_path):
+    place = tmp_path / "model"
+    shutil.copytree(folder, place)
+    (place / "own.py").write_text("")
+    plain = locate(str(place)).revision
+    trusted = locate(str(place), trust_remote_code=True).revision
+    for revision in (plain, trusted):
+        assert model_here("model", revision, [place]).content == revision
+    assert model_here("model", "sha256:0", [place]).content == plain
 
 
 def test_a_gguf_file_is_hashed_and_not_converted(tmp_path, monkeypatch):

@@ -401,6 +401,16 @@ def test_a_stopped_run_agrees_until_a_chunk_is_damaged(stopped):
     assert differing(stopped) == {(stopped.name, "file")}
 
 
+def test_a_stopped_sweep_is_no_file_of_texts(stopped):
+    path = stopped / "run.json"
+    run = json.loads(path.read_text())
+    path.write_text(json.dumps({**run, "format": "kvlens.sweep", "routes": []}))
+    verification = kvlens.verify(stopped)
+    assert verification.differing() == ()
+    assert verdicts(verification, "texts") == {"cannot tell"}
+    assert verdicts(verification, "model") == {"agrees"}
+
+
 def test_files_of_version_0_1_0():
     verification = kvlens.verify(DATA)
     assert len({check.file for check in verification.checks}) == 19
