@@ -23,6 +23,8 @@ KINDS_OF_FILES = (
     (stat.S_ISSOCK, "a socket"),
 )
 
+TRIES = 100  # to begin while other writers of the same target end
+
 
 def cache_dir() -> Path:
     """Where fetched weights and texts are kept: ``$KVLENS_CACHE``, or the user's cache folder."""
@@ -131,20 +133,33 @@ def scratch_folder(target: Path) -> Iterator[Path]:
         The folder, on the file system of `target`.
     """
     home = scratch_home(target)
-    home.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(home)
-    name = secrets.token_hex(4)
-    folder = home / name
-    lock_file = home / f"{name}.lock"
+    lock = _new_lock(home)
+    lock_file = Path(lock.lock_file)
+    folder = lock_file.with_suffix("")
     try:
-        with FileLock(lock_file):
-            folder.mkdir(mode=0o700)
-            yield folder
+        folder.mkdir(mode=0o700)
+        yield folder
     finally:
+        lock.release()
         _remove(folder, lock_file)
-        # Another process may be writing the same target: the home is then its to remove.
+        # Somebody else may be writing the same target: the home is then theirs to remove.
         with contextlib.suppress(OSError):
             home.rmdir()
+
+
+def _new_lock(home: Path) -> FileLock:
+    """A lock in `home`, held already: from then on nobody else removes `home`."""
+    for tries_left in reversed(range(TRIES)):
+        lock = FileLock(home / f"{secrets.token_hex(4)}.lock")
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(home)
+            lock.acquire()
+            break
+        except (FileNotFoundError, FileExistsError):  # another writer has just removed it
+            if not tries_left:
+                raise
+    return lock
 
 
 def scratch_home(target: Path) -> Path:

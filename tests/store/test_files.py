@@ -3,6 +3,8 @@
 import os
 import signal
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -129,3 +131,19 @@ def test_scratch_of_a_living_process_stays(tmp_path):
 def test_text_with_half_a_surrogate_pair_is_written_escaped(tmp_path):
     write_text(tmp_path / "page.html", "runs/\udc80.json")
     assert (tmp_path / "page.html").read_text() == "runs/\\udc80.json"
+
+
+def test_threads_write_one_file_at_the_same_time(tmp_path):
+    """One that ends removes their common scratch; another that begins makes it again."""
+    target = tmp_path / "file.json"
+    start = threading.Barrier(4)
+
+    def write(number):
+        start.wait()
+        for _ in range(50):
+            write_text(target, f"{number}" * 1000)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert len(target.read_text()) == 1000
+    assert list(tmp_path.iterdir()) == [target]
