@@ -59,7 +59,7 @@ def _value(name: str, text: str) -> Any:
         return get_prompt(text)
     if name == "layers":
         return _layers(text)
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         return json.loads(text)
     return text
 

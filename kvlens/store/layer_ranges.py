@@ -14,7 +14,7 @@ MOST_LAYERS = 2_000  # blocks; the deepest models that were trained have about 1
 def runs(layers: Sequence[int]) -> list[tuple[int, int]]:
     """The unbroken runs of layers, first and last of each: (7, 8, 9, 12) -> [(7, 9), (12, 12)]."""
     members = set(layers)
-    ordered = sorted(layers)
+    ordered = sorted(members)
     firsts = [layer for layer in ordered if layer - 1 not in members]
     lasts = [layer for layer in ordered if layer + 1 not in members]
     return list(zip(firsts, lasts, strict=True))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from kvlens.models.info import ModelInfo
+from kvlens.store.arguments import shown
 from kvlens.store.errors import InputError
 from kvlens.tracing.trace import KEEP, Points
 
@@ -63,6 +64,6 @@ class Request:
         if not ascending or outside:
             last = info.n_layers - 1
             raise InputError(
-                f"layers must lie in 0 to {last} for {info.name}, got {list(ascending)}"
+                f"layers must lie in 0 to {last} for {info.name}, got {shown(list(ascending))}"
             )
         return cls(points, tuple(keep), ascending, patterns)

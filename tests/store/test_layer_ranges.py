@@ -27,6 +27,7 @@ def test_words():
     assert phrase((7, 8, 9, 12)) == "layers 7-9, 12"
     assert phrase((3,)) == "layer 3"
     assert phrase(()) == "no layers"
+    assert phrase((3, 3, 4)) == "layers 3-4"
     assert parse_layers("7+9") == parse_layers("7, 9") == (7, 9)
     assert parse_layers("none") == ()
 
