@@ -18,7 +18,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -189,20 +189,19 @@ class Broken:
     content: bytes | None
 
     def __str__(self) -> str:
-        return f"case {self.number}, {self.damage} of {self.file.name}: {self.problem}"
+        return f"{self.number}, {self.damage} of {self.file.name}: {self.problem}"
 
 
 def cases(
-    case: Format, seed: int, n: int, folder: Path, first: int = 0
+    case: Format, seed: int, numbers: Iterable[int], folder: Path
 ) -> Iterator[tuple[str, Broken | None]]:
-    """Damage one file of a format, read it, and mend it again, `n` times.
+    """Damage one file of a format, read it, and mend it again, again and again.
 
     Args:
         case: the format.
         seed: of every decision.
-        n: how many.
+        numbers: of the cases.
         folder: empty, best in memory.
-        first: number of the first case, to see one again.
 
     Yields:
         How each ended (loaded, refused or broken), and what broke.
@@ -213,7 +212,7 @@ def cases(
     good = {file: file.read_bytes() for file in sorted(home.glob(case.files)) if file.is_file()}
     first_end = outcome(case, path, [path], _empty(scratch))
     assert first_end == LOADED, f"{case.name}, the good file: {first_end}"
-    for number in range(first, first + n):
+    for number in numbers:
         rng = Random(f"{seed}/{case.name}/{number}")
         file = rng.choice(list(good))
         damage, content = damaged(good[file], rng)
@@ -244,7 +243,9 @@ def _empty(folder: Path) -> Path:
     return folder
 
 
-def campaign_of(formats: Sequence[Format], seed: int, n: int, folder: Path) -> Counter[str]:
+def campaign_of(
+    formats: Sequence[Format], seed: int, n: int, folder: Path, only: str = ""
+) -> Counter[str]:
     """Try about `n` damaged files, the formats in equal parts.
 
     Args:
@@ -252,6 +253,7 @@ def campaign_of(formats: Sequence[Format], seed: int, n: int, folder: Path) -> C
         seed: of every decision.
         n: how many in all.
         folder: empty, best in memory; the working folder while it runs.
+        only: one case, ``FORMAT:NUMBER`` as a failure names it.
 
     Returns:
         "FORMAT loaded" and "FORMAT refused" -> how often.
@@ -263,9 +265,12 @@ def campaign_of(formats: Sequence[Format], seed: int, n: int, folder: Path) -> C
     whole = sum(case.weight for case in formats)
     with _watched(folder):
         for case in formats:
-            share = math.ceil(n * case.weight / whole)
-            for end, broken in cases(case, seed, share, folder / _folder_name(case)):
-                assert broken is None, f"{case.name}, seed {seed}, {broken}"
+            numbers = range(math.ceil(n * case.weight / whole))
+            if only:
+                name, _, number = only.rpartition(":")
+                numbers = range(int(number), int(number) + (name == case.name))
+            for end, broken in cases(case, seed, numbers, folder / _folder_name(case)):
+                assert broken is None, f"{case.name}:{broken} (seed {seed})"
                 counts[f"{case.name} {end}"] += 1
     return counts
 
@@ -297,7 +302,7 @@ def survey(formats: Sequence[Format], seed: str = "1", n: str = "1000", only: st
         ends: Counter[str] = Counter()
         ways: dict[str, list[Broken]] = {}
         with tempfile.TemporaryDirectory(dir=memory_folder()) as name, _watched(Path(name)):
-            for end, broken in cases(case, int(seed), int(n), Path(name, "files")):
+            for end, broken in cases(case, int(seed), range(int(n)), Path(name, "files")):
                 ends[end] += 1
                 if broken:
                     ways.setdefault(re.sub(r"\d+", "N", broken.problem)[:120], []).append(broken)

@@ -217,9 +217,9 @@ FORMATS = (
 )
 
 
-def campaign(seed: int, n: int, folder: Path) -> Counter[str]:
+def campaign(seed: int, n: int, folder: Path, only: str = "") -> Counter[str]:
     """Try about `n` damaged files of all formats; see `campaign_of`."""
-    return campaign_of(FORMATS, seed, n, folder)
+    return campaign_of(FORMATS, seed, n, folder, only)
 
 
 if __name__ == "__main__":
