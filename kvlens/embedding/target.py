@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from kvlens.embedding.containers import CONTAINERS, ending, files_of
-from kvlens.embedding.part import check_part, discard, is_part_of, part_folder
+from kvlens.embedding.part import check_part, discard, has_chunks, is_part_of, part_folder
 from kvlens.embedding.vectors import VectorsInfo, load_info, load_vectors
 from kvlens.store.errors import InputError
 from kvlens.store.files import scratch_folder, writable_file
@@ -87,11 +87,12 @@ def tidy(target: Path) -> None:
 
 
 def _refuse_existing(target: Path) -> None:
+    advice = "give another `target`, or `overwrite=True` to replace a file"
+    if has_chunks(part_folder(target)):
+        advice += " (with `resume=True` the stopped run beside it goes on)"
     for path in files_of(target):
         if path.exists():
-            raise InputError(
-                f"{path} exists: give another `target`, or `overwrite=True` to replace a file"
-            )
+            raise InputError(f"{path} exists: {advice}")
 
 
 def check_header(target: Path, texts: Texts) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -105,6 +106,8 @@ def test_an_existing_target_is_kept_or_replaced_whole(encoder, rows, tmp_path, e
         )
     kept = {path: data for path, data in files(tmp_path).items() if ".part" not in str(path)}
     assert kept == before
+    with pytest.raises(InputError, match=r"exists: .*`resume=True` the stopped run beside it goes"):
+        embed_file(encoder, rows, target, kind="query", chunk=1, resume=True)
     embed_file(encoder, rows, target, kind="query", chunk=1, overwrite=True, resume=True)
     assert load_vectors(target).info.kind == "query"
     assert set(files(tmp_path)) == set(before)
@@ -339,6 +342,25 @@ def test_a_full_disk_is_said_in_a_line_and_loses_nothing(encoder, rows, whole, t
         assert outcome(target) == expected(whole, target, "document")
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_file_that_may_not_grow_is_said_in_a_line(encoder, rows, whole, tmp_path):
+    """As on a full disk, for those who may not mount one."""
+    target = tmp_path / "out.npy"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    refusals = []
+    while not target.exists():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100 + 200 * len(refusals), before[1]))
+        try:
+            resumed(encoder, rows, target)
+        except InputError as error:
+            refusals.append(str(error))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert all(line.startswith(f"cannot write {target}") for line in refusals)
+    assert {line.rpartition(": ")[2] for line in refusals} <= {"File too large", "write"}
+    assert len(refusals) > 5
+    assert outcome(target) == expected(whole, target, "document")
 
 
 SCRIPT = textwrap.dedent(
