@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from kvlens.embedding.chunk_index import INDEX, ChunkIndex, Form
 from kvlens.store.errors import InputError, one_line, shortened
 from kvlens.store.files import scratch_folder, unwritable, write_text
@@ -19,6 +21,7 @@ from kvlens.store.provenance import current_command
 
 RUN = "run.json"
 COMMAND = "command"
+LOCK = ".lock"  # held by the process that runs
 
 
 def part_folder(target: Path) -> Path:
@@ -34,14 +37,28 @@ def check_part(part: Path, wanted: bool) -> None:
         wanted: whether a stopped run may be continued or replaced.
 
     Raises:
-        InputError: for either.
+        InputError: for either, and where another process is at it.
     """
     if part.exists() and not _is_part(part):
         raise InputError(f"{part} is in the way and was not left by a stopped run: move it away")
+    if part.exists():
+        _taken(part).release()
     if has_chunks(part) and not wanted:
         raise InputError(
             f"{part} has a stopped run: `resume=True` continues it, `overwrite=True` starts again"
         )
+
+
+def _taken(part: Path) -> FileLock:
+    """The lock of a run's folder, held; raises InputError where another process holds it."""
+    lock = FileLock(part / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"another process is at {part} now: wait until it is done") from None
+    except OSError as error:
+        raise unwritable(part, error) from error
+    return lock
 
 
 def _is_part(part: Path) -> bool:
@@ -78,8 +95,20 @@ def open_part(
         The chunks.
 
     Raises:
-        InputError: for a stopped run with other facts.
+        InputError: for a stopped run with other facts, and where another process is at it.
     """
+    lock = _taken(part)
+    try:
+        _start(part, facts)
+        yield ChunkIndex.open(part, forms)
+    finally:
+        lock.release()
+        if not has_chunks(part):
+            discard(part)
+
+
+def _start(part: Path, facts: Mapping[str, Any]) -> None:
+    """Note what the chunks are made with; raises InputError for a run with other facts."""
     if has_chunks(part):
         changed = _changed(part, facts)
         if changed:
@@ -90,11 +119,6 @@ def open_part(
     if not is_part_of(part, facts):
         run = {**facts, COMMAND: current_command()}
         write_text(part / RUN, json.dumps(run, indent=1))
-    try:
-        yield ChunkIndex.open(part, forms)
-    finally:
-        if not has_chunks(part):
-            discard(part)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ WRITE_A_FILE = (
     "sweep x --pairs @pairs.jsonl -o @T",
     "sweep x --pairs @pairs.jsonl -o @T --overwrite",
     "sweep x --pairs @pairs.jsonl -o @T --resume",
+    "embed x -i @texts.txt -o @T.npy --overwrite",
 )
 WRITE_A_FOLDER = (
     "profile x --texts @texts.txt -o @T",
