@@ -6,8 +6,10 @@ import hashlib
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from kvlens.models.info import ModelInfo
+from kvlens.store.artifact import first_problem
 from kvlens.store.errors import InputError
 from kvlens.store.sharing import lock_of
 
@@ -55,7 +57,17 @@ def info_of(hf: Any, tokenizer: Any, name: str, revision: str = "") -> ModelInfo
 
     Returns:
         The facts that saved results hold.
+
+    Raises:
+        InputError: for a config whose numbers no model has.
     """
+    try:
+        return _info_of(hf, tokenizer, name, revision)
+    except ValidationError as error:
+        raise InputError(f"{name} has an absurd config: {first_problem(error)}") from error
+
+
+def _info_of(hf: Any, tokenizer: Any, name: str, revision: str) -> ModelInfo:
     config = hf.config.get_text_config()
     n_heads = config.num_attention_heads
     parameter = next(hf.parameters())

@@ -1,7 +1,10 @@
 """Two module trees over one set of weights."""
 
+import pytest
 import torch
 from zoo import tiny
+
+import kvlens
 
 
 def test_two_module_trees_share_one_set_of_weights(lm):
@@ -38,3 +41,11 @@ def test_the_bridge_is_built_on_first_use():
     assert lm.bridge is bridge
     assert lm.trees() == [lm.base, bridge.original_model.get_decoder()]
     assert lm.attention_modules(1) == [lm.blocks[1].self_attn, bridge.blocks[1].attn]
+
+
+@pytest.mark.parametrize("n", [2**60, -1])
+def test_a_config_whose_numbers_no_model_has_is_refused(n):
+    lm = tiny("llama")
+    lm.hf.config.max_position_embeddings = n
+    with pytest.raises(kvlens.InputError, match="x has an absurd config: max_positions: "):
+        kvlens.LanguageModel.wrap(lm.hf, lm.tokenizer, name="x")
