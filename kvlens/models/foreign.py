@@ -7,6 +7,9 @@ decides by itself how it is run.
 
 from __future__ import annotations
 
+import contextlib
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ ADAPTER = "adapter_config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 SPECIAL_TOKENS = "special_tokens_map.json"
 TOKENIZER = "tokenizer.json"
+ADDED_TOKENS = re.compile(r'"added_tokens"\s*:\s*(?=\[)')
 TOKEN_ENTRIES = {
     "__type", "content", "id", "lstrip", "normalized", "rstrip", "single_word", "special",
 }  # fmt: skip
@@ -94,13 +98,22 @@ def _refuse_odd_tokens(folder: Path, tokenizer: dict[str, Any]) -> None:
     if isinstance(described, dict):
         tokens += [(TOKENIZER_CONFIG, token) for token in described.values()]
     elif described is None:
-        added = optional_object(folder / TOKENIZER).get("added_tokens")
-        tokens += [(TOKENIZER, token) for token in added or ()]
+        tokens += [(TOKENIZER, token) for token in _added_tokens(folder / TOKENIZER)]
     tokens += [(TOKENIZER_CONFIG, token) for token in _written_out(tokenizer)]
     for file, token in tokens:
         odd = set(token) - TOKEN_ENTRIES if isinstance(token, dict) else set()
         if odd:
             _refuse(folder / file, min(odd), "is no property of a token")
+
+
+def _added_tokens(file: Path) -> list[Any]:
+    """The tokens that stand beside a vocabulary, which itself is not parsed: it may be large."""
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    tokens = []
+    for match in ADDED_TOKENS.finditer(text):
+        with contextlib.suppress(ValueError, RecursionError):  # the tokenizer's reader says it
+            tokens += json.JSONDecoder().raw_decode(text, match.end())[0]
+    return tokens
 
 
 def _written_out(entries: Any) -> Iterator[dict[str, Any]]:
