@@ -22,6 +22,7 @@ from safetensors.numpy import save_file
 
 from kvlens.evaluation.items import items_of
 from kvlens.evaluation.kinds import import_mteb
+from kvlens.store.artifact import HEADER
 from kvlens.store.files import (
     atomic_path,
     scratch_folder,
@@ -227,7 +228,8 @@ def seal_of(file: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
     for name, array in sorted(arrays.items()):
         digest.update(json.dumps([name, str(array.dtype), array.shape]).encode())
         digest.update(array.tobytes())
-    return {"result": sha256_file(file), "items": digest.hexdigest()}
+    hashes = {"result": sha256_file(file), "items": digest.hexdigest()}
+    return {HEADER: json.dumps(hashes)}
 
 
 def _checked(array: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ def score_task(model: Any, task: Any, cache: Any, limit: int | None) -> TaskScor
         RuntimeError: When the items do not make up mteb's score.
     """
     results = Results(task, model.mteb_model_meta, cache)
-    score = _found(results)
+    score = found(results)
     if score is None:
         results.check_writable()
         load_data(task, limit)
@@ -57,7 +57,7 @@ def score_task(model: Any, task: Any, cache: Any, limit: int | None) -> TaskScor
     return score
 
 
-def _found(results: Results) -> TaskScore | None:
+def found(results: Results) -> TaskScore | None:
     """The score of an earlier run; None, with a warning, where it is damaged."""
     try:
         score, is_sealed = results.read()
