@@ -30,11 +30,11 @@ def whole_number(name: str, value: Any, least: int | None = None, most: int | No
         InputError: for anything else.
     """
     if isinstance(value, bool):
-        raise _refusal(name, value, "a whole number")
+        raise refusal(name, value, "a whole number")
     try:
         number = operator.index(value)
     except TypeError:
-        raise _refusal(name, value, "a whole number") from None
+        raise refusal(name, value, "a whole number") from None
     _check_range(name, number, least, most)
     return number
 
@@ -57,13 +57,13 @@ def real_number(
         InputError: for anything else.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise _refusal(name, value, "a number")
+        raise refusal(name, value, "a number")
     try:
         number = float(value)
     except OverflowError:
-        raise _refusal(name, value, "a number that a computer holds") from None
+        raise refusal(name, value, "a number that a computer holds") from None
     if not math.isfinite(number):
-        raise _refusal(name, value, "a finite number")
+        raise refusal(name, value, "a finite number")
     _check_range(name, number, least, most)
     return number
 
@@ -82,7 +82,7 @@ def text_argument(name: str, value: Any) -> str:
         InputError: for what is no `str`.
     """
     if not isinstance(value, str):
-        raise _refusal(name, value, "a text")
+        raise refusal(name, value, "a text")
     return value
 
 
@@ -93,7 +93,8 @@ def _check_range(name: str, number: float, least: float | None, most: float | No
         raise InputError(f"`{name}` is {shown(number)}; it must be at most {most}")
 
 
-def _refusal(name: str, value: Any, wanted: str) -> InputError:
+def refusal(name: str, value: Any, wanted: str) -> InputError:
+    """The refusal of a value by its parameter's name."""
     return InputError(f"`{name}` is {shown(value)} ({type(value).__name__}), not {wanted}")
 
 
@@ -122,7 +123,7 @@ def path_argument(name: str, value: Any) -> Path:
         path = os.fspath(value)
         if isinstance(path, str):
             return Path(path)
-    raise _refusal(name, value, "a path")
+    raise refusal(name, value, "a path")
 
 
 def flag_argument(name: str, value: Any) -> bool:
@@ -139,7 +140,7 @@ def flag_argument(name: str, value: Any) -> bool:
         InputError: for anything else, 0 and 1 among it.
     """
     if type(value).__name__ not in ("bool", "bool_"):
-        raise _refusal(name, value, "True or False")
+        raise refusal(name, value, "True or False")
     return bool(value)
 
 
@@ -179,5 +180,5 @@ def list_argument(name: str, value: Any, of: str) -> list[Any]:
     """
     no_list = isinstance(value, str | bytes | Mapping | Set) or not isinstance(value, Iterable)
     if no_list:
-        raise _refusal(name, value, f"a list of {of}")
+        raise refusal(name, value, f"a list of {of}")
     return list(value)
