@@ -21,6 +21,7 @@ from kvlens.store.arguments import shown
 from kvlens.store.arrays import check_array, check_finite, check_names
 from kvlens.store.artifact import TensorArtifact
 from kvlens.store.bounds import Count, Size
+from kvlens.store.checking import arguments, choice
 from kvlens.store.errors import InputError
 from kvlens.store.facts import facts_html, picture_of, text_of_lines
 from kvlens.texts.prompts import Prompt
@@ -180,6 +181,7 @@ class AttentionShift(AttentionResult):
             if np.isinf(array).any():  # NaN is what nothing was measured of
                 raise InputError(f"{name} has infinity")
 
+    @arguments(kind=choice(*KINDS))
     def ends(self, kind: str = "local") -> Ends:
         """The prefix's weight in the first and the last tenth of the texts.
 

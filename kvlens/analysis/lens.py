@@ -19,6 +19,7 @@ from kvlens.analysis.state_similarity import DRAWS, Comparison, Similarity
 from kvlens.models.info import ModelInfo
 from kvlens.store.artifact import JsonArtifact
 from kvlens.store.bounds import Count
+from kvlens.store.checking import a, arguments, names, whole
 from kvlens.store.errors import InputError
 from kvlens.store.provenance import versions
 from kvlens.texts.prompts import Prompt
@@ -81,6 +82,7 @@ class KVLens(JsonArtifact):
         return tuple(each for each in self.similarities if (each.kind, each.measure) == wanted)
 
 
+@arguments(trace=a(Trace, "a trace of `kvlens.record`"), seed=whole(least=0), probe=names)
 def kv_lens(
     trace: Trace, embeddings: Any = None, seed: int = 0, probe: Sequence[str] = ("v",)
 ) -> KVLens:
@@ -148,7 +150,7 @@ def _comparison(
     trace: Trace, kinds: Sequence[str], embeddings: Any, seed: int, probe: Sequence[str]
 ) -> Comparison:
     """The comparison with one embedding for each state, and states for each probe."""
-    points = as_points(embeddings, FEWEST_ROWS)
+    points = as_points(embeddings, FEWEST_ROWS, "`embeddings`")
     counts = {len(trace.tensors[kind]) for kind in kinds}
     if counts != {len(points)}:
         raise InputError(

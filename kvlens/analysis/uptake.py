@@ -15,10 +15,11 @@ from kvlens.analysis.shift_tally import ShiftTally
 from kvlens.analysis.token_labels import readable_tokens
 from kvlens.analysis.two_passes import LayerAttention, run_twice
 from kvlens.layers.layer_set import LayerSet
-from kvlens.layers.route import Route, RouteLike
+from kvlens.layers.route import Route, RouteLike, a_route
 from kvlens.models.forward import finite_or_refuse
-from kvlens.models.language_model import LanguageModel
+from kvlens.models.language_model import LanguageModel, a_model
 from kvlens.rerouting.prefix import check_architecture
+from kvlens.store.checking import arguments, bias, choice, flag, function, optional, text, whole
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import versions
@@ -77,6 +78,16 @@ class _Request:
         }
 
 
+@arguments(
+    lm=a_model,
+    layers=a_route,
+    bias=optional(bias),
+    position=optional(text),
+    bins=whole(least=1),
+    span=choice(*SPANS),
+    force=flag,
+    progress=optional(function),
+)
 def attention_shift(
     lm: LanguageModel,
     texts: Texts | Sequence[str],
@@ -114,11 +125,6 @@ def attention_shift(
     texts = as_texts(texts)
     progress = options.pop("progress", None) or silent
     request = _request(lm, layers, bias, position, prompt, options)
-    if bins < 1 or span not in SPANS:
-        spans = " or ".join(SPANS)
-        raise InputError(
-            f"`bins` {bins}, `span` {span!r}: give at least 1 bin, and a span of {spans}"
-        )
     tokenized = request.tokenized(texts)
     tally = ShiftTally(lm.info, request.route, bins, len(texts))
     for done in _tallied(request, tokenized, tally, span):
@@ -149,6 +155,14 @@ def _tallied(
         yield done
 
 
+@arguments(
+    lm=a_model,
+    text=text,
+    layers=a_route,
+    bias=optional(bias),
+    position=optional(text),
+    force=flag,
+)
 def attention_patterns(
     lm: LanguageModel,
     text: str,

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kvlens.models.language_model import LanguageModel
+from kvlens.models.language_model import LanguageModel, a_model
+from kvlens.store.checking import arguments, optional, real
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, as_prompt
 from kvlens.texts.texts import Texts, as_texts
 from kvlens.texts.tokens import tokenize
@@ -56,6 +57,7 @@ class CheckResult:
         return all(value <= self.tolerance for value in self.differences.values())
 
 
+@arguments(lm=a_model, tolerance=optional(real(least=0)))
 def check(
     lm: LanguageModel,
     texts: Texts | Sequence[str] = CHECK_TEXTS,

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,7 @@ from kvlens.dimension.doubts import NOT_INDEPENDENT, many_copies, off_plateau, t
 from kvlens.dimension.estimators import ESTIMATORS, gride_scales
 from kvlens.dimension.neighbours import Neighbours, distinct_neighbours
 from kvlens.dimension.profile import IDEstimate, IDProfile, NoEstimate, ScaleProfile
+from kvlens.store.checking import a, arguments, function, names, optional, text, whole
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import versions
@@ -29,6 +30,18 @@ if TYPE_CHECKING:
 DEFAULT = ("twonn", "mle")
 
 
+def _a_trace(name: str, value: Any) -> Any:
+    from kvlens.tracing.trace import Trace  # here, since points need no torch
+
+    return a(Trace, "a trace of `kvlens.record`")(name, value)
+
+
+@arguments(
+    trace=_a_trace,
+    states=text,
+    estimators=names,
+    progress=optional(function),
+)
 def estimate(
     trace: Trace,
     states: str = "hidden",
@@ -78,6 +91,7 @@ def estimate(
     )
 
 
+@arguments(estimators=names, layer=whole(least=0))
 def estimate_points(
     X: ArrayLike, estimators: Sequence[str] = DEFAULT, layer: int = 0
 ) -> tuple[dict[str, IDEstimate], ScaleProfile]:
@@ -123,6 +137,8 @@ def _check_names(estimators: Sequence[str]) -> None:
 def _as_points(X: ArrayLike, layer: int) -> NDArray:
     """`X` as an array ``[n, d]`` of finite numbers, in its own dtype."""
     points = np.asarray(X)
+    if points.dtype.kind not in "fiub":
+        raise InputError(f"`X` of layer {layer} has to hold real numbers, not {points.dtype}")
     if points.ndim != 2 or not points.size:
         shape = list(points.shape)
         raise InputError(f"layer {layer}: points have to be an array [n, d], not of shape {shape}")

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 
 from kvlens.models.info import ModelInfo
+from kvlens.store.arguments import choice_argument
 from kvlens.store.artifact import JsonArtifact, Record
 from kvlens.store.bounds import Count
 from kvlens.store.errors import InputError
@@ -122,12 +123,15 @@ class IDProfile(JsonArtifact):
         return tuple(estimate.layer for estimate in first)
 
     def values(self, estimator: str) -> Float[np.ndarray, " n_layers"]:
-        """The ID by layer, float64."""
-        return np.array([estimate.value for estimate in self.estimates[estimator]])
+        """The ID by layer, float64; raises InputError for an estimator that it lacks."""
+        return np.array([estimate.value for estimate in self._of(estimator)])
 
     def stderrs(self, estimator: str) -> Float[np.ndarray, " n_layers"]:
-        """Its standard errors, float64."""
-        return np.array([estimate.stderr for estimate in self.estimates[estimator]])
+        """Its standard errors, float64; raises as `values`."""
+        return np.array([estimate.stderr for estimate in self._of(estimator)])
+
+    def _of(self, estimator: str) -> tuple[IDEstimate, ...]:
+        return self.estimates[choice_argument("estimator", estimator, self.estimates)]
 
     @property
     def warnings(self) -> list[str]:

@@ -19,6 +19,7 @@ from safetensors.numpy import load, save
 
 from kvlens.embedding.chunks import chunks, longest_first
 from kvlens.embedding.encoder import Encoder
+from kvlens.store.checking import arguments, optional, path
 from kvlens.store.files import atomic_path, cache_dir
 from kvlens.store.notices import notice
 from kvlens.store.progress import Progress, part_of, silent
@@ -39,6 +40,7 @@ class EmbeddingCache:
         folder: where they are kept.
     """
 
+    @arguments(folder=optional(path))
     def __init__(self, folder: str | Path | None = None):
         """A cache in `folder`; default ``embeddings`` in the user's cache (see `cache_dir`)."""
         self.folder = Path(folder) if folder else cache_dir() / "embeddings"

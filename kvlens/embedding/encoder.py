@@ -14,14 +14,15 @@ from torch.nn.functional import normalize
 
 from kvlens.embedding.bar import text_bar
 from kvlens.embedding.configure import configure
-from kvlens.embedding.output import Output, OutputOptions, at_least_one
+from kvlens.embedding.output import Output, OutputOptions
 from kvlens.embedding.passes import embed_batches
 from kvlens.embedding.post import Post, find_post, fit, post_file
 from kvlens.embedding.signature import signature_of
 from kvlens.embedding.similarity import cosine_matrix, cosine_pairs
-from kvlens.layers.route import RouteLike
+from kvlens.layers.route import RouteLike, a_route
 from kvlens.methods.base import Method
-from kvlens.models.language_model import LanguageModel
+from kvlens.models.language_model import LanguageModel, a_model
+from kvlens.store.checking import a, arguments, choice, flag, function, optional, real, text, whole
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress, silent
 from kvlens.store.sharing import PerThread
@@ -42,6 +43,13 @@ class Encoder:
         folder: where post-processing is kept: that of the layer-set file, or None.
     """
 
+    @arguments(
+        lm=a_model,
+        method=a((str, Method), "the name of a method, or a Method"),
+        layers=optional(a_route),
+        post=optional(a((str, Path, Post), "the name of a post-processing, its file or a Post")),
+        force=flag,
+    )
     def __init__(
         self,
         lm: LanguageModel,
@@ -107,6 +115,13 @@ class Encoder:
         """A hash of all that decides a vector before post-processing, see `signature_of`."""
         return signature_of(self.lm.info, self.method, self.max_length)
 
+    @arguments(
+        prompt_name=optional(text),
+        prompt=optional(a((str, Prompt), "a text or a Prompt")),
+        batch_size=optional(whole(least=1)),
+        show_progress_bar=optional(flag),
+        progress=optional(function),
+    )
     def encode(
         self,
         inputs: str | Sequence[str],
@@ -140,7 +155,6 @@ class Encoder:
         listed = [inputs] if isinstance(inputs, str) else inputs
         texts = as_texts(listed, empty=True, name="inputs").items
         form = Output(**output)
-        at_least_one("batch_size", batch_size)
         with text_bar(show_progress_bar, len(set(texts)), progress) as tell:
             vectors = self._rows(texts, self.prompt_for(prompt_name, prompt), batch_size, tell)
         vectors = self.finish(vectors, form.truncate_dim, form.normalize_embeddings)
@@ -154,6 +168,7 @@ class Encoder:
         """`encode` with the method's document prompt."""
         return self.encode(inputs, **{"prompt_name": "document", **options})
 
+    @arguments(kind=choice("query", "document"), progress=optional(function))
     def raw(
         self, texts: Sequence[str], kind: str = "document", progress: Progress | None = None
     ) -> Float[np.ndarray, "n d"]:
@@ -182,6 +197,7 @@ class Encoder:
         """How many numbers a vector has, after post-processing."""
         return int(np.atleast_2d(self.encode("a")).shape[1])
 
+    @arguments(kind=text, dimension=optional(whole(least=1)), shrinkage=optional(real(0, 1)))
     def fit_post(
         self,
         kind: str,
@@ -213,6 +229,7 @@ class Encoder:
         self.post = post
         return post
 
+    @arguments(truncate_dim=optional(whole(least=1)), unit=flag)
     def finish(
         self, vectors: Float[Tensor, "n d"], truncate_dim: int | None = None, unit: bool = False
     ) -> Float[Tensor, "n k"]:
@@ -236,6 +253,7 @@ class Encoder:
         """Prompted texts as the method tokenizes them, within the encoder's limits."""
         return self.method.tokenize(self.lm, texts, prompt, self.max_length, self.limits.strict)
 
+    @arguments(name=optional(text), prompt=optional(a((str, Prompt), "a text or a Prompt")))
     def prompt_for(self, name: str | None = None, prompt: str | Prompt | None = None) -> Prompt:
         """The prompt that keywords of sentence-transformers mean.
 
@@ -281,3 +299,7 @@ class Encoder:
         return embed_batches(
             self.lm, self.method, tokenized, self.batch_tokens, batch_size, progress
         )
+
+
+an_encoder = a(Encoder, "an Encoder")
+"""The check of a parameter that is an encoder."""

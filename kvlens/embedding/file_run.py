@@ -19,11 +19,21 @@ from jaxtyping import Float
 
 from kvlens.embedding.chunk_index import Arrays, ChunkIndex, Form
 from kvlens.embedding.chunks import Chunk, longest_first, stored_chunks
-from kvlens.embedding.encoder import Encoder
+from kvlens.embedding.encoder import Encoder, an_encoder
 from kvlens.embedding.part import discard, open_part, part_folder
 from kvlens.embedding.target import check_header, check_target, finished, tidy
 from kvlens.embedding.vectors import Kind, Vectors, VectorsInfo, write_vectors
 from kvlens.store.arguments import shown
+from kvlens.store.checking import (
+    arguments,
+    choice,
+    flag,
+    function,
+    optional,
+    path_text,
+    text,
+    whole,
+)
 from kvlens.store.errors import InputError
 from kvlens.store.notices import notice
 from kvlens.store.progress import Progress, silent
@@ -100,6 +110,21 @@ class EmbedResult:
     complete: bool = False
 
 
+@arguments(
+    encoder=an_encoder,
+    source=path_text,
+    target=path_text,
+    column=optional(text),
+    id_column=optional(text),
+    kind=choice(*get_args(Kind)),
+    progress=optional(function),
+    normalize=flag,
+    truncate_dim=optional(whole(least=1)),
+    skip_bad=flag,
+    resume=flag,
+    overwrite=flag,
+    chunk=whole(least=1),
+)
 def embed_file(
     encoder: Encoder,
     source: str | Path,

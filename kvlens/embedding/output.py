@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from kvlens.store.errors import InputError
+from kvlens.store.arguments import flag_argument, whole_number
 
 
 class OutputOptions(TypedDict, total=False):
@@ -38,7 +38,11 @@ class Output:
     truncate_dim: int | None = None
 
     def __post_init__(self) -> None:
-        at_least_one("truncate_dim", self.truncate_dim)
+        for name in ("convert_to_numpy", "convert_to_tensor", "normalize_embeddings"):
+            object.__setattr__(self, name, flag_argument(name, getattr(self, name)))
+        if self.truncate_dim is not None:
+            n = whole_number("truncate_dim", self.truncate_dim, least=1)
+            object.__setattr__(self, "truncate_dim", n)
 
     def convert(
         self, vectors: Float[Tensor, "n d"], single: bool
@@ -50,9 +54,3 @@ class Output:
             array = vectors.numpy(force=True)
             return array[0] if single else array
         return vectors[0] if single else list(vectors)
-
-
-def at_least_one(name: str, value: int | None) -> None:
-    """Raise InputError for a parameter below 1; None is no value."""
-    if value is not None and value < 1:
-        raise InputError(f"`{name}` is {value}; it must be at least 1")

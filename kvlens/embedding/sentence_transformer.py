@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from kvlens.embedding.encoder import Encoder
+from kvlens.embedding.encoder import Encoder, an_encoder
+from kvlens.store.checking import arguments
 from kvlens.store.errors import InputError
 
 
+@arguments(encoder=an_encoder)
 def as_sentence_transformer(encoder: Encoder) -> Any:
     """A real `sentence_transformers.SentenceTransformer` around an encoder.
 

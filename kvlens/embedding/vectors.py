@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from kvlens.embedding.containers import CONTAINERS, Table, ending, files_of
 from kvlens.models.info import ModelInfo
 from kvlens.store.artifact import first_problem
+from kvlens.store.checking import arguments, path
 from kvlens.store.errors import InputError, one_line, shortened
 from kvlens.store.files import atomic_path
 from kvlens.store.notices import notice
@@ -146,6 +147,7 @@ def write_vectors(vectors: Vectors, path: Path) -> None:
         CONTAINERS[ending(path)].write(Table(vectors.vectors, ids, info), path, temporary)
 
 
+@arguments(path=path)
 def load_vectors(path: str | Path) -> Vectors:
     """Read what `embed_file` wrote.
 

@@ -13,15 +13,22 @@ from typing import Any, Literal
 import torch
 
 from kvlens.embedding.cache import EmbeddingCache
-from kvlens.embedding.encoder import Encoder
+from kvlens.embedding.encoder import Encoder, an_encoder
 from kvlens.embedding.post import Post
 from kvlens.embedding.spec import REFERENCE, MethodSpec
 from kvlens.evaluation.kinds import import_mteb
+from kvlens.store.checking import a, arguments, function, optional
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress
 from kvlens.store.provenance import versions
 
 
+@arguments(
+    encoder=an_encoder,
+    cache=optional(a(EmbeddingCache, "an EmbeddingCache")),
+    facts=optional(a(Mapping, "a dict")),
+    progress=optional(function),
+)
 def mteb_encoder(
     encoder: Encoder,
     cache: EmbeddingCache | None = None,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvlens.evaluation.retrieval import Collection, retrieval_task
+from kvlens.store.checking import a, arguments, function, members, optional, whole
 from kvlens.store.errors import InputError
 from kvlens.texts.prompts import PROMPTS
 from kvlens.texts.texts import Texts
@@ -35,6 +36,11 @@ class _Article:
         return len(self.opening.split()) >= OPENING and len(self.rest.split()) >= REST
 
 
+@arguments(
+    tokenizer=function,
+    lengths=members(whole(least=1), "numbers of tokens"),
+    corpus=optional(a(Texts, "texts of `kvlens.read_texts`")),
+)
 def long_articles(
     tokenizer: Any, lengths: Sequence[int] = LENGTHS, corpus: Texts | None = None
 ) -> list[Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from kvlens.embedding.cache import EmbeddingCache
+from kvlens.embedding.post import KINDS
 from kvlens.embedding.spec import REFERENCE
 from kvlens.evaluation.adapter import mteb_encoder, versions_with_mteb
 from kvlens.evaluation.candidates import CalibratedPosts, Candidate, candidates
@@ -20,8 +21,21 @@ from kvlens.evaluation.retrieval import IN_MEMORY
 from kvlens.evaluation.scores import Score, Scores
 from kvlens.evaluation.significance import bootstrap, interval
 from kvlens.evaluation.task_score import score_task
-from kvlens.layers.route import RouteLike
-from kvlens.models.language_model import LanguageModel
+from kvlens.layers.route import RouteLike, a_route
+from kvlens.models.language_model import LanguageModel, a_model
+from kvlens.store.arguments import refusal
+from kvlens.store.checking import (
+    a,
+    arguments,
+    choice,
+    flag,
+    function,
+    members,
+    names,
+    optional,
+    path,
+    whole,
+)
 from kvlens.store.files import cache_folder, unwritable, writable_file, write_text
 from kvlens.store.progress import Bars, silent_bar
 from kvlens.store.provenance import current_command
@@ -47,6 +61,26 @@ class EvaluateOptions(LimitOptions, total=False):
     progress: Bars | None
 
 
+def _a_task(name: str, value: Any) -> Any:
+    """The check of a task of mteb, which is not imported for that."""
+    if isinstance(value, type) or not hasattr(value, "metadata"):
+        raise refusal(name, value, "a task of `kvlens.find_tasks`")
+    return value
+
+
+@arguments(
+    lm=a_model,
+    tasks=members(_a_task, "tasks"),
+    folder=path,
+    methods=names,
+    layers=optional(a_route),
+    posts=members(optional(choice(*KINDS)), "post-processings"),
+    limit=optional(whole(least=1)),
+    instructions=flag,
+    force=flag,
+    cache=optional(a(EmbeddingCache, "an EmbeddingCache")),
+    progress=optional(function),
+)
 def evaluate(
     lm: LanguageModel,
     tasks: Iterable[Any],
@@ -87,7 +121,6 @@ def evaluate(
     cache = options.pop("cache", None) or EmbeddingCache(cache_folder("embeddings"))
     bars = options.pop("progress", None) or silent_bar
     limits = Limits.of(options, BATCH_TOKENS)
-    tasks = list(tasks)
     if not all(hasattr(task, IN_MEMORY) for task in tasks):
         check_cache()
     files = ScoreFiles(Path(folder), limit)

@@ -16,7 +16,7 @@ from typing import Any
 
 from kvlens.evaluation.beir import read_beir
 from kvlens.evaluation.kinds import Unsupported, import_mteb, unit
-from kvlens.store.arguments import list_argument, path_argument, text_argument
+from kvlens.store.checking import arguments, names, optional, path, text
 from kvlens.store.errors import InputError, shortened
 from kvlens.store.files import sha256_file
 from kvlens.store.notices import notice
@@ -25,6 +25,7 @@ CORPUS = "corpus.jsonl"  # a folder with this file has BEIR's layout
 LONGEST_NAME = 200  # of a task; comparing takes a time that grows with the square
 
 
+@arguments(names=names, data_dir=optional(path), split=optional(text))
 def find_tasks(
     names: Sequence[str], data_dir: str | Path | None = None, split: str | None = None
 ) -> list[Any]:
@@ -43,11 +44,8 @@ def find_tasks(
     Raises:
         InputError: For an unknown task, a kind that is not supported, and a missing folder.
     """
-    names = [text_argument("names", name) for name in list_argument("names", names, "names")]
-    root = None if data_dir is None else path_argument("data_dir", data_dir)
-    if split is not None:
-        text_argument("split", split)
     import_mteb()
+    root = None if data_dir is None else Path(data_dir)
     if root is not None and not os.path.isdir(root):
         raise InputError(shortened(f"`data_dir` {data_dir}: no such folder"))
     tasks = []

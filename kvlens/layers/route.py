@@ -12,7 +12,8 @@ from typing import Any, get_args
 
 from kvlens.layers.layer_set import MOST_BIAS, LayerSet, Position
 from kvlens.models.info import ModelInfo
-from kvlens.store.arguments import shown
+from kvlens.store.arguments import refusal, shown
+from kvlens.store.checking import layer_list
 from kvlens.store.errors import InputError
 
 POSITIONS: tuple[str, ...] = get_args(Position)
@@ -88,6 +89,16 @@ class Route:
 
 RouteLike = Route | LayerSet | str | Path | Sequence[int]
 """What names a route: itself, a layer set, its file, or block indices."""
+
+
+def a_route(name: str, value: Any) -> Any:
+    """The check of a parameter that names a route; block indices become plain numbers."""
+    if isinstance(value, Route | LayerSet | str | Path):
+        return value
+    try:
+        return layer_list(name, value)
+    except InputError:
+        raise refusal(name, value, "a layer set, its file or block indices") from None
 
 
 def check_model(layer_set: LayerSet, model: ModelInfo, force: bool) -> None:

@@ -27,6 +27,7 @@ from kvlens.layers.layer_set import (
 from kvlens.layers.rules import EXPLICIT, RULES, Choice
 from kvlens.layers.shape import Z, shape
 from kvlens.store.artifact import first_problem
+from kvlens.store.checking import a, arguments, bias, layer_list, optional, real, text
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import phrase
 from kvlens.store.provenance import current_command, versions
@@ -69,6 +70,20 @@ class EmbeddingSettings:
         return Prompts(query=self.query or query_for(document), document=document)
 
 
+@arguments(
+    profile=a(IDProfile, "a profile of `kvlens.estimate`"),
+    rule=text,
+    window=real(least=0),
+    skip_early=real(least=0),
+    estimator=text,
+    layers=optional(layer_list),
+    z=real(),
+    bias=bias,
+    position=text,
+    pooling=text,
+    query=optional(a(Prompt, "a Prompt")),
+    document=optional(a(Prompt, "a Prompt")),
+)
 def select(
     profile: IDProfile,
     rule: str = "paper",
@@ -115,7 +130,8 @@ def select(
         )
         return _selected(profile, rule, parameters, settings)
     except ValidationError as error:
-        raise InputError(first_problem(error)) from error
+        field, _, problem = first_problem(error).partition(": ")
+        raise InputError(f"`{field}`: {problem}") from error
 
 
 def _selected(

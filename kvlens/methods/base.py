@@ -19,6 +19,8 @@ import kvlens.methods
 from kvlens.methods.pooling import POOLINGS
 from kvlens.models.forward import run_base
 from kvlens.models.language_model import LanguageModel
+from kvlens.store.arguments import shown, text_argument
+from kvlens.store.checking import a
 from kvlens.store.errors import InputError
 from kvlens.texts.prompts import PROMPTS, Prompt
 from kvlens.texts.tokens import TokenBatch, TokenizedText, tokenize
@@ -68,7 +70,9 @@ class Method:
             cls.embed = _in_turn(cls.embed)  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
-        check_pooling(self.pooling)
+        for name in ("query", "document"):
+            _a_prompt(name, getattr(self, name))
+        check_pooling(text_argument("pooling", self.pooling))
 
     def for_model(self, lm: LanguageModel) -> Method:
         """The method with every setting that depends on the model filled in.
@@ -132,6 +136,9 @@ class Method:
         return {name: _plain(value) for name, value in values.items()}
 
 
+_a_prompt = a(Prompt, "a Prompt")
+
+
 def _plain(value: Any) -> Any:
     return value.model_dump() if isinstance(value, Prompt) else value
 
@@ -165,10 +172,12 @@ def layers_between(lm: LanguageModel, depth: tuple[float, float]) -> range:
     Raises:
         InputError: where there are none.
     """
-    problem = InputError(f"depth needs two shares of the layers, 0 <= from <= to <= 1, not {depth}")
+    problem = InputError(
+        f"`depth` needs two shares of the layers, 0 <= from <= to <= 1, not {shown(depth)}"
+    )
     try:
         first, end = (relative(lm, share) for share in depth)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise problem from None
     if not 0 <= depth[0] <= depth[1] <= 1 or first == lm.info.n_layers:
         raise problem

@@ -12,6 +12,8 @@ from kvlens.methods.base import Method, final_hidden
 from kvlens.methods.pooling import POOLINGS
 from kvlens.models.language_model import LanguageModel
 from kvlens.rerouting.prefix import check_architecture, reroute
+from kvlens.store.arguments import text_argument
+from kvlens.store.checking import bias, layer_list
 from kvlens.store.errors import InputError
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, DEFAULT_QUERY, Prompt
 from kvlens.texts.tokens import TokenBatch
@@ -30,6 +32,13 @@ class KVEmbedding(Method):
     layers: tuple[int, ...] | None = None
     bias: float | tuple[float, ...] = 1.0
     position: str = "keep"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        text_argument("position", self.position)
+        object.__setattr__(self, "bias", bias("bias", self.bias))
+        if self.layers is not None:
+            object.__setattr__(self, "layers", layer_list("layers", self.layers))
 
     def for_model(self, lm: LanguageModel) -> KVEmbedding:
         """The method with its layers checked against the model."""

@@ -15,6 +15,7 @@ from kvlens.methods.base import Method, relative
 from kvlens.methods.pooling import last
 from kvlens.models.forward import run_base
 from kvlens.models.language_model import LanguageModel
+from kvlens.store.arguments import whole_number
 from kvlens.store.errors import InputError
 from kvlens.texts.prompts import Prompt, from_template
 from kvlens.texts.tokens import TokenBatch, TokenizedText, tokenize
@@ -49,6 +50,13 @@ class TokenPrepending(Method):
     start: int | None = None
     exit: int | None = None
     output: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("start", "exit", "output"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, whole_number(name, value, least=0))
 
     def for_model(self, lm: LanguageModel) -> TokenPrepending:
         """The method with its blocks scaled to the model and checked."""

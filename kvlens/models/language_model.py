@@ -18,6 +18,7 @@ from kvlens.models.bridge import bridge_over, firing_hooks, point_names
 from kvlens.models.identity import info_of, refuse_other_than_decoder
 from kvlens.models.info import ModelInfo
 from kvlens.models.turns import Purpose, Turn, turn_on
+from kvlens.store.checking import a
 from kvlens.texts.tokens import position_ids
 
 
@@ -158,3 +159,7 @@ class LanguageModel:
         with self.turn(), torch.no_grad():
             output = self.hf(input_ids, attention_mask=attention_mask, use_cache=False, **options)
         return output.logits
+
+
+a_model = a(LanguageModel, "a model of `kvlens.load`")
+"""The check of a parameter that is a model."""

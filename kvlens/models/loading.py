@@ -24,11 +24,19 @@ from kvlens.models.soundness import (
     refuse_unusable,
 )
 from kvlens.models.tokenizer import read_tokenizer, refuse_ids_beyond
+from kvlens.store.checking import a, arguments, flag, optional, path_text, text
 from kvlens.store.errors import InputError, one_line
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
+@arguments(
+    name=path_text,
+    device=optional(a((str, torch.device), "the name of a device")),
+    dtype=optional(text),
+    revision=optional(text),
+    trust_remote_code=flag,
+)
 def load(
     name: str | os.PathLike[str],
     device: str | None = None,

@@ -15,6 +15,17 @@ from kvlens.plots.parts import caption_below, colour_bar, heat_map
 from kvlens.plots.style import COLOURS, axes_or_new, styled
 from kvlens.plots.uptake import attention_caption
 from kvlens.plots.words import heads_phrase
+from kvlens.store.arguments import refusal
+from kvlens.store.checking import (
+    a,
+    arguments,
+    axes_to_draw_in,
+    choice,
+    members,
+    optional,
+    real,
+    whole,
+)
 from kvlens.store.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,6 +74,22 @@ class _View:
         return max(float(part.max()) for part in (self.before, self.after, self.prefix))
 
 
+def _two_axes(name: str, value: Any) -> Any:
+    """The check of a pair of axes."""
+    panels = members(axes_to_draw_in, "Axes")(name, value)
+    if len(panels) != 2:
+        raise refusal(name, value, "two Axes")
+    return panels
+
+
+@arguments(
+    patterns=a(AttentionPatterns, "patterns of `kvlens.attention_patterns`"),
+    layer=whole(least=0),
+    head=optional(whole(least=0)),
+    kind=choice(*KINDS),
+    axes=optional(_two_axes),
+    width=real(least=0.5),
+)
 @styled
 def plot_patterns(
     patterns: AttentionPatterns,

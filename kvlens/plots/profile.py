@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kvlens.dimension.profile import IDProfile
+from kvlens.layers.layer_set import LayerSet
 from kvlens.plots.parts import band, grid, legend_above, shade_layers
 from kvlens.plots.profile_picture import (
     DIMENSION,
@@ -17,6 +19,8 @@ from kvlens.plots.profile_picture import (
 )
 from kvlens.plots.style import CAPTION, SHADE, SHADE_ALPHA, STYLE, new_axes
 from kvlens.plots.words import letters, wrapped
+from kvlens.store.checking import a, arguments, axes_to_draw_in, flag, members, optional, real
+from kvlens.store.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -26,6 +30,32 @@ HANDLE = 7  # letters that a legend's handle takes
 LINE_HEIGHT = 0.16  # inches of a line of words
 
 
+def _profiles(name: str, value: Any) -> Any:
+    """The check of a profile or several."""
+    if isinstance(value, IDProfile):
+        return value
+    profiles = members(a(IDProfile, "a profile of `kvlens.estimate`"), "profiles")(name, value)
+    if not profiles:
+        raise InputError(f"`{name}` is empty; give a profile")
+    return profiles
+
+
+def _layer_sets(name: str, value: Any) -> Any:
+    """The check of a layer set or several, of which some may be None."""
+    if isinstance(value, LayerSet):
+        return value
+    return members(optional(a(LayerSet, "a layer set of `kvlens.select`")), "layer sets")(
+        name, value
+    )
+
+
+@arguments(
+    profiles=_profiles,
+    layer_sets=optional(_layer_sets),
+    ax=optional(axes_to_draw_in),
+    relative_depth=optional(flag),
+    width=real(least=0.5),
+)
 def plot_profile(
     profiles: Profiles,
     layer_sets: LayerSets = None,

@@ -11,6 +11,7 @@ from kvlens.analysis.attention import KINDS, AttentionPatterns, AttentionShift
 from kvlens.plots.parts import caption_below, colour_bar, grid, heat_map, legend_above
 from kvlens.plots.style import Look, axes_or_new, styled
 from kvlens.plots.words import EFFECTS, PREFIX_WEIGHT, REROUTED_LAYER, SPANS, counted, heads_phrase
+from kvlens.store.checking import a, arguments, axes_to_draw_in, choice, optional, real, whole
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import phrase
 
@@ -27,6 +28,16 @@ POINT = {"ms": 5, "lw": 1, "capsize": 2}
 BRIGHT = 0.55  # share of the largest weight from which on a cell is bright
 
 
+a_shift = a(AttentionShift, "an attention shift of `kvlens.attention_shift`")
+
+
+@arguments(
+    shift=a_shift,
+    kind=choice(*KINDS),
+    head=optional(whole(least=0)),
+    ax=optional(axes_to_draw_in),
+    width=real(least=0.5),
+)
 @styled
 def plot_beta(
     shift: AttentionShift,
@@ -69,6 +80,7 @@ def plot_beta(
     return panel
 
 
+@arguments(shift=a_shift, ax=optional(axes_to_draw_in), width=real(least=0.5))
 @styled
 def plot_ends(shift: AttentionShift, ax: Axes | None = None, width: float = 5.0) -> Axes:
     """The beta (mean over heads) of the first against the last tenth of the tokens, per layer.

@@ -21,9 +21,11 @@ from kvlens.reporting.origin import LookUps, Surroundings, origin_checks, versio
 from kvlens.reporting.relations import relation_checks
 from kvlens.reporting.saved_files import SavedFile, saved_files
 from kvlens.reporting.verification import Check, Verification, in_file
+from kvlens.store.checking import arguments, path
 from kvlens.store.here import bases_of
 
 
+@arguments(path=path)
 def verify(path: str | os.PathLike[str]) -> Verification:
     """Compare saved results with what they were made with, as far as it is here.
 

@@ -22,6 +22,8 @@ from kvlens.reporting.attention_browser import browser_data, page_script
 from kvlens.reporting.measure import measure_missing
 from kvlens.reporting.run_folder import COMMANDS, GEOMETRY, PATTERNS, SCORES, SHIFT, SWEEP, Run
 from kvlens.reporting.verdict import verdict
+from kvlens.store.arguments import refusal
+from kvlens.store.checking import a, arguments, function, optional, path, whole
 from kvlens.store.errors import InputError
 from kvlens.store.files import write_text
 from kvlens.store.layer_ranges import phrase
@@ -41,6 +43,21 @@ SECTIONS = {
 }
 
 
+def _a_model_or_loader(name: str, value: Any) -> Any:
+    if not isinstance(value, LanguageModel) and not callable(value):
+        raise refusal(name, value, "a model of `kvlens.load`, or a function that loads one")
+    return value
+
+
+@arguments(
+    folder=path,
+    output=optional(path),
+    lm=optional(_a_model_or_loader),
+    texts=optional(a(Texts, "texts of `kvlens.read_texts`")),
+    n=whole(least=1),
+    bars=function,
+    commands=a(Mapping, "a dict"),
+)
 def report(
     folder: str | Path,
     output: str | Path | None = None,

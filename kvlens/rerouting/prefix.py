@@ -22,10 +22,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from kvlens.layers.route import Route, RouteLike
-from kvlens.models.language_model import LanguageModel
+from kvlens.layers.route import Route, RouteLike, a_route
+from kvlens.models.language_model import LanguageModel, a_model
 from kvlens.models.rotary import is_rotary, tables, unrotate
 from kvlens.rerouting.final_tokens import FinalTokens
+from kvlens.store.checking import arguments, bias, optional, text
 from kvlens.store.errors import InputError
 
 # What attention modules call their KV cache argument.
@@ -46,6 +47,7 @@ SUPPORTED = (
 )
 
 
+@arguments(lm=a_model, layers=a_route, bias=optional(bias), position=optional(text))
 @contextlib.contextmanager
 def reroute(
     lm: LanguageModel,

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, Self, get_type_hints
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from kvlens.store.arguments import shown
+from kvlens.store.arguments import path_argument, shown
 from kvlens.store.errors import LONGEST_REASON, InputError, one_line, shortened
 from kvlens.store.files import atomic_path
 from kvlens.store.reading import HEADER, UNREADABLE, read_json, read_tensors
@@ -56,7 +56,7 @@ class Artifact(ABC):
         Raises:
             InputError: when the place cannot be written.
         """
-        with atomic_path(path) as temporary:
+        with atomic_path(path_argument("path", path)) as temporary:
             self._write(temporary)
         return Path(path)
 
@@ -73,7 +73,7 @@ class Artifact(ABC):
         Raises:
             InputError: for anything else, with the name of the file and the field.
         """
-        return cls._read(path)
+        return cls._read(path_argument("path", path))
 
     @abstractmethod
     def _write(self, path: Path) -> None:

@@ -10,8 +10,9 @@ import functools
 import inspect
 import math
 import operator
+import os
 from collections.abc import Callable, Iterable
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from kvlens.store.arguments import (
@@ -24,6 +25,7 @@ from kvlens.store.arguments import (
     text_argument,
     whole_number,
 )
+from kvlens.store.errors import InputError
 
 Check = Callable[[str, Any], Any]
 """Takes a parameter's name and its value; gives the plain value or raises `InputError`."""
@@ -64,6 +66,12 @@ def arguments(**checks: Check) -> Callable[[Function], Function]:
         return checked  # type: ignore[return-value]
 
     return decorator
+
+
+def path_text(name: str, value: Any) -> str:
+    """A path, as its text: a trailing slash stays, and so does a model's id."""
+    path_argument(name, value)
+    return os.fspath(value)
 
 
 def optional(check: Check) -> Check:
@@ -107,12 +115,22 @@ def members(check: Check, of: str) -> Check:
 
     def checked(name: str, value: Any) -> tuple[Any, ...]:
         listed = list_argument(name, value, of)
-        return tuple(check(f"{name}[{i}]", member) for i, member in enumerate(listed))
+        try:
+            return tuple(check(name, member) for member in listed)
+        except InputError as error:
+            raise InputError(f"{error} (one of its {of})") from None
 
     return checked
 
 
 names: Check = members(text_argument, "names")
+
+
+def axes_to_draw_in(name: str, value: Any) -> Any:
+    """Axes of matplotlib, which is not imported for that."""
+    if not hasattr(value, "get_figure"):
+        raise refusal(name, value, "matplotlib Axes")
+    return value
 
 
 def function(name: str, value: Any) -> Any:
@@ -138,6 +156,11 @@ def _index(layer: Any) -> int:
     return operator.index(layer)
 
 
+def one_bias(name: str, value: Any) -> float:
+    """A bias as a plain number; minus infinity switches the prefix off."""
+    return _bias(name, value, value)
+
+
 def bias(name: str, value: Any) -> float | tuple[float, ...]:
     """A bias as a plain number, or one a layer; minus infinity switches the prefix off."""
     if isinstance(value, Real):
@@ -146,16 +169,23 @@ def bias(name: str, value: Any) -> float | tuple[float, ...]:
     return tuple(_bias(name, value, each) for each in listed)
 
 
+def _float(value: Any) -> float:
+    """NaN for what is no number, or too large."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
+
+
 def _is_listed(value: Any) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, str | bytes)
 
 
 def _bias(name: str, value: Any, each: Any) -> float:
-    if isinstance(each, Real) and not isinstance(each, bool):
-        try:
-            number = float(each)
-        except OverflowError:
-            number = math.nan
-        if number < math.inf:
-            return number
+    # Python's whole numbers stay: a recorded 3 is no 3.0, and signatures depend on it.
+    number = _float(each)
+    if number < math.inf:
+        return operator.index(each) if isinstance(each, Integral) else number
     raise refusal(name, value, "a number or minus infinity, or one a layer")

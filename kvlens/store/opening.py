@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kvlens.store.arguments import shown
+from kvlens.store.checking import arguments, path
 from kvlens.store.errors import InputError, one_line
 from kvlens.store.reading import UNREADABLE, read_header
 
@@ -18,6 +19,7 @@ VECTORS = "kvlens.vectors"
 READERS: dict[str, str] = {}
 
 
+@arguments(path=path)
 def open_saved(path: str | os.PathLike[str]) -> Any:
     """Load any file that kvlens saved, by what it says of itself.
 

@@ -18,9 +18,20 @@ from pydantic import model_validator
 from kvlens.embedding.part import finished_chunks, started_by
 from kvlens.layers.route import Route
 from kvlens.models.info import ModelInfo
-from kvlens.models.language_model import LanguageModel
+from kvlens.models.language_model import LanguageModel, a_model
 from kvlens.store.artifact import JsonArtifact
 from kvlens.store.bounds import Count
+from kvlens.store.checking import (
+    a,
+    arguments,
+    function,
+    layer_list,
+    members,
+    one_bias,
+    optional,
+    text,
+    whole,
+)
 from kvlens.store.errors import InputError
 from kvlens.store.facts import text_of_lines
 from kvlens.store.layer_ranges import phrase
@@ -106,11 +117,13 @@ class Sweep(JsonArtifact):
         """All that was re-routed: the windows, then the other sets."""
         return self.windows + self.sets
 
+    @arguments(layers=layer_list, bias=one_bias)
     def find(self, layers: Sequence[int], bias: float) -> Window | None:
         """The result for exactly these layers and this bias, or None."""
         wanted = Setting.of(layers, bias)
         return next((window for window in self.measured if window.setting == wanted), None)
 
+    @arguments(width=whole(), bias=one_bias)
     def windows_of(self, width: int, bias: float) -> list[Window]:
         """The windows of one width and bias, by depth."""
         return [window for window in self.windows if (window.width, window.bias) == (width, bias)]
@@ -129,6 +142,17 @@ def _line(name: str, value: float, low: float, high: float) -> str:
     return f"  {name:32} {value:5.1f}  ({low:.1f} to {high:.1f})"
 
 
+@arguments(
+    lm=a_model,
+    pairs=a(Pairs, "pairs of `kvlens.texts.pairs.read_pairs`"),
+    layer_sets=members(layer_list, "layer sets"),
+    biases=members(one_bias, "numbers"),
+    pooling=text,
+    position=text,
+    data=text,
+    progress=optional(function),
+    known=optional(a(Sweep, "a sweep of `kvlens.sweep`")),
+)
 def sweep(
     lm: LanguageModel,
     pairs: Pairs,

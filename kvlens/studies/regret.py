@@ -7,7 +7,7 @@ are judged (`outcomes`) nor how the rules choose (`kvlens.layers`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import model_validator
@@ -16,8 +16,10 @@ from kvlens.dimension.profile import IDProfile
 from kvlens.layers.rules import PROFILE_RULES
 from kvlens.layers.selection import select
 from kvlens.models.info import ModelInfo
+from kvlens.store.arguments import list_argument, refusal, text_argument
 from kvlens.store.artifact import JsonArtifact
 from kvlens.store.bounds import Count
+from kvlens.store.checking import a, arguments, layer_list, members, text
 from kvlens.store.errors import InputError
 from kvlens.store.facts import text_of_lines
 from kvlens.store.layer_ranges import phrase
@@ -105,6 +107,20 @@ def choices(
     return chosen
 
 
+def _named_layers(name: str, value: Any) -> tuple[str, tuple[int, ...]]:
+    """The check of a pair of a rule's name and layers."""
+    pair = list_argument(name, value, "a name and layers")
+    if len(pair) != 2:
+        raise refusal(name, value, "a name and layers")
+    return text_argument(name, pair[0]), layer_list(name, pair[1])
+
+
+@arguments(
+    sweep=a(Sweep, "a sweep of `kvlens.sweep`"),
+    profiles=members(a(IDProfile, "a profile"), "profiles"),
+    estimator=text,
+    others=members(_named_layers, "pairs of a rule's name and layers"),
+)
 def study(
     sweep: Sweep,
     profiles: Sequence[IDProfile],

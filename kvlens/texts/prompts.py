@@ -34,14 +34,15 @@ class Prompt(Record):
     source: str = ""
 
     def __init__(self, **fields: Any):  # a user makes these; other records are made by the code
+        for name in self.__class__.model_fields.keys() & fields.keys():
+            problem = text_problem(fields[name])
+            if problem:
+                raise InputError(f"`{name}` of a prompt {problem}")
         try:
             super().__init__(**fields)
         except ValidationError as error:
             field, _, problem = first_problem(error).partition(": ")
             raise InputError(f"`{field}` of a prompt: {problem}") from None
-        for field, text in self:
-            if text_problem(text):
-                raise InputError(f"`{field}` of a prompt {text_problem(text)}")
 
     def render(self, text: str) -> str:
         """`text` inside the prompt."""

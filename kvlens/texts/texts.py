@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from kvlens.store.arguments import list_argument, shown, text_argument
+from kvlens.store.arguments import list_argument, shown, text_argument, whole_number
 from kvlens.store.artifact import Record
 from kvlens.store.bounds import Count
 from kvlens.store.errors import InputError
@@ -43,6 +43,7 @@ class Texts:
 
     def __post_init__(self) -> None:
         text_argument("source", self.source)
+        object.__setattr__(self, "skipped", whole_number("skipped", self.skipped, least=0))
         object.__setattr__(self, "items", _strings("items", self.items))
         if self.ids is None:
             return

@@ -13,7 +13,17 @@ from typing import Any, Unpack
 
 import torch
 
-from kvlens.models.language_model import LanguageModel
+from kvlens.models.language_model import LanguageModel, a_model
+from kvlens.store.checking import (
+    arguments,
+    choice,
+    flag,
+    function,
+    layer_list,
+    names,
+    optional,
+    text,
+)
 from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import versions
 from kvlens.texts.limits import LimitOptions, Limits
@@ -29,6 +39,15 @@ from kvlens.tracing.trace import KEEP, Points, Trace
 BUSY_TOKENS = 1024
 
 
+@arguments(
+    lm=a_model,
+    points=text,
+    keep=names,
+    layers=optional(layer_list),
+    patterns=flag,
+    padding_side=choice("left", "right"),
+    progress=optional(function),
+)
 def record(
     lm: LanguageModel,
     texts: Texts | Sequence[str],

@@ -17,6 +17,7 @@ from kvlens.store.arguments import shown
 from kvlens.store.arrays import check_array, check_finite
 from kvlens.store.artifact import TensorArtifact
 from kvlens.store.bounds import Count
+from kvlens.store.checking import arguments, text, whole
 from kvlens.store.errors import InputError
 from kvlens.store.facts import facts_html, facts_text
 from kvlens.store.layer_ranges import phrase
@@ -138,6 +139,7 @@ class Trace(TensorArtifact):
             )
         raise AttributeError(name)
 
+    @arguments(layer=whole(), kind=text)
     def states(self, layer: int, kind: str = "hidden") -> Float[np.ndarray, "n_points d"]:
         """The points of one layer.
 
@@ -158,9 +160,9 @@ class Trace(TensorArtifact):
         kinds = ("k", "v") if kind == "kv" else (kind,)
         missing = [name for name in kinds if name not in self.tensors]
         if missing:
-            raise InputError(
-                f"this trace holds no {missing[0]!r} states; it holds {', '.join(self.tensors)}"
-            )
+            held = ", ".join(self.tensors)
+            message = f"`kind`: this trace holds no {missing[0]!r} states; it holds {held}"
+            raise InputError(message)
         at = self.layers.index(layer)
         parts = [self.tensors[name][:, at].flatten(1) for name in kinds]
         return torch.cat(parts, dim=1).numpy()

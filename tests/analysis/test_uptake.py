@@ -200,7 +200,7 @@ def test_bad_requests_say_what_is_wrong(llama):
         ("no layers to re-route", (), {}),
         ("outside", (4,), {}),
         ("repeat", (1, 1), {}),
-        ("at least 1 bin", (1,), {"bins": 0}),
+        ("`bins` is 0; it must be at least 1", (1,), {"bins": 0}),
         ("span", (1,), {"span": "all"}),
         ("2 biases for 1", (1,), {"bias": (1, 2)}),
     ]:

@@ -200,8 +200,13 @@ def test_standard_input(encoder, tmp_path, id_column, ids):
         ("rows.jsonl", "out.csv", {}, "is none of .npy, .safetensors, .parquet"),
         ("rows.jsonl", "out", {}, "is none of .npy"),
         ("rows.jsonl", "rows.jsonl/out.npy", {}, "cannot write .*out.npy: .*rows.jsonl is a file"),
-        ("rows.jsonl", "out.npy", {"kind": "passage"}, "kind is query or document"),
-        ("rows.jsonl", "out.npy", {"chunk": 0}, "chunk at least 1"),
+        (
+            "rows.jsonl",
+            "out.npy",
+            {"kind": "passage"},
+            "`kind` is .*; it must be one of",
+        ),
+        ("rows.jsonl", "out.npy", {"chunk": 0}, "`chunk` is 0; it must be at least 1"),
         ("rows.jsonl", "out.npy", {"truncate_dim": 0}, "`truncate_dim` is 0"),
         (
             "rows.jsonl",

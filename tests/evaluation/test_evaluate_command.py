@@ -62,11 +62,11 @@ def test_unknown_tasks_and_missing_folders(refused, tmp_path):
             "layers=x: give none, or layers such as 7-10",
         ),
         ("--methods", "kv_embedding:layers=2-1", "layers=2-1: give none"),
-        ("--methods", "aligned_wva:depth=x", "depth needs two shares"),
+        ("--methods", "aligned_wva:depth=x", "`depth` needs two shares"),
         (
             "--methods",
             "value_aggregation:depth=[0.9,0.1]",
-            "depth needs two shares of the layers, 0 <= from <= to <= 1, not [0.9, 0.1]",
+            "`depth` needs two shares of the layers, 0 <= from <= to <= 1, not [0.9, 0.1]",
         ),
     ],
 )

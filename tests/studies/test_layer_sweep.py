@@ -83,7 +83,7 @@ def test_bad_requests(pairs_file):
         ([], {}, "no layer sets"),
         ([(1,)], {"pooling": "max"}, "unknown pooling 'max'"),
         ([(1,)], {"position": "far"}, "unknown position coding"),
-        ([(1,)], {"biases": [float("inf")]}, "the bias must be"),
+        ([(1,)], {"biases": [float("inf")]}, "`biases` is inf"),
         ([(1,)], {"biases": [-float("inf")]}, "a sweep needs finite biases"),
     ):
         with pytest.raises(InputError, match=message):
