@@ -122,7 +122,7 @@ def test_what_cannot_be_looked_at_is_refused(recorded, tmp_path):
     few = kvlens.record(lm, LINES[:10])
     for bad, embeddings, message in (
         (trace, good[:-1], "59 embeddings, 60 states"),
-        (trace, good * np.nan, "NaN or infinity in 60 of 60 rows of the embeddings"),
+        (trace, good * np.nan, "NaN or infinity in 60 of 60 rows of the `embeddings`"),
         (trace, good[:, 0], "array"),
         (trace, np.tile(good[:10], (6, 1)), "distinct embeddings have 10 rows"),
         (trace, np.ones((N, 3)), "distinct embeddings have 1 rows"),

@@ -29,7 +29,13 @@ def test_points_are_means_and_bars_deviations(shift):
     np.testing.assert_allclose(bar[:, 1], [mean[1, 0] - std[1, 0], mean[1, 0] + std[1, 0]])
 
 
-@pytest.mark.parametrize("wrong", [{"kind": "both"}, {"head": 4}])
-def test_what_cannot_be_drawn(shift, wrong):
-    with pytest.raises(InputError, match="heads 0 to 3"):
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"kind": "both"}, "`kind` is 'both'; it must be one of local, propagated"),
+        ({"head": 4}, "heads 0 to 3"),
+    ],
+)
+def test_what_cannot_be_drawn(shift, wrong, says):
+    with pytest.raises(InputError, match=says):
         plot_beta(shift, **wrong)
