@@ -131,7 +131,7 @@ def select(
         return _selected(profile, rule, parameters, settings)
     except ValidationError as error:
         field, _, problem = first_problem(error).partition(": ")
-        raise InputError(f"`{field}`: {problem}") from error
+        raise InputError(f"`{field.partition('.')[0]}`: {problem}") from error
 
 
 def _selected(

@@ -126,7 +126,7 @@ def test_explicit_and_what_it_refuses():
     for layers, problem in (
         (None, "needs `layers`"),
         ([30], "outside the model, whose layers are 0 to 29"),
-        ([-1], "`layers` is .*, not a list of block indices"),
+        ([-1], "`layers`: Input should be greater than or equal to 0"),
         ([4, 3], "ascend without repetition"),
         ([3, 3], "ascend without repetition"),
         ([1.5], "`layers` is .*, not a list of block indices"),

@@ -171,7 +171,7 @@ def test_dollars_and_underscores_in_a_name_are_text():
 
 def test_what_cannot_be_drawn():
     for profiles, layer_sets, said in (
-        ([], None, "`profiles` is empty; give a profile"),
+        ([], None, "give a profile"),
         ([PROFILE, OTHER], [CHOSEN], "2 profiles and 1 layer sets"),
         (OTHER, CHOSEN, "layer set of model-30 does not fit model-18"),
     ):
