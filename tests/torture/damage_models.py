@@ -81,25 +81,18 @@ def use(lm: kvlens.LanguageModel, scratch: Path) -> None:
     assert np.isfinite(kvlens.Encoder(lm, "mean").encode(["a cat"])).all()
 
 
-FOLDERS = (
-    Format("model folder", saved, load, use),
-    Format("model in shards", in_shards, load, use),
-    Format("model with an old tokenizer", with_old_tokenizer, load, use),
+FORMATS = (
+    Format("model folder", saved, load, use, weight=6),
+    Format("model in shards", in_shards, load, use, weight=6),
+    Format("model with an old tokenizer", with_old_tokenizer, load, use, weight=6),
+    Format("GGUF file", gguf_file, load_gguf, use, files="*.gguf"),  # converting takes long
 )
-GGUF = Format("GGUF file", gguf_file, load_gguf, use, files="*.gguf")
-SHARE_OF_GGUF = 20  # converting takes as long as loading ten folders
 
 
-def campaign(seed: int, n: int, folder: Path) -> Counter[str]:
+def campaign(seed: int, n: int, folder: Path, only: str = "") -> Counter[str]:
     """Try about `n` damaged models; see `damage.campaign_of`."""
-    n_gguf = n // SHARE_OF_GGUF
-    counts: Counter[str] = Counter()
-    for formats, share in ((FOLDERS, n - n_gguf), ([GGUF], n_gguf)):
-        home = folder / formats[0].name
-        home.mkdir()
-        counts += campaign_of(formats, seed, share, home)
-    return counts
+    return campaign_of(FORMATS, seed, n, folder, only)
 
 
 if __name__ == "__main__":
-    survey((*FOLDERS, GGUF), *sys.argv[1:])
+    survey(FORMATS, *sys.argv[1:])

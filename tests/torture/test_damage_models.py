@@ -10,7 +10,7 @@ WHOLE = 15_000
 def test_damaged_models(tmp_path):
     counts = damage_models.campaign(1, QUICK, tmp_path)
     assert counts.total() >= QUICK
-    for case in (*damage_models.FOLDERS, damage_models.GGUF):
+    for case in damage_models.FORMATS:
         assert counts[f"{case.name} refused"] > 0
         assert counts[f"{case.name} loaded"] > 0
 
