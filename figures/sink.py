@@ -24,9 +24,10 @@ import kvlens
 from kvlens.evaluation.significance import spearman
 from kvlens.methods.pooling import hybrid
 from kvlens.store.layer_ranges import phrase
+from kvlens.texts.batches import TokenBatch, batches, pad
 from kvlens.texts.pairs import Pairs, read_pairs
 from kvlens.texts.prompts import DEFAULT_DOCUMENT
-from kvlens.texts.tokens import TokenBatch, TokenizedText, batches, pad, tokenize
+from kvlens.texts.tokens import TokenizedText, tokenize
 
 WINDOWS = (
     (),

@@ -8,7 +8,8 @@ import torch
 from kvlens import Prompt
 from kvlens.analysis.attention import NEIGHBOURS
 from kvlens.rerouting.prefix import reroute
-from kvlens.texts.tokens import pad, tokenize
+from kvlens.texts.batches import pad
+from kvlens.texts.tokens import tokenize
 
 LAYERS = (0, 2)
 BIAS = (0.5, 2.0)

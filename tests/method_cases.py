@@ -8,7 +8,7 @@ from zoo import CONFIGS, TEXTS, tiny
 
 from kvlens import LanguageModel
 from kvlens.methods.base import Method, get_method, takes_layers
-from kvlens.texts.tokens import pad
+from kvlens.texts.batches import pad
 
 ARCHITECTURES = sorted(CONFIGS)
 AWKWARD = [*TEXTS, "", 'braces {text} {first} "quotes" <eos>']

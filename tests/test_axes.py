@@ -5,7 +5,7 @@ import torch
 from axes import modules_with_axes
 from jaxtyping import TypeCheckError
 
-from kvlens.texts.tokens import position_ids
+from kvlens.texts.batches import position_ids
 
 
 def test_the_rooms_of_tensors_are_checked():
@@ -13,7 +13,7 @@ def test_the_rooms_of_tensors_are_checked():
     rooms = {name.split(".")[1] for name in checked}
     assert rooms >= {"analysis", "dimension", "embedding", "evaluation", "methods", "models"}
     assert rooms >= {"rerouting", "studies", "texts", "tracing"}
-    assert "kvlens.texts.tokens" in checked
+    assert "kvlens.texts.batches" in checked
 
 
 def test_wrong_axes_are_noticed():

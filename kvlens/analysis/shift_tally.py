@@ -13,7 +13,7 @@ from kvlens.analysis.binned_sums import BinnedSums, Placement
 from kvlens.analysis.two_passes import LayerAttention
 from kvlens.layers.route import Route
 from kvlens.models.info import ModelInfo
-from kvlens.texts.tokens import TokenBatch
+from kvlens.texts.batches import TokenBatch
 
 PerQuery = Float[Tensor, "batch n_heads seq_len"]
 States = Float[Tensor, "batch seq_len d_model"]

@@ -22,7 +22,7 @@ from kvlens.analysis.attention import KINDS
 from kvlens.layers.route import Route
 from kvlens.models.language_model import LanguageModel
 from kvlens.rerouting.prefix import reroute
-from kvlens.texts.tokens import TokenBatch
+from kvlens.texts.batches import TokenBatch
 
 
 @dataclass(frozen=True)

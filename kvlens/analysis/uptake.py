@@ -23,10 +23,11 @@ from kvlens.store.checking import arguments, bias, choice, flag, function, optio
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import versions
+from kvlens.texts.batches import batches, pad
 from kvlens.texts.limits import LimitOptions, Limits
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, as_prompt
 from kvlens.texts.texts import Texts, as_texts
-from kvlens.texts.tokens import TokenizedText, batches, pad, tokenize
+from kvlens.texts.tokens import TokenizedText, tokenize
 
 BATCH_TOKENS = 1024  # small, since patterns grow with the square of the length
 

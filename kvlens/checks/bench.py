@@ -20,10 +20,11 @@ from kvlens.embedding.encoder import Encoder
 from kvlens.layers.layer_set import LayerSet
 from kvlens.methods.base import get_method, takes_layers
 from kvlens.models.language_model import LanguageModel
+from kvlens.texts.batches import batches
 from kvlens.texts.limits import Limits
 from kvlens.texts.prompts import get_prompt
 from kvlens.texts.texts import Texts
-from kvlens.texts.tokens import batches, tokenize
+from kvlens.texts.tokens import tokenize
 from kvlens.tracing.recording import BUSY_TOKENS, record
 
 MIB = 2**20

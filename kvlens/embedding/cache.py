@@ -7,6 +7,7 @@ is known by its name.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -109,21 +110,24 @@ def _name(place: Path, content: bytes) -> str:
 
 
 def _read(place: Path) -> dict[bytes, np.ndarray]:
-    """Digest -> vector, of every file that is as it was written; the others are told of."""
+    """Digest -> vector, of every file that is as it was written; others are removed, and told."""
     vector_of: dict[bytes, np.ndarray] = {}
-    foreign = []
+    unusable = []
     files = sorted(place.glob(f"*{ENDING}"))
     for file in files:
         arrays = _content(file)
         if arrays is None:
-            foreign.append(file.name)
+            unusable.append(file)
         else:
             vector_of.update(zip(map(bytes, arrays["digests"]), arrays["vectors"], strict=True))
-    if foreign:
+    if unusable:
         notice(
-            f"{len(foreign)} of {len(files)} files in {place} are damaged or not this cache's, and "
-            f"their vectors are made again: delete them ({foreign[0]})"
+            f"{len(unusable)} of {len(files)} files in {place} are damaged or of another version: "
+            f"they are removed, and their vectors made again ({unusable[0].name})"
         )
+    for file in unusable:
+        with contextlib.suppress(OSError):
+            file.unlink()
     return vector_of
 
 

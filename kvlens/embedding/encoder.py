@@ -15,19 +15,19 @@ from torch.nn.functional import normalize
 from kvlens.embedding.bar import text_bar
 from kvlens.embedding.configure import configure
 from kvlens.embedding.output import Output, OutputOptions
-from kvlens.embedding.passes import embed_batches
+from kvlens.embedding.passes import each_once, embed_batches
 from kvlens.embedding.post import Post, find_post, fit, post_file
+from kvlens.embedding.prompt_meant import prompt_meant
 from kvlens.embedding.signature import signature_of
 from kvlens.embedding.similarity import cosine_matrix, cosine_pairs
 from kvlens.layers.route import RouteLike, a_route
 from kvlens.methods.base import Method
 from kvlens.models.language_model import LanguageModel, a_model
 from kvlens.store.checking import a, arguments, choice, flag, function, optional, real, text, whole
-from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress, silent
 from kvlens.store.sharing import PerThread
 from kvlens.texts.limits import Limits
-from kvlens.texts.prompts import PROMPTS, Prompt, from_template
+from kvlens.texts.prompts import Prompt
 from kvlens.texts.texts import Texts, as_texts
 from kvlens.texts.tokens import TokenizedText
 
@@ -255,38 +255,14 @@ class Encoder:
 
     @arguments(name=optional(text), prompt=optional(a((str, Prompt), "a text or a Prompt")))
     def prompt_for(self, name: str | None = None, prompt: str | Prompt | None = None) -> Prompt:
-        """The prompt that keywords of sentence-transformers mean.
-
-        Args:
-            name: ``query``, ``document`` (default), or one of `PROMPTS`.
-            prompt: a Prompt, a template with ``{text}`` or a plain prefix; goes before `name`.
-
-        Returns:
-            The prompt.
-
-        Raises:
-            InputError: for an unknown name, and a template with more than one ``{text}``.
-        """
-        if isinstance(prompt, Prompt):
-            return prompt
-        if prompt is not None:
-            template = "{text}" in prompt
-            return from_template(prompt) if template else Prompt(name="prefix", prefix=prompt)
-        known = {**PROMPTS, "query": self.method.query, "document": self.method.document}
-        name = name or "document"
-        if name not in known:
-            choices = ", ".join(PROMPTS)
-            raise InputError(f"unknown prompt_name {name!r}: give query, document, or {choices}")
-        return known[name]
+        """The prompt that keywords of sentence-transformers mean, see `prompt_meant`."""
+        return prompt_meant(self.method, name, prompt)
 
     def _rows(
         self, texts: Sequence[str], prompt: Prompt, batch_size: int | None, progress: Progress
     ) -> Float[Tensor, "n d"]:
         """Raw vectors of texts, in their order; equal ones are embedded once."""
-        distinct = list(dict.fromkeys(texts))
-        vectors = self._embed(distinct, prompt, batch_size, progress)
-        row_of = {text: row for row, text in enumerate(distinct)}
-        return vectors[[row_of[text] for text in texts]]
+        return each_once(texts, lambda each: self._embed(each, prompt, batch_size, progress))
 
     def _embed(
         self, texts: Sequence[str], prompt: Prompt, batch_size: int | None, progress: Progress

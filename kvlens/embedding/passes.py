@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,23 @@ from kvlens.methods.base import Method
 from kvlens.models.forward import finite_or_refuse
 from kvlens.models.language_model import LanguageModel
 from kvlens.store.progress import Progress
-from kvlens.texts.tokens import TokenizedText, batches
+from kvlens.texts.batches import batches
+from kvlens.texts.tokens import TokenizedText
+
+
+def each_once(
+    texts: Sequence[str], embed: Callable[[list[str]], Float[Tensor, "distinct d"]]
+) -> Float[Tensor, "n d"]:
+    """Vectors of texts, in their order; equal texts get equal vectors.
+
+    Args:
+        texts: perhaps with repetitions.
+        embed: makes the vectors of the distinct ones, in their order.
+    """
+    distinct = list(dict.fromkeys(texts))
+    vectors = embed(distinct)
+    row_of = {text: row for row, text in enumerate(distinct)}
+    return vectors[[row_of[text] for text in texts]]
 
 
 def embed_batches(

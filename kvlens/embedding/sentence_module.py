@@ -12,8 +12,8 @@ from sentence_transformers.base.modules import InputModule
 
 from kvlens.embedding.encoder import Encoder
 from kvlens.store.errors import InputError
+from kvlens.texts.batches import TokenBatch, pad, position_ids
 from kvlens.texts.texts import as_texts
-from kvlens.texts.tokens import TokenBatch, pad, position_ids
 
 # What sentence-transformers hands on as the prompt where its user names one of ours.
 PROMPT_MARKERS = {"query": "kvlens:query", "document": "kvlens:document"}

@@ -13,8 +13,8 @@ from kvlens.methods.base import Method, layers_between
 from kvlens.methods.pooling import last
 from kvlens.models.forward import run_base
 from kvlens.models.language_model import LanguageModel
+from kvlens.texts.batches import TokenBatch
 from kvlens.texts.prompts import PROMPTS, Prompt
-from kvlens.texts.tokens import TokenBatch
 
 
 @dataclass(frozen=True)

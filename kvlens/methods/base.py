@@ -22,8 +22,9 @@ from kvlens.models.language_model import LanguageModel
 from kvlens.store.arguments import shown, text_argument
 from kvlens.store.checking import a
 from kvlens.store.errors import InputError
+from kvlens.texts.batches import TokenBatch
 from kvlens.texts.prompts import PROMPTS, Prompt
-from kvlens.texts.tokens import TokenBatch, TokenizedText, tokenize
+from kvlens.texts.tokens import TokenizedText, tokenize
 
 Embed = Callable[[Any, LanguageModel, TokenBatch], Tensor]
 

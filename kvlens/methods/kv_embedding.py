@@ -15,8 +15,8 @@ from kvlens.rerouting.prefix import check_architecture, reroute
 from kvlens.store.arguments import text_argument
 from kvlens.store.checking import bias, layer_list
 from kvlens.store.errors import InputError
+from kvlens.texts.batches import TokenBatch
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, DEFAULT_QUERY, Prompt
-from kvlens.texts.tokens import TokenBatch
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from kvlens.texts.tokens import TokenBatch
+from kvlens.texts.batches import TokenBatch
 
 
 def last(hidden: Float[Tensor, "batch seq_len d"], batch: TokenBatch) -> Float[Tensor, "batch d"]:

@@ -17,8 +17,9 @@ from kvlens.models.forward import run_base
 from kvlens.models.language_model import LanguageModel
 from kvlens.store.arguments import whole_number
 from kvlens.store.errors import InputError
+from kvlens.texts.batches import TokenBatch
 from kvlens.texts.prompts import Prompt, from_template
-from kvlens.texts.tokens import TokenBatch, TokenizedText, tokenize
+from kvlens.texts.tokens import TokenizedText, tokenize
 
 # Marks the placeholder among the ids; its embedding is put in by `embed`.
 PLACEHOLDER = -1

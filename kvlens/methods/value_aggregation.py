@@ -14,7 +14,7 @@ from kvlens.methods.base import Method, layers_between
 from kvlens.methods.pooling import POOLINGS
 from kvlens.models.forward import run_base
 from kvlens.models.language_model import LanguageModel
-from kvlens.texts.tokens import TokenBatch
+from kvlens.texts.batches import TokenBatch
 
 
 @dataclass(frozen=True)

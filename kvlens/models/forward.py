@@ -14,7 +14,7 @@ from torch import Tensor
 from kvlens.models.info import ModelInfo
 from kvlens.models.language_model import LanguageModel
 from kvlens.store.errors import InputError
-from kvlens.texts.tokens import TokenBatch
+from kvlens.texts.batches import TokenBatch
 
 
 def run_base(lm: LanguageModel, batch: TokenBatch, **options: Any) -> Any:

@@ -19,7 +19,7 @@ from kvlens.models.identity import info_of, refuse_other_than_decoder
 from kvlens.models.info import ModelInfo
 from kvlens.models.turns import Purpose, Turn, turn_on
 from kvlens.store.checking import a
-from kvlens.texts.tokens import position_ids
+from kvlens.texts.batches import position_ids
 
 
 @dataclass(frozen=True, eq=False)

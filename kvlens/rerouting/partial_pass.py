@@ -17,7 +17,7 @@ from kvlens.layers.route import Route
 from kvlens.models.forward import run_base
 from kvlens.models.language_model import LanguageModel
 from kvlens.rerouting.prefix import reroute
-from kvlens.texts.tokens import TokenBatch
+from kvlens.texts.batches import TokenBatch
 
 States = Float[Tensor, "batch seq_len d_model"]
 

@@ -29,10 +29,11 @@ from kvlens.models.language_model import LanguageModel
 from kvlens.rerouting.partial_pass import final_states
 from kvlens.rerouting.prefix import check_architecture
 from kvlens.store.progress import Progress, silent
+from kvlens.texts.batches import TokenBatch, batches
 from kvlens.texts.limits import Limits
 from kvlens.texts.pairs import Pairs
 from kvlens.texts.prompts import Prompt
-from kvlens.texts.tokens import TokenBatch, batches, tokenize
+from kvlens.texts.tokens import tokenize
 
 DIGITS = 7  # of a cosine: what float32 holds
 FORMS = {"vectors": Form("float32", 3)}  # of a batch: rows, sets, d_model

@@ -19,6 +19,7 @@ from typing import Any
 from kvlens.store.arguments import path_argument
 from kvlens.store.errors import InputError, one_line, shortened
 from kvlens.texts.contents import lines, opened
+from kvlens.texts.json_object import Repeating, json_object
 from kvlens.texts.parquet import ParquetTable
 
 TEXT_COLUMN = "text"
@@ -211,25 +212,10 @@ def _jsonl_rows(file: Any, columns: Columns) -> Iterator[Row]:
             yield _json_row(line.rstrip("\r\n"), number, columns)
 
 
-class _Repeating(dict[str, Any]):
-    """A JSON object with a name more than once; the last value counts, as everywhere in Python."""
-
-    names: Sequence[str]
-
-
-def _json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) == len(pairs):
-        return fields
-    repeating = _Repeating(fields)
-    repeating.names = [name for name, _ in pairs]
-    return repeating
-
-
 def _json_row(line: str, number: int, columns: Columns) -> Row:
     row = partial(Row, f"line {number}", number - 1)
     try:
-        fields = json.loads(line, object_pairs_hook=_json_object)
+        fields = json.loads(line, object_pairs_hook=json_object)
     except (ValueError, RecursionError) as error:
         return row(None, f"is not valid JSON ({getattr(error, 'msg', error)})")
     if not isinstance(fields, dict):
@@ -237,7 +223,7 @@ def _json_row(line: str, number: int, columns: Columns) -> Row:
     absent = columns.absent(fields)
     if absent:
         return row(fields, f"has no field {absent[0]!r}; it has: {quoted(fields)}")
-    repeated = columns.repeated(fields.names) if isinstance(fields, _Repeating) else []
+    repeated = columns.repeated(fields.names) if isinstance(fields, Repeating) else []
     if repeated:
         return row(None, f"has the field {repeated[0]!r} twice")
     return row(fields)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kvlens.models.forward import finite_or_refuse
 from kvlens.models.info import ModelInfo
-from kvlens.texts.tokens import TokenBatch
+from kvlens.texts.batches import TokenBatch
 from kvlens.tracing.request import Request
 
 DTYPE = torch.float32  # said, since torch's default is another while a thread loads a model

@@ -26,10 +26,11 @@ from kvlens.store.checking import (
 )
 from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import versions
+from kvlens.texts.batches import TokenBatch, batches
 from kvlens.texts.limits import LimitOptions, Limits
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, as_prompt
 from kvlens.texts.texts import Texts, as_texts
-from kvlens.texts.tokens import TokenBatch, TokenizedText, batches, tokenize
+from kvlens.texts.tokens import TokenizedText, tokenize
 from kvlens.tracing.buffers import Buffers
 from kvlens.tracing.hooks import recording_hooks
 from kvlens.tracing.request import Request

@@ -14,7 +14,8 @@ from kvlens import InputError, LanguageModel, LayerSet
 from kvlens.analysis.attention import KINDS
 from kvlens.analysis.uptake import attention_patterns, attention_shift
 from kvlens.layers.route import Route
-from kvlens.texts.tokens import pad, tokenize
+from kvlens.texts.batches import pad
+from kvlens.texts.tokens import tokenize
 
 TEXT = TEXTS[3]
 BINS = 4

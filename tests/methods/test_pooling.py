@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from zoo import TEXTS, byte_tokenizer
 
 from kvlens.methods.pooling import POOLINGS
+from kvlens.texts.batches import pad
 from kvlens.texts.prompts import get_prompt
-from kvlens.texts.tokens import TokenizedText, pad, tokenize
+from kvlens.texts.tokens import TokenizedText, tokenize
 
 
 def unit(vector):

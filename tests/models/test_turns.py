@@ -18,9 +18,10 @@ from kvlens.methods.mean import Mean
 from kvlens.models import turns
 from kvlens.models.forward import run_base
 from kvlens.rerouting.partial_pass import final_states
+from kvlens.texts.batches import pad
 from kvlens.texts.pairs import Pairs
 from kvlens.texts.prompts import PROMPTS
-from kvlens.texts.tokens import pad, tokenize
+from kvlens.texts.tokens import tokenize
 from kvlens.tracing.raw import raw_states
 
 IDS = torch.arange(3, 27).reshape(2, 12)

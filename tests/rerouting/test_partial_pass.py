@@ -8,8 +8,9 @@ from kvlens import reroute
 from kvlens.layers.route import Route
 from kvlens.methods.base import final_hidden
 from kvlens.rerouting.partial_pass import final_states
+from kvlens.texts.batches import pad
 from kvlens.texts.prompts import DEFAULT_DOCUMENT
-from kvlens.texts.tokens import pad, tokenize
+from kvlens.texts.tokens import tokenize
 
 SETS = [((0,), 1.0), ((0, 1, 2, 3), 0.0), ((1, 2), 3.0), ((3,), 1.0), ((1, 3), -1.0), ((), 1.0)]
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from zoo import TEXTS, byte_tokenizer
 
 from kvlens import PROMPTS, InputError
-from kvlens.texts.tokens import batches, pad, tokenize
+from kvlens.texts.batches import batches, pad
+from kvlens.texts.tokens import tokenize
 
 TOKENIZER = byte_tokenizer()
 PROMPT = PROMPTS["kv-document"]
