@@ -111,7 +111,7 @@ def test_a_file_that_is_not_as_it_was_written_is_made_again_and_said(
     passes.clear()
     damage(file)
     with pytest.warns(
-        Notice, match="1 of 2 files in .* removed, and their vectors made again"
+        Notice, match=r"1 of 2 files in .* removed, and their vectors made again"
     ) as told:
         again = cache.encode(encoder, ["a", "b"])
     assert len(told) == 1
