@@ -1,0 +1,116 @@
+"""The kill list: every command that writes, on a small model, with what stands there before."""
+
+import json
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+PROFILE = "profile model --texts texts.txt --estimators twonn"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that writes.
+
+    Attributes:
+        name: of the case.
+        line: the command line, without ``kvlens``.
+        before: lines that are run before, undisturbed.
+        files: files of the user's that are there before, among what the command writes.
+        whole: folders that are there as before or all new, never in between.
+    """
+
+    name: str
+    line: str
+    before: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
+
+    def arguments(self, *flags: str) -> list[str]:
+        """The command line, with further flags."""
+        return [*shlex.split(self.line), *flags]
+
+
+OLD_RUN = (
+    f"{PROFILE} -o run --n 55",
+    "sweep model --pairs pairs.jsonl -o run/sweep.json --widths 1 --profiles run/profile.json",
+    "evaluate model --tasks STSBenchmark --data-dir data --methods mean -o run",
+)
+OLD_VECTORS = "embed model --input texts.txt --method mean -o"
+EMBED = "embed model --input texts.txt --layers 1,2 --chunk 20 -o"
+EVALUATE = "evaluate model --tasks STSBenchmark,Cranfield --data-dir data --layers 1"
+SWEEP = "sweep model --pairs pairs.jsonl --batch-tokens 512 -o sweep.json"
+
+COMMANDS = (
+    Command("profile", f"{PROFILE} -o run", whole=("run",)),
+    Command(
+        "profile-overwrite",
+        f"{PROFILE} -o run --overwrite",
+        before=OLD_RUN,
+        files=("run/notes.txt", "run/results/mine.txt"),
+        whole=("run",),
+    ),
+    Command("profile-trace", f"{PROFILE} -o run --save-trace", whole=("run",)),
+    Command("attend-text", "attend model --layers 1 --text abc -o run", whole=("run",)),
+    Command(
+        "attend-overwrite",
+        "attend model --layers 1 --texts texts.txt --n 10 -o run --overwrite",
+        before=("attend model --layers 1 --text abc -o run",),
+        files=("run/notes.txt",),
+        whole=("run",),
+    ),
+    Command(
+        "lens",
+        "lens model --layers 1 --texts texts.txt --methods mean -o run",
+        whole=("run",),
+    ),
+    Command("report-alone", "report run --no-model", before=OLD_RUN),
+    Command("report", "report run --texts texts.txt --n 20", before=OLD_RUN[:1]),
+    Command("sweep", f"{SWEEP} --widths 1"),
+    Command("sweep-resume", f"{SWEEP} --widths 1,2 --resume", before=(f"{SWEEP} --widths 1",)),
+    Command(
+        "sweep-overwrite",
+        f"{SWEEP} --widths 2 --layers 0,3 --overwrite",
+        before=(f"{SWEEP} --widths 1 --layers 0,2",),
+    ),
+    Command("evaluate", f"{EVALUATE} --methods mean,last_token -o run"),
+    Command(
+        "evaluate-more",
+        f"{EVALUATE} --methods mean,prompt_eol -o run",
+        before=(f"{EVALUATE} --methods mean -o run",),
+    ),
+    Command("evaluate-limit", f"{EVALUATE} --methods mean --limit 10 -o run"),
+    Command("embed-npy", f"{EMBED} v.npy"),
+    Command("embed-safetensors", f"{EMBED} v.safetensors"),
+    Command("embed-parquet", f"{EMBED} v.parquet"),
+    Command("embed-npy-overwrite", f"{EMBED} v.npy --overwrite", before=(f"{OLD_VECTORS} v.npy",)),
+    Command(
+        "embed-parquet-overwrite",
+        f"{EMBED} v.parquet --overwrite",
+        before=(f"{OLD_VECTORS} v.parquet",),
+    ),
+)
+
+
+def make_shared(folder: Path) -> None:
+    """The small model, and the files that every command reads."""
+    from evaluation.conftest import write_data
+    from zoo import tiny
+
+    lm = tiny("llama")
+    lm.hf.save_pretrained(folder / "model")
+    lm.tokenizer.save_pretrained(folder / "model")
+    texts = [f"the number {i} is {i * i}, " + "and so on " * (i % 5) for i in range(60)]
+    (folder / "texts.txt").write_text("\n".join(texts))
+    pairs = [
+        {"sentence1": texts[i], "sentence2": texts[7 * i % 60], "score": i % 5} for i in range(24)
+    ]
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    write_data(folder / "data")
+
+
+def link_shared(shared: Path, work: Path) -> None:
+    """Give a command's folder what it reads, under short names."""
+    for path in shared.iterdir():
+        os.symlink(path, work / path.name)

@@ -1,0 +1,108 @@
+"""Laws: what holds after a command was stopped, and after its next start.
+
+1. Words: one line says what happened, no traceback.
+2. Targets: all that was there, and all that the command writes, is as before or all new. A folder
+   that had to step aside is whole beside its place.
+3. The next start: it tells what stands aside, and it completes, with the bytes of an undisturbed
+   run; no scratch, lock or chunk is left.
+"""
+
+import re
+
+from torture.worlds import State, differences
+
+LONGEST_LINE = 399
+HIDDEN = re.compile(r"(^|/)\.")
+CHUNKS = re.compile(r"\.part(/|$)")  # of vectors, left on purpose for a resume
+
+
+class Broken(AssertionError):
+    """A law does not hold: which, and how."""
+
+
+def check_words(err: str) -> None:
+    """Standard error has no traceback, and no line that is longer than a screen."""
+    if "Traceback" in err or "Exception ignored" in err:
+        raise Broken(f"words: {err}")
+    for line in err.splitlines():
+        if len(line) > LONGEST_LINE:
+            raise Broken(f"words: a line of {len(line)} characters: {line}")
+
+
+def check_one_line(err: str) -> None:
+    """Standard error is one line of kvlens, notes aside."""
+    lines = [line for line in err.splitlines() if not line.startswith("note:")]
+    if len(lines) != 1 or not lines[0].startswith("kvlens: "):
+        raise Broken(f"words: not one line of kvlens: {err!r}")
+
+
+def check_targets(whole: tuple[str, ...], before: State, after: State, now: State) -> list[str]:
+    """Everything is as before or all new.
+
+    Args:
+        whole: folders that are swapped as a whole.
+        before: what was there.
+        after: what an undisturbed run makes of it.
+        now: what is there.
+
+    Returns:
+        The folders that hold, beside its place, what a swapped folder was before.
+    """
+    aside = _aside(whole, before, now)
+    for folder in whole:
+        old, new, present = (below(folder, state) for state in (before, after, now))
+        in_place = present in (old, new)
+        if not in_place and not (aside and not present):
+            raise Broken(f"targets: {folder} is neither old nor new: {sorted(now)}")
+    for path in sorted(before.keys() | now.keys()):
+        if HIDDEN.search(path) or CHUNKS.search(path) or _is_within(path, (*whole, *aside)):
+            continue
+        if now.get(path) not in (before.get(path), after.get(path)):
+            raise Broken(f"targets: {path} is neither old nor new")
+    return aside
+
+
+def check_no_scratch(now: State, temporary: list[str]) -> None:
+    """A stop that could clean up has done so."""
+    hidden = sorted(path for path in now if HIDDEN.search(path))
+    if hidden or temporary:
+        raise Broken(f"scratch is left: {hidden + temporary}")
+
+
+def check_told(aside: list[str], now: State, said: str) -> None:
+    """What still stands aside after the next start, that start has told."""
+    for folder in aside:
+        if below(folder, now) and folder not in said:
+            raise Broken(f"next start: {folder} is not told: {said!r}")
+
+
+def check_complete(aside: list[str], after: State, now: State) -> None:
+    """All is there with the bytes of an undisturbed run, and nothing besides."""
+    wrong = [path for path in differences(after, now) if not _is_within(path, aside)]
+    if wrong:
+        raise Broken(f"next start: not as after an undisturbed run: {wrong}")
+
+
+def below(folder: str, state: State) -> State:
+    """The part of a state below a folder, by paths within it."""
+    prefix = f"{folder}/"
+    return {
+        path.removeprefix(prefix): content
+        for path, content in state.items()
+        if path.startswith(prefix)
+    }
+
+
+def _is_within(path: str, folders: list[str] | tuple[str, ...]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
+
+
+def _aside(whole: tuple[str, ...], before: State, now: State) -> list[str]:
+    """Visible folders that hold just what a swapped one was."""
+    candidates = [path for path in now if "/" not in path and path not in before]
+    return [
+        path
+        for path in candidates
+        for folder in whole
+        if below(folder, before) and below(path, now) == below(folder, before)
+    ]

@@ -1,0 +1,167 @@
+"""Stages: a command with the world before it, what undisturbed runs make of that, and a next start.
+
+What kills and full disks share: they differ in what stops the command in between.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from torture import laws
+from torture.commands import COMMANDS, Command, make_shared
+from torture.faults import count_calls
+from torture.warm import warm_up
+from torture.worlds import State, World, new_world
+
+PROCESSES = 2
+FLAGS = ("--resume", "--overwrite")  # in the order in which a user would take a message's advice
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command, with the world before it, and what undisturbed runs make of that.
+
+    Attributes:
+        command: which.
+        folder: holds the worlds.
+    """
+
+    command: Command
+    folder: Path
+
+    @property
+    def world(self) -> World:
+        """The world before the command, never touched."""
+        return World(self.folder / "before")
+
+    @property
+    def log(self) -> Path:
+        """The calls of an undisturbed run."""
+        return self.folder / "calls"
+
+    @property
+    def before(self) -> State:
+        """What is there before the command."""
+        return _before(self)
+
+    def after(self, *flags: str) -> State:
+        """What an undisturbed run makes of it, with further flags."""
+        return _undisturbed(self, flags)
+
+    def build(self, shared: Path) -> float:
+        """Make the world before, and run the command undisturbed in two copies.
+
+        Returns:
+            How many seconds a run takes.
+        """
+        new_world(self.folder / "before", shared, self.command)
+        world = self.world.copy(self.folder / "counted")
+        ended = world.run(self.command.arguments(), count_calls(self.log))
+        assert ended.code == 0, f"{self.command.line}: {ended.err}"
+        laws.check_complete([], self.after(), world.state())
+        return ended.seconds
+
+
+@functools.cache
+def _before(stage: Stage) -> State:
+    return stage.world.state()
+
+
+@functools.cache
+def _undisturbed(stage: Stage, flags: tuple[str, ...]) -> State:
+    world = stage.world.copy(stage.folder / f"undisturbed-{os.getpid()}{''.join(flags)}")
+    ended = world.run(stage.command.arguments(*flags))
+    assert ended.code == 0, f"{stage.command.line} {flags}: {ended.err}"
+    state = world.state()
+    laws.check_no_scratch(state, world.scratch())
+    world.remove()
+    return state
+
+
+def start_again(stage: Stage, world: World, stopped: State, aside: list[str]) -> None:
+    """The same command again, with what its message says: it completes.
+
+    Args:
+        stage: what was stopped.
+        world: where.
+        stopped: what the stopped run left.
+        aside: folders that stand beside their place, see `laws.check_targets`.
+
+    Raises:
+        Broken: when it does not, or not with the bytes of an undisturbed run.
+    """
+    flags: tuple[str, ...] = ()
+    ended = world.run(stage.command.arguments())
+    said = ended.out + ended.err
+    if ended.code == 2:
+        laws.check_one_line(ended.err)
+        if not laws.differences(stage.after(), stopped):
+            return  # it was complete: the refusal to write it again is right
+        flags = tuple(flag for flag in FLAGS if flag in ended.err)[:1]
+        if not flags:
+            raise laws.Broken(f"next start: no advice: {ended.err!r}")
+        ended = world.run(stage.command.arguments(*flags))
+        said += ended.out + ended.err
+    laws.check_words(ended.err)
+    if ended.code != 0:
+        raise laws.Broken(f"next start: exit code {ended.code}: {said!r}")
+    now = world.state()
+    laws.check_told(aside, now, said)
+    laws.check_complete(aside, stage.after(*flags), now)
+
+
+class Crew:
+    """Two forks of one warm process, which build stages and try cases side by side."""
+
+    def __init__(self, pool: Any, shared: Path, folder: Path):
+        self._pool = pool
+        self._shared = shared
+        self._folder = folder
+
+    def stages(self, only: str) -> dict[Stage, float]:
+        """The stages of all commands, or of the one with which `only` begins, and their seconds."""
+        stages = [Stage(command, self._folder / command.name) for command in COMMANDS]
+        stages = [stage for stage in stages if not only or only.split(":")[0] == stage.command.name]
+        build = functools.partial(Stage.build, shared=self._shared)
+        return dict(zip(stages, self._pool.map(build, stages, chunksize=1), strict=True))
+
+    def problems(self, problem_of: Callable[[Any], str], cases: list[Any]) -> list[str]:
+        """What is wrong with each case, in words; empty where every law holds."""
+        return self._pool.map(problem_of, cases, chunksize=1)
+
+
+@contextmanager
+def crew(folder: Path, begin: Callable[[], None] | None = None) -> Iterator[Crew]:
+    """Warm up, make what all commands read, and fork.
+
+    Args:
+        folder: empty; for the worlds.
+        begin: called in each fork.
+
+    Yields:
+        The forks.
+    """
+    warm_up()
+    shared = folder / "shared"
+    shared.mkdir()
+    context = get_context("fork")
+    # In a process of its own: this one makes no tensors, and stays fit for forks.
+    maker = context.Process(target=make_shared, args=(shared,))
+    maker.start()
+    maker.join()
+    assert maker.exitcode == 0
+    with context.Pool(PROCESSES, begin) as pool:
+        yield Crew(pool, shared, folder)
+
+
+def refuse(what: str, seed: int, broken: dict[str, str], n: int) -> None:
+    """Raise AssertionError with the seed and each broken case."""
+    if not broken:
+        return
+    lines = "\n".join(f"  --case {name}\n    {problem}" for name, problem in broken.items())
+    raise AssertionError(f"{what}, seed {seed}: {len(broken)} of {n} cases:\n{lines}")

@@ -1,0 +1,113 @@
+"""Worlds: a folder in which one command runs, with its own cache and temporary folder."""
+
+import os
+import re
+import shutil
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torture.commands import Command, link_shared
+from torture.warm import Ended, Shot, run
+
+State = dict[str, str | bytes]  # path -> content of a file; what else it is, in words
+# mteb writes when and how long it worked: all that two undisturbed runs differ in.
+TIMES = re.compile(rb'"(evaluation_time|date|start|end)": [-+.e0-9]+')
+
+
+@dataclass(frozen=True)
+class World:
+    """A folder in which one command runs.
+
+    Attributes:
+        folder: holds the others.
+    """
+
+    folder: Path
+
+    @property
+    def work(self) -> Path:
+        """Where the command runs and writes."""
+        return self.folder / "work"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes caches and temporary files stay in this world."""
+        return {
+            "KVLENS_CACHE": str(self.folder / "cache"),
+            "HF_HOME": str(self.folder / "hub"),
+            "TMPDIR": str(self.folder / "tmp"),
+        }
+
+    def run(
+        self,
+        arguments: list[str],
+        arm: Callable[[], None] | None = None,
+        shot: Shot | None = None,
+    ) -> Ended:
+        """Run a command line in it, see `warm.run`."""
+        return run(arguments, self.work, self.environment, arm, shot)
+
+    def copy(self, folder: Path) -> "World":
+        """The same world again, at another place."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return World(folder)
+
+    def state(self) -> State:
+        """All that stands in the folder where the command writes."""
+        return state_of(self.work)
+
+    def scratch(self) -> list[str]:
+        """Temporary and hidden files, wherever a command may have left some."""
+        found = [path for path in self.folder.rglob("*") if path.name.startswith(".")]
+        found += (self.folder / "tmp").iterdir()
+        return sorted(str(path.relative_to(self.folder)) for path in set(found))
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder)
+
+
+def new_world(folder: Path, shared: Path, command: Command) -> World:
+    """The world as it is before a command."""
+    world = World(folder)
+    for name in ("work", "cache", "hub", "tmp"):
+        (folder / name).mkdir(parents=True)
+    link_shared(shared, world.work)
+    for line in command.before:
+        ended = world.run(Command("before", line).arguments())
+        assert ended.code == 0, f"{line}: {ended.err}"
+    for name in command.files:
+        (world.work / name).write_text("the user's")
+    return world
+
+
+def state_of(folder: Path) -> State:
+    """Every path below a folder, with its mode and content; times of mteb's set aside."""
+    state: State = {}
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(parent) / name
+            state[str(path.relative_to(folder))] = _content(path)
+    return state
+
+
+def _content(path: Path) -> str | bytes:
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        return f"link to {os.readlink(path)}"
+    if not stat.S_ISREG(mode):
+        return stat.filemode(mode)
+    return stat.filemode(mode).encode() + b" " + _timeless(path)
+
+
+def _timeless(path: Path) -> bytes:
+    content = path.read_bytes()
+    if path.suffix == ".json" and "results" in path.parts:
+        return TIMES.sub(rb'"\1": 0', content)
+    return content
+
+
+def differences(one: State, other: State) -> list[str]:
+    """The paths at which two states differ."""
+    return sorted(path for path in one.keys() | other.keys() if one.get(path) != other.get(path))
