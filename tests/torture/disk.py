@@ -6,7 +6,6 @@ the size of files stands in. A refusal is one line that names the place; what wa
 with space again, the next start completes with the bytes of an undisturbed run.
 """
 
-import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from random import Random
 from typing import Literal
 
 from torture import laws
-from torture.faults import read_calls
 from torture.narrow import (
     can_mount,
     closed,
@@ -124,7 +122,7 @@ def campaign(seed: int, n: int, folder: Path, only: str = "") -> Counter[str]:
     """
     with crew(folder, own_mounts) as forks:
         stages = list(forks.stages(only))
-        disk = forks.once(can_mount, folder)
+        disk = forks.once(can_mount)
         cases = list(_cases(Random(seed), n, stages, disk))
         if ":" in only:
             cases = [case for case in cases if case.name == only]
@@ -137,16 +135,19 @@ def campaign(seed: int, n: int, folder: Path, only: str = "") -> Counter[str]:
 
 def _cases(random: Random, n: int, stages: list[Stage], disk: bool) -> Iterator[Case]:
     for stage in stages:
-        calls = read_calls(stage.log)
         for place in PLACES:
-            folder = stage.counted.folder / place
-            if any(call.path.is_relative_to(folder) for call in calls):
-                yield from _of_a_place(random, n, functools.partial(Case, stage), place, disk)
+            if stage.changes(place):
+                yield from _of_a_place(random, n, stage, place, disk)
+        sizes = stage.counted.sizes("work")
+        for _ in range(n):
+            yield Case(stage, "limit", "work", random.randrange(max(sizes)), disk)
 
 
-def _of_a_place(
-    random: Random, n: int, case: Callable[..., Case], place: str, disk: bool
-) -> Iterator[Case]:
-    size = random.randrange
-    for _ in range(n):
-        yield case("limit", place, size(LEAST))
+def _of_a_place(random: Random, n: int, stage: Stage, place: str, disk: bool) -> Iterator[Case]:
+    yield Case(stage, "closed", place, disk=disk)
+    if place != "work":
+        yield Case(stage, "file", place, disk=disk)
+    if disk:
+        needed = sum(stage.counted.sizes(place)) - sum(stage.world.sizes(place))
+        for _ in range(n):
+            yield Case(stage, "full", place, random.randrange(max(needed, LEAST)))

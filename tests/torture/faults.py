@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 # `Path.rename`, `Path.mkdir`, `shutil.rmtree` and the like call these.
 RENAMES = ("rename", "replace", "link", "symlink")
-OTHERS = ("mkdir", "unlink", "remove", "rmdir")
+REMOVALS = ("unlink", "remove", "rmdir")
 Side = Literal["before", "after"]
 How = Literal["kill", "interrupt", "full"]
 SIDES: tuple[Side, ...] = ("before", "after")
@@ -28,7 +28,7 @@ class Call:
     """A change of a name that a command made.
 
     Attributes:
-        number: how many came before it.
+        number: how many calls came before it.
         function: the name of what was called.
         path: the name that is there, or no longer there, after it.
     """
@@ -43,18 +43,23 @@ class Call:
         hidden = any(part.startswith(".") for part in self.path.parts)
         return self.function in RENAMES and not hidden
 
+    @property
+    def removes(self) -> bool:
+        """Whether it removes a name: whoever is stopped there may have been cleaning up."""
+        return self.function in REMOVALS
+
 
 @dataclass(frozen=True)
 class Fault:
     """What happens at one call.
 
     Attributes:
-        number: of the call.
+        call: where.
         side: right before it, or right after.
         how: what happens.
     """
 
-    number: int
+    call: Call
     side: Side
     how: How
 
@@ -75,7 +80,7 @@ def count_calls(log: Path) -> Callable[[], None]:
         def note(number: int, function: str, path: Any) -> None:
             file.write(f"{number}\t{function}\t{os.path.abspath(path)}\n")
 
-        _wrap(note, lambda number: None)
+        _wrap(lambda number: None, note)
 
     return arm
 
@@ -90,28 +95,30 @@ def strike_at(fault: Fault) -> Callable[[], None]:
     """What wraps the functions so that the fault strikes at its call."""
 
     def on(side: Side, number: int) -> None:
-        if (fault.side, fault.number) == (side, number):
+        if (fault.side, fault.call.number) == (side, number):
             fault.strike()
 
     def arm() -> None:
-        _wrap(lambda number, *call: on("before", number), lambda number: on("after", number))
+        _wrap(lambda number: on("before", number), lambda number, *call: on("after", number))
 
     return arm
 
 
-def _wrap(before: Callable[[int, str, Any], None], after: Callable[[int], None]) -> None:
+def _wrap(before: Callable[[int], None], after: Callable[[int, str, Any], None]) -> None:
+    """Wrap every function: `after` is not called where it failed, as where a folder exists."""
     numbers = itertools.count()
 
     def wrapped(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(path: Any, *args: Any, **options: Any) -> Any:
+            named = args[0] if name in RENAMES else path
             number = next(numbers)
-            before(number, name, args[0] if name in RENAMES else path)
+            before(number)
             result = function(path, *args, **options)
-            after(number)
+            after(number, name, named)
             return result
 
         return call
 
-    for name in (*RENAMES, *OTHERS):
+    for name in (*RENAMES, "mkdir", *REMOVALS):
         setattr(os, name, wrapped(name, getattr(os, name)))

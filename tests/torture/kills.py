@@ -58,7 +58,7 @@ class Case:
     @property
     def _how(self) -> str:
         if self.fault:
-            return f"{self.fault.how}-{self.fault.side}-{self.fault.number}"
+            return f"{self.fault.how}-{self.fault.side}-{self.fault.call.number}"
         start = "cold" if self.cold else "warm"
         return f"{start}-{self.shot.signal.name}-{self.shot.after:.3f}"
 
@@ -79,7 +79,7 @@ class Case:
     @property
     def can_clean(self) -> bool:
         """Whether the stopped run can have removed its scratch."""
-        return self.fault is not None and self.fault.how != "kill"
+        return bool(self.fault) and self.fault.how != "kill" and not self.fault.call.removes
 
     def stop(self, world: World) -> Ended:
         """Run the command in a world, and stop it."""
@@ -160,7 +160,8 @@ def _at_names(random: Random, seconds: dict[Stage, float]) -> Iterator[Case]:
 
 def _faults(calls: list[Call]) -> Iterator[Fault]:
     for call, side, how in itertools.product(calls, SIDES, HOWS):
-        yield Fault(call.number, side, how)
+        if how != "full" or not call.removes:  # a full disk lets go
+            yield Fault(call, side, how)
 
 
 def _at_random(random: Random, n: int, seconds: dict[Stage, float]) -> Iterator[Case]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from torture import laws
 from torture.commands import COMMANDS, Command, make_shared
-from torture.faults import count_calls
+from torture.faults import count_calls, read_calls
 from torture.warm import warm_up
 from torture.worlds import State, World, new_world
 
@@ -40,9 +40,19 @@ class Stage:
         return World(self.folder / "before")
 
     @property
+    def counted(self) -> World:
+        """The world after an undisturbed run, whose calls were counted."""
+        return World(self.folder / "counted")
+
+    @property
     def log(self) -> Path:
-        """The calls of an undisturbed run."""
+        """The calls of that run."""
         return self.folder / "calls"
+
+    def changes(self, place: str) -> bool:
+        """Whether the command makes, renames or removes anything in a folder of its world."""
+        folder = self.counted.folder / place
+        return any(call.path.is_relative_to(folder) for call in read_calls(self.log))
 
     @property
     def before(self) -> State:
@@ -53,6 +63,11 @@ class Stage:
         """What an undisturbed run makes of it, with further flags."""
         return _undisturbed(self, flags)
 
+    @property
+    def written(self) -> list[str]:
+        """The first parts of the paths that an undisturbed run changes."""
+        return sorted({path.split("/")[0] for path in laws.differences(self.before, self.after())})
+
     def build(self, shared: Path) -> float:
         """Make the world before, and run the command undisturbed in two copies.
 
@@ -60,10 +75,10 @@ class Stage:
             How many seconds a run takes.
         """
         new_world(self.folder / "before", shared, self.command)
-        world = self.world.copy(self.folder / "counted")
-        ended = world.run(self.command.arguments(), count_calls(self.log))
+        counted = self.world.copy(self.counted.folder)
+        ended = counted.run(self.command.arguments(), count_calls(self.log))
         assert ended.code == 0, f"{self.command.line}: {ended.err}"
-        laws.check_complete([], self.after(), world.state())
+        laws.check_complete([], self.after(), counted.state())
         return ended.seconds
 
 
@@ -129,6 +144,12 @@ class Crew:
         stages = [stage for stage in stages if not only or only.split(":")[0] == stage.command.name]
         build = functools.partial(Stage.build, shared=self._shared)
         return dict(zip(stages, self._pool.map(build, stages, chunksize=1), strict=True))
+
+    def once(self, ask: Callable[[Path], bool]) -> bool:
+        """What one of the forks answers about an empty folder."""
+        folder = self._folder / "asked"
+        folder.mkdir()
+        return self._pool.apply(ask, (folder,))
 
     def problems(self, problem_of: Callable[[Any], str], cases: list[Any]) -> list[str]:
         """What is wrong with each case, in words; empty where every law holds."""

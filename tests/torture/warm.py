@@ -154,12 +154,19 @@ def _exit_code(arguments: list[str]) -> int:
         code = int(error.code or 0)
     except BaseException as error:
         code = 130 if isinstance(error, KeyboardInterrupt) else 1
-        # A signal before the first line of the command, or after its last, is not its affair.
-        if traceback.extract_tb(error.__traceback__)[-1].filename != __file__:
-            traceback.print_exc()
+        if traceback.extract_tb(error.__traceback__)[-1].filename == __file__:
+            _die_of(
+                signal.SIGINT
+            )  # it came before the first line of the command, or after its last
+        traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()
     return code
+
+
+def _die_of(number: signal.Signals) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _wait(pid: int, begin: float, shot: Shot | None) -> int:

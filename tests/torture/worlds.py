@@ -12,6 +12,7 @@ from torture.commands import Command, link_shared
 from torture.warm import Ended, Shot, run
 
 State = dict[str, str | bytes]  # path -> content of a file; what else it is, in words
+PLACES = ("work", "cache", "hub", "tmp")  # the folders of a world
 # mteb writes when and how long it worked: all that two undisturbed runs differ in.
 TIMES = re.compile(rb'"(evaluation_time|date|start|end)": [-+.e0-9]+')
 
@@ -64,6 +65,11 @@ class World:
         found += (self.folder / "tmp").iterdir()
         return sorted(str(path.relative_to(self.folder)) for path in set(found))
 
+    def sizes(self, place: str) -> list[int]:
+        """The sizes of all files in one of its folders."""
+        files = (self.folder / place).rglob("*")
+        return [path.lstat().st_size for path in files if path.is_file()]
+
     def remove(self) -> None:
         shutil.rmtree(self.folder)
 
@@ -71,7 +77,7 @@ class World:
 def new_world(folder: Path, shared: Path, command: Command) -> World:
     """The world as it is before a command."""
     world = World(folder)
-    for name in ("work", "cache", "hub", "tmp"):
+    for name in PLACES:
         (folder / name).mkdir(parents=True)
     link_shared(shared, world.work)
     for line in command.before:
