@@ -4,10 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 # One thread a process: the tests run on PROCESSES processes side by side.
 PROCESSES ?= auto
+# Of what `make torture` draws.
+SEED ?= 0
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/pytest -n $(PROCESSES)
 
 .DEFAULT_GOAL := help
-.PHONY: help install profile lint check test bench notebooks figures clean
+.PHONY: help install profile lint check test torture bench notebooks figures clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -34,6 +36,9 @@ check: lint  ## lint, and the fast tests: under two minutes, for every commit
 
 test: lint  ## lint, and every test; the 40 slowest are listed
 	$(PYTEST) --durations=40 --cov=kvlens --cov-report=term:skip-covered
+
+torture: install  ## kills, full disks, damaged files, threads: half an hour; SEED=7 draws others
+	$(BIN)/python tests/torture/run.py --seed $(SEED)
 
 bench: install  ## the numbers of the README: recording cost and memory
 	$(BIN)/kvlens bench smollm2-135m --record

@@ -23,11 +23,12 @@ from torture.narrow import (
     replaced_by_a_file,
     unmount,
 )
-from torture.stages import Stage, crew, refuse, start_again
+from torture.stages import Stage, chosen, crew, refuse, start_again
 from torture.worlds import PLACES, World
 
 What = Literal["full", "limit", "closed", "file"]
 LEAST = 64 << 10  # bytes
+SIZES = 3  # of each place, for each command
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,9 @@ def campaign(seed: int, n: int, folder: Path, only: str = "") -> Counter[str]:
 
     Args:
         seed: of what is drawn.
-        n: how many sizes of each place are tried with each command.
+        n: most cases; of more, so many are drawn.
         folder: empty; for the worlds.
-        only: a command's name, or a case's: nothing else is tried.
+        only: names of commands, with commas between, or a case: nothing else is tried.
 
     Returns:
         What was tried -> how often.
@@ -121,33 +122,29 @@ def campaign(seed: int, n: int, folder: Path, only: str = "") -> Counter[str]:
         AssertionError: with the seed and the cases where a law does not hold.
     """
     with crew(folder, own_mounts) as forks:
-        stages = list(forks.stages(only))
+        stages = forks.stages(only)
         disk = forks.once(can_mount)
-        cases = list(_cases(Random(seed), n, stages, disk))
-        if ":" in only:
-            cases = [case for case in cases if case.name == only]
+        cases = [case for stage in stages for case in _cases(seed, stage, disk)]
+        cases = chosen(cases, only, n, seed)
         problems = forks.problems(Case.problem, cases)
-    names = [case.name for case in cases]
-    broken = {name: why for name, why in zip(names, problems, strict=True) if why}
-    refuse("disk", seed, broken, len(cases))
+    refuse("disk", seed, cases, problems)
     return Counter(case.kind for case in cases)
 
 
-def _cases(random: Random, n: int, stages: list[Stage], disk: bool) -> Iterator[Case]:
-    for stage in stages:
-        for place in PLACES:
-            if stage.changes(place):
-                yield from _of_a_place(random, n, stage, place, disk)
-        sizes = stage.counted.sizes("work")
-        for _ in range(n):
-            yield Case(stage, "limit", "work", random.randrange(max(sizes)), disk)
+def _cases(seed: int, stage: Stage, disk: bool) -> Iterator[Case]:
+    random = Random(f"{seed}/{stage.command.name}")
+    for place in PLACES:
+        if stage.changes(place):
+            yield from _at_place(random, stage, place, disk)
+    largest = max(stage.counted.sizes("work"))
+    for _ in range(SIZES):
+        yield Case(stage, "limit", "work", random.randrange(largest))
 
 
-def _of_a_place(random: Random, n: int, stage: Stage, place: str, disk: bool) -> Iterator[Case]:
+def _at_place(random: Random, stage: Stage, place: str, disk: bool) -> Iterator[Case]:
     yield Case(stage, "closed", place, disk=disk)
     if place != "work":
-        yield Case(stage, "file", place, disk=disk)
-    if disk:
-        needed = sum(stage.counted.sizes(place)) - sum(stage.world.sizes(place))
-        for _ in range(n):
-            yield Case(stage, "full", place, random.randrange(max(needed, LEAST)))
+        yield Case(stage, "file", place)
+    needed = sum(stage.counted.sizes(place)) - sum(stage.world.sizes(place))
+    for _ in range(SIZES * disk):
+        yield Case(stage, "full", place, random.randrange(max(needed, LEAST)))

@@ -20,7 +20,7 @@ from random import Random
 
 from torture import laws
 from torture.faults import HOWS, SIDES, Call, Fault, read_calls, strike_at
-from torture.stages import Stage, crew, refuse, start_again
+from torture.stages import Stage, chosen, crew, refuse, start_again
 from torture.warm import Ended, Shot
 from torture.worlds import World
 
@@ -30,7 +30,7 @@ CODES = {signal.SIGINT: (130, -2), signal.SIGTERM: (143, -15), signal.SIGKILL: (
 CODES_AT_CALLS = {"kill": (-9,), "interrupt": (130,), "full": (0, 2)}
 STOPPED = (2, 130, 143)  # codes that go with a line
 SAMPLE_SECONDS = 10.0  # so long is worked on changes that nobody sees, of each command
-COLD_SHARE = 0.2
+TIMES = 7  # random times of each command
 COLD_SECONDS = 6.0  # that imports take
 
 
@@ -41,13 +41,15 @@ class Case:
     Attributes:
         stage: the command, and what undisturbed runs make.
         fault: at a call; or
-        shot: at a time.
+        shot: at a time, which is
+        share: of the seconds that an undisturbed run takes.
         cold: as a process of its own.
     """
 
     stage: Stage
     fault: Fault | None = None
     shot: Shot | None = None
+    share: float = 0.0
     cold: bool = False
 
     @property
@@ -60,7 +62,7 @@ class Case:
         if self.fault:
             return f"{self.fault.how}-{self.fault.side}-{self.fault.call.number}"
         start = "cold" if self.cold else "warm"
-        return f"{start}-{self.shot.signal.name}-{self.shot.after:.3f}"
+        return f"{start}-{self.shot.signal.name}-{self.share:.3f}"
 
     @property
     def kind(self) -> str:
@@ -120,13 +122,13 @@ class Case:
 
 
 def campaign(seed: int, n: int, folder: Path, only: str = "") -> Counter[str]:
-    """Stop every command at its changes of names, and `n` times at random.
+    """Stop every command at its changes of names, and at random times.
 
     Args:
         seed: of what is drawn.
-        n: how many stops at random times; below 100, no others are tried than these.
+        n: most stops; of more, so many are drawn.
         folder: empty; for the worlds.
-        only: a command's name, or a case's: nothing else is tried.
+        only: names of commands, with commas between, or a case: nothing else is tried.
 
     Returns:
         What was tried -> how often.
@@ -136,43 +138,45 @@ def campaign(seed: int, n: int, folder: Path, only: str = "") -> Counter[str]:
     """
     with crew(folder) as forks:
         seconds = forks.stages(only)
-        cases = [*_at_names(Random(seed), seconds), *_at_random(Random(seed), n, seconds)]
-        if ":" in only:
-            cases = [case for case in cases if case.name == only]
+        cases = [case for stage, length in seconds.items() for case in _cases(seed, stage, length)]
+        cases = chosen(cases, only, n, seed)
         problems = forks.problems(Case.problem, cases)
-    names = [case.name for case in cases]
-    broken = {name: why for name, why in zip(names, problems, strict=True) if why}
-    refuse("kills", seed, broken, len(cases))
+    refuse("kills", seed, cases, problems)
     return Counter(case.kind for case in cases)
 
 
-def _at_names(random: Random, seconds: dict[Stage, float]) -> Iterator[Case]:
+def _cases(seed: int, stage: Stage, seconds: float) -> Iterator[Case]:
+    random = Random(f"{seed}/{stage.command.name}")
+    yield from _at_random(random, stage, seconds)
+    yield from _at_names(random, stage, seconds)
+
+
+def _at_random(random: Random, stage: Stage, seconds: float) -> Iterator[Case]:
+    """Every signal in turn, the first time cold."""
+    first = random.randrange(len(SIGNALS))
+    for number in range(TIMES):
+        cold = number == 0
+        longest = seconds + COLD_SECONDS * cold
+        which = SIGNALS[(first + number) % len(SIGNALS)]
+        share = random.random()
+        yield Case(stage, shot=Shot(which, share * longest), share=share, cold=cold)
+
+
+def _at_names(random: Random, stage: Stage, seconds: float) -> Iterator[Case]:
     """All faults at names that a user sees; a sample of all faults at all other changes."""
-    for stage, length in seconds.items():
-        calls = read_calls(stage.log)
-        everywhere = [call for call in calls if call.is_seen]
-        elsewhere = [call for call in calls if not call.is_seen]
-        faults = list(_faults(elsewhere))
-        n = min(len(faults), 2 + int(SAMPLE_SECONDS / length))
-        for fault in [*_faults(everywhere), *random.sample(faults, n)]:
-            yield Case(stage, fault)
+    calls = read_calls(stage.log)
+    elsewhere = list(_faults([call for call in calls if not call.is_seen]))
+    n = min(len(elsewhere), 2 + int(SAMPLE_SECONDS / seconds))
+    for fault in _faults([call for call in calls if call.is_seen]):
+        yield Case(stage, fault)
+    for fault in random.sample(elsewhere, n):
+        yield Case(stage, fault)
 
 
 def _faults(calls: list[Call]) -> Iterator[Fault]:
     for call, side, how in itertools.product(calls, SIDES, HOWS):
         if how != "full" or not call.removes:  # a full disk lets go
             yield Fault(call, side, how)
-
-
-def _at_random(random: Random, n: int, seconds: dict[Stage, float]) -> Iterator[Case]:
-    """Every command in turn, with every signal in turn."""
-    stages = list(seconds)
-    for number in range(n):
-        stage = stages[number % len(stages)]
-        which = SIGNALS[(number + number // len(stages)) % len(SIGNALS)]
-        cold = number < COLD_SHARE * n
-        longest = seconds[stage] + COLD_SECONDS * cold
-        yield Case(stage, shot=Shot(which, random.uniform(0, longest)), cold=cold)
 
 
 def _cold(arguments: list[str], world: World, shot: Shot) -> Ended:

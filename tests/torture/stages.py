@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from torture import laws
@@ -139,9 +140,10 @@ class Crew:
         self._folder = folder
 
     def stages(self, only: str) -> dict[Stage, float]:
-        """The stages of all commands, or of the one with which `only` begins, and their seconds."""
-        stages = [Stage(command, self._folder / command.name) for command in COMMANDS]
-        stages = [stage for stage in stages if not only or only.split(":")[0] == stage.command.name]
+        """The stages of the commands that `only` names, else of all, and their seconds."""
+        names = only.partition(":")[0].split(",")
+        commands = [command for command in COMMANDS if not only or command.name in names]
+        stages = [Stage(command, self._folder / command.name) for command in commands]
         build = functools.partial(Stage.build, shared=self._shared)
         return dict(zip(stages, self._pool.map(build, stages, chunksize=1), strict=True))
 
@@ -180,9 +182,23 @@ def crew(folder: Path, begin: Callable[[], None] | None = None) -> Iterator[Crew
         yield Crew(pool, shared, folder)
 
 
-def refuse(what: str, seed: int, broken: dict[str, str], n: int) -> None:
+def chosen(cases: list[Any], only: str, n: int, seed: int) -> list[Any]:
+    """The case that `only` names, if it names one; else `n` of them, in their order."""
+    if ":" in only:
+        return [case for case in cases if case.name == only]
+    if n >= len(cases):
+        return cases
+    drawn = Random(seed).sample(range(len(cases)), n)
+    return [cases[number] for number in sorted(drawn)]
+
+
+def refuse(campaign: str, seed: int, cases: list[Any], problems: list[str]) -> None:
     """Raise AssertionError with the seed and each broken case."""
-    if not broken:
-        return
-    lines = "\n".join(f"  --case {name}\n    {problem}" for name, problem in broken.items())
-    raise AssertionError(f"{what}, seed {seed}: {len(broken)} of {n} cases:\n{lines}")
+    broken = [
+        f"  --only {campaign} --case {case.name}\n    {problem}"
+        for case, problem in zip(cases, problems, strict=True)
+        if problem
+    ]
+    if broken:
+        lines = "\n".join(broken)
+        raise AssertionError(f"seed {seed}: {len(broken)} of {len(cases)} cases:\n{lines}")
