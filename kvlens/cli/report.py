@@ -60,6 +60,7 @@ def report(
     if no_model and texts.texts:
         raise InputError("`texts` are measured with the model: give them without `no_model`")
     recover(folder)
+    recover(folder / "attention")
     writable_file(output or folder / "report.html")
     read = texts.read(texts.n) if texts.texts else None
 

@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from kvlens.cli.answers import note
 from kvlens.store.errors import InputError
-from kvlens.store.files import scratch_folder, scratch_home, unwritable
+from kvlens.store.files import remove_abandoned, scratch_folder, scratch_home, unwritable
 
 
 def swap(new: Path, folder: Path) -> None:
@@ -63,6 +63,7 @@ def recover(path: Path) -> None:
     """Mend what a killed swap left of `path` or a folder around it, and say so.
 
     A folder that is missing is put back; where the new one stands, the old one is only told of.
+    What killed processes left in `path` of files that they were writing is removed.
 
     Args:
         path: that is going to be read or written; it need not exist.
@@ -77,6 +78,7 @@ def recover(path: Path) -> None:
     for folder in (*reversed(place.parents), place):
         if folder.name and os.path.isdir(scratch_home(folder)):
             _recover(folder)
+    remove_abandoned(place)
 
 
 def _recover(folder: Path) -> None:

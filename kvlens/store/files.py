@@ -133,24 +133,22 @@ def scratch_folder(target: Path) -> Iterator[Path]:
         The folder, on the file system of `target`.
     """
     home = scratch_home(target)
-    lock = _new_lock(home)
+    lock = FileLock(home / f"{secrets.token_hex(4)}.lock")
     lock_file = Path(lock.lock_file)
     folder = lock_file.with_suffix("")
     try:
+        _take(lock, home)
         folder.mkdir(mode=0o700)
         yield folder
     finally:
         lock.release()
         _remove(folder, lock_file)
-        # Somebody else may be writing the same target: the home is then theirs to remove.
-        with contextlib.suppress(OSError):
-            home.rmdir()
+        _remove_if_empty(home)
 
 
-def _new_lock(home: Path) -> FileLock:
-    """A lock in `home`, held already: from then on nobody else removes `home`."""
+def _take(lock: FileLock, home: Path) -> None:
+    """Hold a new lock in `home`: from then on nobody else removes `home`."""
     for tries_left in reversed(range(TRIES)):
-        lock = FileLock(home / f"{secrets.token_hex(4)}.lock")
         try:
             home.mkdir(parents=True, exist_ok=True)
             _remove_abandoned(home)
@@ -159,12 +157,31 @@ def _new_lock(home: Path) -> FileLock:
         except (FileNotFoundError, FileExistsError):  # another writer has just removed it
             if not tries_left:
                 raise
-    return lock
 
 
 def scratch_home(target: Path) -> Path:
     """Where the scratch folders of `target` are, beside it."""
     return target.with_name(f".{target.name}.kvlens")
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes left in a folder of files that they were writing.
+
+    What another process is writing now stays, and so does all in a folder that cannot be written.
+
+    Args:
+        folder: what is below its folders stays.
+    """
+    with contextlib.suppress(OSError):
+        for home in folder.glob(".*.kvlens"):
+            _remove_abandoned(home)
+            _remove_if_empty(home)
+
+
+def _remove_if_empty(home: Path) -> None:
+    """Remove a scratch home; if somebody else is writing the same target, it is theirs to remove."""
+    with contextlib.suppress(OSError):
+        home.rmdir()
 
 
 def _remove_abandoned(home: Path) -> None:

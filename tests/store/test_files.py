@@ -5,6 +5,7 @@ import signal
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from kvlens import InputError
-from kvlens.store.files import atomic_path, cache_folder, scratch_folder, writable_file, write_text
+from kvlens.store.files import (
+    atomic_path,
+    cache_folder,
+    remove_abandoned,
+    scratch_folder,
+    writable_file,
+    write_text,
+)
 
 
 def test_atomic_path_leaves_nothing_half_written(tmp_path):
@@ -112,6 +120,33 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
     assert len(list(tmp_path.glob(".out.json.kvlens/*"))) == 2
     write_text(target, "whole")
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_killed_processes_left_in_a_folder_is_removed(tmp_path):
+    for name in ("a.json", "b.json"):
+        child = os.fork()
+        if child == 0:
+            with atomic_path(tmp_path / name):
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(child, 0)
+    with scratch_folder(tmp_path / "living") as living:
+        remove_abandoned(tmp_path)
+        assert living.is_dir()
+        assert list(tmp_path.iterdir()) == [living.parent]
+
+
+def test_an_interrupt_at_any_name_leaves_nothing(tmp_path, monkeypatch):
+    """Ctrl-C may come right after the first folder is made."""
+    mkdir = Path.mkdir
+
+    def interrupted(path, *args, **options):
+        mkdir(path, *args, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "mkdir", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_text(tmp_path / "out.json", "text")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_scratch_of_a_living_process_stays(tmp_path):
