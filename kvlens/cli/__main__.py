@@ -2,7 +2,7 @@
 
 import sys
 
-from kvlens.cli.app import main
+from kvlens.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

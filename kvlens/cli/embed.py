@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from kvlens.cli.answers import Answer
 from kvlens.cli.options import TEXTS, LimitOptions, ModelName, ModelOptions, RouteOptions
 from kvlens.cli.progress import progress
+from kvlens.cli.swap import recover
 from kvlens.cli.values import Dashed, WholeNumber, layers_or_file
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def embed(
     from kvlens.embedding.file_run import embed_file
     from kvlens.embedding.target import check_target
 
+    recover(target.output.parent)
     check_target(target.output, source.input, target.resume, target.overwrite)
     layers = layers_or_file(route.layers)
     lm = model.load(name, hooked=False)

@@ -21,7 +21,7 @@ from safetensors.numpy import load, save
 from kvlens.embedding.chunks import chunks, longest_first
 from kvlens.embedding.encoder import Encoder
 from kvlens.store.checking import arguments, optional, path
-from kvlens.store.files import atomic_path, cache_dir
+from kvlens.store.files import atomic_path, cache_dir, remove_abandoned
 from kvlens.store.notices import notice
 from kvlens.store.progress import Progress, part_of, silent
 from kvlens.store.provenance import versions
@@ -111,6 +111,7 @@ def _name(place: Path, content: bytes) -> str:
 
 def _read(place: Path) -> dict[bytes, np.ndarray]:
     """Digest -> vector, of every file that is as it was written; others are removed, and told."""
+    remove_abandoned(place)
     vector_of: dict[bytes, np.ndarray] = {}
     unusable = []
     files = sorted(place.glob(f"*{ENDING}"))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.lib.format as npy
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -46,8 +47,11 @@ def beside(path: Path, ending: str) -> Path:
 
 
 def _write_npy(table: Table, path: Path, temporary: Path) -> None:
+    vectors = np.ascontiguousarray(table.vectors)
     with temporary.open("wb") as file:
-        np.save(file, table.vectors)
+        # As `np.save` does, which does not notice that a disk is full at its last bytes.
+        npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(vectors))
+        file.write(vectors.data)
     # Before the array gets its name: an array is never there without its ids.
     write_text(beside(path, ".json"), table.header)
 

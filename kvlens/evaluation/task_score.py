@@ -18,6 +18,7 @@ from kvlens.evaluation.kinds import import_mteb, unit
 from kvlens.evaluation.results import Damaged, Place, Results, TaskScore
 from kvlens.evaluation.significance import has_rows_of, statistic
 from kvlens.store.errors import InputError
+from kvlens.store.files import remove_abandoned
 from kvlens.store.notices import Notice, notice
 
 
@@ -36,6 +37,7 @@ def score_task(model: Any, task: Any, cache: Any, limit: int | None) -> TaskScor
         RuntimeError: When the items do not make up mteb's score.
     """
     results = Results(task, model.mteb_model_meta, cache)
+    remove_abandoned(results.file.parent)
     score = found(results)
     if score is None:
         results.check_writable()

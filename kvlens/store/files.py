@@ -52,6 +52,7 @@ def cache_folder(name: str) -> Path:
         raise InputError(f"cannot use the cache {folder} ({reason}): {advice}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"cannot write into the cache {folder}: {advice}")
+    remove_abandoned(folder)
     return folder
 
 

@@ -2,10 +2,14 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
+import kvlens
 from kvlens.cli import main
 
 STOPS = ("SIGTERM", "SIGHUP")
@@ -35,6 +39,20 @@ def test_an_interrupt_is_a_line_and_exit_130(monkeypatch, capsys):
     while_it_runs(monkeypatch, interrupt)
     assert main(["models"]) == 130
     assert capsys.readouterr() == ("", "kvlens: interrupted; nothing half-written was left\n")
+
+
+def test_an_interrupt_while_it_is_imported_is_a_line(tmp_path):
+    """Most of the time until a command starts is spent there."""
+    (tmp_path / "cyclopts.py").write_text("raise KeyboardInterrupt")
+    paths = os.pathsep.join([str(tmp_path), str(Path(kvlens.__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-m", "kvlens.cli", "models"],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    told = "kvlens: interrupted; nothing was begun\n"
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", told)
 
 
 @pytest.mark.parametrize("name", STOPS)

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 import kvlens
 from kvlens.embedding.containers import CONTAINERS, Table, files_of
 from kvlens.embedding.file_run import embed_file
-from kvlens.embedding.vectors import TableHash, load_vectors
+from kvlens.embedding.vectors import TableHash, load_vectors, write_vectors
 from kvlens.store.errors import InputError
 
 
@@ -216,3 +216,22 @@ def test_the_settings_may_hold_infinity(encoder, rows, tmp_path):
         assert info.settings["bias"] in (-float("inf"), [-float("inf")] * 2)
     header = json.loads((tmp_path / "out.npy.json").read_text())
     assert header["info"]["version"] == 2
+
+
+def test_a_npy_file_is_what_numpy_writes(written, tmp_path):
+    np.save(tmp_path / "again.npy", np.load(written / "a.npy"))
+    assert (tmp_path / "again.npy").read_bytes() == (written / "a.npy").read_bytes()
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_disk_that_is_full_at_the_last_bytes_is_noticed(written, tmp_path, ending):
+    vectors = load_vectors(written / f"a{ending}")
+    largest = max(path.stat().st_size for path in files_of(written / f"a{ending}"))
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest - 1, hard))
+    try:
+        with pytest.raises(InputError, match="cannot write"):
+            write_vectors(vectors, tmp_path / f"new{ending}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert not list(tmp_path.glob("new*"))

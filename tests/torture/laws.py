@@ -20,6 +20,11 @@ class Broken(AssertionError):
     """A law does not hold: which, and how."""
 
 
+def is_before_the_command(err: str) -> bool:
+    """Whether this is the interpreter's word on Ctrl-C before the command's first line."""
+    return err.endswith("KeyboardInterrupt\n") and "in main" not in err
+
+
 def check_words(err: str) -> None:
     """Standard error has no traceback, and no line that is longer than a screen."""
     if "Traceback" in err or "Exception ignored" in err:
