@@ -90,17 +90,31 @@ COMMANDS = (
         f"{EMBED} v.parquet --overwrite",
         before=(f"{OLD_VECTORS} v.parquet",),
     ),
+    Command(
+        "embed-fit-post",
+        "embed model --input texts.txt --layers run/layers.json --max-length 100 "
+        "--fit-post center -o v.safetensors",
+        before=OLD_RUN[:1],
+    ),
+    Command("embed-gguf", "embed model.gguf --input texts.txt --method mean -o v.safetensors"),
 )
 
 
 def make_shared(folder: Path) -> None:
     """The small model, and the files that every command reads."""
     from evaluation.conftest import write_data
+    from torture.tiny_gguf import write_gguf
     from zoo import tiny
 
+    from kvlens.models.quiet import quietly
+    from kvlens.texts.wikipedia import calibration_texts
+
+    calibration_texts(1)  # fetched and parsed once, in the user's own cache
     lm = tiny("llama")
-    lm.hf.save_pretrained(folder / "model")
-    lm.tokenizer.save_pretrained(folder / "model")
+    with quietly():
+        lm.hf.save_pretrained(folder / "model")
+        lm.tokenizer.save_pretrained(folder / "model")
+    write_gguf(lm, folder / "model.gguf")
     texts = [f"the number {i} is {i * i}, " + "and so on " * (i % 5) for i in range(60)]
     (folder / "texts.txt").write_text("\n".join(texts))
     pairs = [

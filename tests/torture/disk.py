@@ -87,7 +87,7 @@ class Case:
         now = world.state()
         widen()
         laws.check_targets(stage.command.whole, stage.before, stage.after(), now)
-        laws.check_no_scratch(now, world.scratch())
+        laws.check_no_scratch(world.hidden() + world.temporary())
         if ended.code == 0:
             laws.check_complete([], stage.after(), now)
             return

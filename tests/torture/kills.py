@@ -114,7 +114,7 @@ class Case:
         now = world.state()
         aside = laws.check_targets(stage.command.whole, stage.before, stage.after(), now)
         if self.can_clean:
-            laws.check_no_scratch(now, world.scratch())
+            laws.check_no_scratch(world.hidden() + world.temporary())
         if ended.code == 0:
             laws.check_told(aside, now, ended.err)
             laws.check_complete(aside, stage.after(), now)

@@ -69,24 +69,25 @@ def check_targets(whole: tuple[str, ...], before: State, after: State, now: Stat
     for path in sorted(before.keys() | now.keys()):
         if HIDDEN.search(path) or CHUNKS.search(path) or _is_within(path, (*whole, *aside)):
             continue
-        grown = path.endswith(GROWING) and _is_part(now.get(path), after.get(path))
+        grown = path.endswith(GROWING) and _holds_lines_of(now.get(path), after.get(path))
         if now.get(path) not in (before.get(path), after.get(path)) and not grown:
             raise Broken(f"targets: {path} is neither old nor new")
     return aside
 
 
-def _is_part(now: str | bytes | None, after: str | bytes | None) -> bool:
+def _holds_lines_of(now: str | bytes | None, after: str | bytes | None) -> bool:
     """Whether a file has whole lines of what it is going to be."""
     if not isinstance(now, bytes) or not isinstance(after, bytes):
         return False
     return set(now.splitlines(keepends=True)) <= set(after.splitlines(keepends=True))
 
 
-def check_no_scratch(now: State, temporary: list[str]) -> None:
-    """A stop that could clean up has done so."""
-    hidden = sorted(path for path in now if HIDDEN.search(path))
-    if hidden or temporary:
-        raise Broken(f"scratch is left: {hidden + temporary}")
+def check_no_scratch(left: list[str], aside: list[str] | tuple[str, ...] = ()) -> None:
+    """Nothing unfinished is left, but what tells of folders that stand aside."""
+    marks = [mark for folder in aside for mark in _marks(folder)]
+    left = [path for path in left if path.removeprefix("work/") not in marks]
+    if left:
+        raise Broken(f"scratch is left: {left}")
 
 
 def check_told(aside: list[str], now: State, said: str) -> None:

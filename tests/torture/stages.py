@@ -94,7 +94,7 @@ def _undisturbed(stage: Stage, flags: tuple[str, ...]) -> State:
     ended = world.run(stage.command.arguments(*flags))
     assert ended.code == 0, f"{stage.command.line} {flags}: {ended.err}"
     state = world.state()
-    laws.check_no_scratch(state, world.scratch())
+    laws.check_no_scratch(world.hidden() + world.temporary())
     world.remove()
     return state
 
@@ -129,6 +129,7 @@ def start_again(stage: Stage, world: World, stopped: State, aside: list[str]) ->
     now = world.state()
     laws.check_told(aside, now, said)
     laws.check_complete(aside, stage.after(*flags), now)
+    laws.check_no_scratch(world.hidden(), aside)
 
 
 class Crew:

@@ -11,6 +11,8 @@ from pathlib import Path
 from torture.commands import Command, link_shared
 from torture.warm import Ended, Shot, run
 
+from kvlens.store.files import cache_dir
+
 State = dict[str, str | bytes]  # path -> content of a file; what else it is, in words
 PLACES = ("work", "cache", "hub", "tmp")  # the folders of a world
 # mteb writes when and how long it worked: all that two undisturbed runs differ in.
@@ -60,11 +62,15 @@ class World:
         """All that stands in the folder where the command writes."""
         return state_of(self.work)
 
-    def scratch(self) -> list[str]:
-        """Temporary and hidden files, wherever a command may have left some."""
-        found = [path for path in self.folder.rglob("*") if path.name.startswith(".")]
-        found += (self.folder / "tmp").iterdir()
-        return sorted(str(path.relative_to(self.folder)) for path in set(found))
+    def hidden(self) -> list[str]:
+        """Hidden files where results and the cache are: what is not finished."""
+        places = [self.work, self.folder / "cache"]
+        found = [path for place in places for path in place.rglob(".*")]
+        return sorted(str(path.relative_to(self.folder)) for path in found)
+
+    def temporary(self) -> list[str]:
+        """What is in the temporary folder: whoever is killed cannot clean it."""
+        return sorted(path.name for path in (self.folder / "tmp").iterdir())
 
     def sizes(self, place: str) -> list[int]:
         """The sizes of all files in one of its folders."""
@@ -81,6 +87,8 @@ def new_world(folder: Path, shared: Path, command: Command) -> World:
     for name in PLACES:
         (folder / name).mkdir(parents=True)
     link_shared(shared, world.work)
+    # Wikipedia's passages are read there; nothing is written.
+    (folder / "cache" / "texts").symlink_to(cache_dir() / "texts")
     for line in command.before:
         ended = world.run(Command("before", line).arguments())
         assert ended.code == 0, f"{line}: {ended.err}"
