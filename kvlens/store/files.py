@@ -180,7 +180,7 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def _remove_if_empty(home: Path) -> None:
-    """Remove a scratch home; if somebody else is writing the same target, it is theirs to remove."""
+    """Remove a scratch home; where somebody else writes the same target, it is theirs."""
     with contextlib.suppress(OSError):
         home.rmdir()
 
