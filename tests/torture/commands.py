@@ -38,8 +38,8 @@ OLD_RUN = (
     "evaluate model --tasks STSBenchmark --data-dir data --methods mean -o run",
 )
 OLD_VECTORS = "embed model --input texts.txt --method mean -o"
-EMBED = "embed model --input texts.txt --layers 1,2 --chunk 20 -o"
-EVALUATE = "evaluate model --tasks STSBenchmark,Cranfield --data-dir data --layers 1"
+EMBED = "embed model --input texts.txt --layers 1,2 --chunk 30 -o"
+EVALUATE = "evaluate model --data-dir data --layers 1 -o run"
 SWEEP = "sweep model --pairs pairs.jsonl --batch-tokens 512 -o sweep.json"
 
 COMMANDS = (
@@ -74,13 +74,13 @@ COMMANDS = (
         f"{SWEEP} --widths 2 --layers 0,3 --overwrite",
         before=(f"{SWEEP} --widths 1 --layers 0,2",),
     ),
-    Command("evaluate", f"{EVALUATE} --methods mean,last_token -o run"),
+    Command("evaluate", f"{EVALUATE} --methods mean --tasks STSBenchmark,Cranfield"),
     Command(
         "evaluate-more",
-        f"{EVALUATE} --methods mean,prompt_eol -o run",
-        before=(f"{EVALUATE} --methods mean -o run",),
+        f"{EVALUATE} --methods mean,prompt_eol --tasks STSBenchmark",
+        before=(f"{EVALUATE} --methods mean --tasks STSBenchmark",),
     ),
-    Command("evaluate-limit", f"{EVALUATE} --methods mean --limit 10 -o run"),
+    Command("evaluate-limit", f"{EVALUATE} --methods mean --tasks Cranfield --limit 10"),
     Command("embed-npy", f"{EMBED} v.npy"),
     Command("embed-safetensors", f"{EMBED} v.safetensors"),
     Command("embed-parquet", f"{EMBED} v.parquet"),

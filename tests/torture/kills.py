@@ -29,7 +29,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 CODES = {signal.SIGINT: (130, -2), signal.SIGTERM: (143, -15), signal.SIGKILL: (-9,)}
 CODES_AT_CALLS = {"kill": (-9,), "interrupt": (130,), "full": (0, 2)}
 STOPPED = (2, 130, 143)  # codes that go with a line
-SAMPLE_SECONDS = 10.0  # so long is worked on changes that nobody sees, of each command
+SAMPLE_SECONDS = 6.0  # so long is worked on changes that nobody sees, of each command
 TIMES = 7  # random times of each command
 COLD_SECONDS = 6.0  # that imports take
 

@@ -5,6 +5,7 @@ What kills and full disks share: they differ in what stops the command in betwee
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -155,8 +156,13 @@ class Crew:
         return self._pool.apply(ask, (folder,))
 
     def problems(self, problem_of: Callable[[Any], str], cases: list[Any]) -> list[str]:
-        """What is wrong with each case, in words; empty where every law holds."""
-        return self._pool.map(problem_of, cases, chunksize=1)
+        """What is wrong with each case, in words, told at once; empty where every law holds."""
+        problems = []
+        for case, problem in zip(cases, self._pool.imap(problem_of, cases), strict=True):
+            problems.append(problem)
+            if problem:
+                print(f"{case.name}: {problem}", file=sys.stderr, flush=True)
+        return problems
 
 
 @contextmanager
