@@ -92,7 +92,7 @@ def test_prompts(encoder):
     np.testing.assert_allclose(
         encoder.encode("a", prompt="", prompt_name="query"), by_hand(encoder.lm, "a"), atol=1e-6
     )
-    with pytest.raises(InputError, match="unknown prompt_name 'nope'"):
+    with pytest.raises(InputError, match="unknown `prompt_name` 'nope'"):
         encoder.encode("a", prompt_name="nope")
     with pytest.raises(InputError, match="exactly one"):
         encoder.encode("a", prompt="{text} {text}")

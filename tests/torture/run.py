@@ -49,8 +49,9 @@ class Campaign:
 CAMPAIGNS = (
     Campaign("kills", 1_000, forks=True),
     Campaign("disk", 1_000, forks=True),
-    Campaign("own_files", 100_000),
-    Campaign("damage_foreign", 20_000),
+    Campaign("own_files", 60_000),
+    Campaign("vector_files", 20_000),
+    Campaign("damage_foreign", 25_000),
     Campaign("damage_models", 3_000),
     Campaign("threads", 700),
     Campaign("hostile", 500),
