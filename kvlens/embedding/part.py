@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def check_part(part: Path, wanted: bool) -> None:
     if part.exists() and not _is_part(part):
         raise InputError(f"{part} is in the way and was not left by a stopped run: move it away")
     if part.exists():
-        _taken(part).release()
+        _leave(_taken(part))
     if has_chunks(part) and not wanted:
         raise InputError(
             f"{part} has a stopped run: `resume=True` continues it, `overwrite=True` starts again"
@@ -59,6 +60,13 @@ def _taken(part: Path) -> FileLock:
     except OSError as error:
         raise unwritable(part, error) from error
     return lock
+
+
+def _leave(lock: FileLock) -> None:
+    """Remove a lock while it is held: who comes after makes a new one."""
+    with contextlib.suppress(OSError):
+        os.unlink(lock.lock_file)
+    lock.release()
 
 
 def _is_part(part: Path) -> bool:
@@ -102,7 +110,7 @@ def open_part(
         _start(part, facts)
         yield ChunkIndex.open(part, forms)
     finally:
-        lock.release()
+        _leave(lock)
         if not has_chunks(part):
             discard(part)
 

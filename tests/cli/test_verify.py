@@ -54,7 +54,7 @@ def test_bad_input_is_one_line_and_exit_2(run, line, capsys):
 def test_everything_that_the_commands_leave_agrees(place, run, pairs_file, capsys):
     """One folder with the files of every command."""
     pytest.importorskip("mteb")
-    folder = "@whole"
+    folder = "@all-agree"
     layers = f"--layers {folder}/layers.json"
     profiles = f"--profiles {folder}/profile.json"
     task = place / "tasks" / "STSBenchmark" / "test.jsonl"
