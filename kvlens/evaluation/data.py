@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,20 +15,23 @@ from kvlens.store.arguments import shown
 from kvlens.store.errors import InputError, one_line, shortened
 from kvlens.texts.rows import read_rows
 
+ADVICE = "set HF_DATASETS_CACHE to a folder that can be written"
+# Of a disk or a quota that is full, a file that may not grow, what is mounted read-only.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
 
 def check_cache() -> None:
     """Raise InputError where datasets cannot keep what it loads; it would say so hours later."""
     import datasets
 
     folder = Path(datasets.config.HF_DATASETS_CACHE)
-    advice = "set HF_DATASETS_CACHE to a folder that can be written"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"datasets cannot use its cache {folder} ({reason}): {advice}") from error
+        raise InputError(f"datasets cannot use its cache {folder} ({reason}): {ADVICE}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"datasets cannot write into its cache {folder}: {advice}")
+        raise InputError(f"datasets cannot write into its cache {folder}: {ADVICE}")
 
 
 def load_data(task: Any, limit: int | None) -> None:
@@ -74,7 +78,23 @@ def _load(task: Any) -> None:
     except InputError:
         raise
     except Exception as error:
+        no_room = _no_room(error)
+        if no_room is not None:
+            folder = datasets.config.HF_DATASETS_CACHE
+            reason = no_room.strerror or no_room
+            raise InputError(
+                f"datasets cannot write into its cache {folder} ({reason}): {ADVICE}"
+            ) from error
         raise _unusable(task, one_line(error)) from error
+
+
+def _no_room(error: BaseException | None) -> OSError | None:
+    """The error of a disk that took no more, among those that led to `error`."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _splits_read(task: Any) -> list[str]:

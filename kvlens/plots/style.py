@@ -178,8 +178,12 @@ def save_figures(figures: Mapping[str, Any], folder: str | Path) -> list[Path]:
     for name, figure in figures.items():
         for kind in ("png", "pdf"):
             path = Path(folder) / f"{name}.{kind}"
-            with atomic_path(path) as temporary, rc_context(STYLE):
-                figure.savefig(temporary, dpi=DOTS_PER_INCH, metadata=UNDATED[kind])
+            # Drawn in memory: matplotlib fails in words of its own where a disk is full.
+            content = BytesIO()
+            with rc_context(STYLE):
+                figure.savefig(content, format=kind, dpi=DOTS_PER_INCH, metadata=UNDATED[kind])
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(content.getvalue())
             paths.append(path)
     return paths
 
