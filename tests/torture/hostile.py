@@ -237,7 +237,8 @@ class Watch:
 def _make(folder: Path, good: Path, outside: Path, traps: list[str]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(good, folder)
-    for trap in traps:
+    # Pipes last: another trap that edits their file would wait for ever.
+    for trap in sorted(traps, key=lambda trap: trap.startswith("a pipe ")):
         TRAPS[trap](folder, outside)
 
 
