@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +12,10 @@ from kvlens.evaluation.kinds import columns, splits_of, unit
 from kvlens.evaluation.subset import cut
 from kvlens.store.arguments import shown
 from kvlens.store.errors import InputError, one_line, shortened
+from kvlens.store.files import check_cache_folder
 from kvlens.texts.rows import read_rows
 
-ADVICE = "set HF_DATASETS_CACHE to a folder that can be written"
+CACHE = "HF_DATASETS_CACHE"
 # Of a disk or a quota that is full, a file that may not grow, what is mounted read-only.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -24,14 +24,7 @@ def check_cache() -> None:
     """Raise InputError where datasets cannot keep what it loads; it would say so hours later."""
     import datasets
 
-    folder = Path(datasets.config.HF_DATASETS_CACHE)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"datasets cannot use its cache {folder} ({reason}): {ADVICE}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"datasets cannot write into its cache {folder}: {ADVICE}")
+    check_cache_folder(Path(datasets.config.HF_DATASETS_CACHE), CACHE)
 
 
 def load_data(task: Any, limit: int | None) -> None:
@@ -83,7 +76,8 @@ def _load(task: Any) -> None:
             folder = datasets.config.HF_DATASETS_CACHE
             reason = no_room.strerror or no_room
             raise InputError(
-                f"datasets cannot write into its cache {folder} ({reason}): {ADVICE}"
+                f"cannot write into the cache {folder} ({reason}): "
+                f"set {CACHE} to a folder that can be written"
             ) from error
         raise _unusable(task, one_line(error)) from error
 

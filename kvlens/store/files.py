@@ -44,7 +44,22 @@ def cache_folder(name: str) -> Path:
         InputError: when it cannot.
     """
     folder = cache_dir() / name
-    advice = "set KVLENS_CACHE to a folder that can be written"
+    check_cache_folder(folder, "KVLENS_CACHE")
+    remove_abandoned(folder)
+    return folder
+
+
+def check_cache_folder(folder: Path, variable: str) -> None:
+    """Make the folder of a cache where it is missing.
+
+    Args:
+        folder: the folder.
+        variable: of the environment, which names another one.
+
+    Raises:
+        InputError: when it cannot be made or written.
+    """
+    advice = f"set {variable} to a folder that can be written"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -52,8 +67,6 @@ def cache_folder(name: str) -> Path:
         raise InputError(f"cannot use the cache {folder} ({reason}): {advice}") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"cannot write into the cache {folder}: {advice}")
-    remove_abandoned(folder)
-    return folder
 
 
 def writable_file(path: str | Path) -> Path:
