@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -254,10 +253,9 @@ class ScoreFiles:
         place = self.folder / f"limit-{self.limit}" if self.limit else self.folder
         try:
             results = import_mteb().ResultCache(place)
-            with tempfile.TemporaryDirectory(dir=results.cache_path):
-                pass
         except OSError as error:
             raise unwritable(place, error) from error
+        writable_file(results.cache_path / "a file of mteb's")
         return results
 
     def write(self, table: Scores) -> None:

@@ -6,9 +6,7 @@ Both are kept beside one another in mteb's layout of results, and found again by
 from __future__ import annotations
 
 import json
-import tempfile
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,7 @@ from kvlens.evaluation.kinds import import_mteb, unit
 from kvlens.evaluation.results import Damaged, Place, Results, TaskScore
 from kvlens.evaluation.significance import has_rows_of, statistic
 from kvlens.store.errors import InputError
-from kvlens.store.files import remove_abandoned
+from kvlens.store.files import remove_abandoned, scratch_folder
 from kvlens.store.notices import Notice, notice
 
 
@@ -131,9 +129,9 @@ def _predict_queries(model: Any, task: Any, options: dict[str, Any]) -> dict[Pla
 
 
 def _predict_in_file(model: Any, task: Any, options: dict[str, Any]) -> dict[Place, Any]:
-    with tempfile.TemporaryDirectory(dir=options["cache"].cache_path) as folder:
+    with scratch_folder(options["cache"].cache_path / "predictions") as folder:
         import_mteb().evaluate(model, task, prediction_folder=folder, **options)
-        text = (Path(folder) / task.prediction_file_name).read_text(encoding="utf-8")
+        text = (folder / task.prediction_file_name).read_text(encoding="utf-8")
     subsets = json.loads(text)
     return {
         (split, subset): subsets[subset][split]
