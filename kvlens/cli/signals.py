@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 NAMES = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+AGAIN = 0.05  # seconds until a signal that was swallowed comes again
 
 
 class Stopped(KeyboardInterrupt):
@@ -29,7 +32,7 @@ def stopped_by_signals() -> Iterator[None]:
     """Within it, in the main thread, SIGTERM and SIGHUP raise `Stopped`.
 
     A signal that is ignored (``nohup``), or has a handler already, is left alone; afterwards all is
-    as it was.
+    as it was. Compiled code that cannot raise swallows what a handler raises: it comes again.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -48,7 +51,28 @@ def stopped_by_signals() -> Iterator[None]:
     try:
         for number in unhandled:
             signal.signal(number, stop)
-        yield
+        with _come_again():
+            yield
     finally:
         for number in unhandled:
             signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _come_again() -> Iterator[None]:
+    """Within it a signal whose exception was swallowed is sent again, in silence."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if not isinstance(error, KeyboardInterrupt):
+            before(unraisable)
+            return
+        number = getattr(error, "number", signal.SIGINT)
+        threading.Timer(AGAIN, os.kill, (os.getpid(), number)).start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before

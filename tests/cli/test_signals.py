@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,28 @@ def test_it_says_what_goes_on(line, goes_on, place, pairs_file, run, monkeypatch
     assert run(line) == 130
     assert capsys.readouterr().err.rstrip().endswith(goes_on)
     assert set(place.iterdir()) == before
+
+
+class Swallowing:
+    """Raises a signal where Python drops every exception: in a finalizer."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        signal.raise_signal(self.number)
+        _ = [None for _ in range(1000)]  # the handler runs here, inside the finalizer
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_swallowed_signal_comes_again(name, code, handlers, monkeypatch, capsys):
+    def swallow():
+        Swallowing(getattr(signal, name))
+        time.sleep(10)
+
+    while_it_runs(monkeypatch, swallow)
+    assert main(["models"]) == code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "nothing half-written was left" in said.err
