@@ -23,7 +23,10 @@ def decoder_of(hf: Any) -> Any:
     Returns:
         The module; of a model with more than one tower it is the text's.
     """
-    return hf.get_decoder()
+    decoder = hf.get_decoder()
+    while hasattr(decoder, "lm_head"):  # Llama 4's wrapper gives a causal LM
+        decoder = decoder.base_model if decoder.base_model is not decoder else decoder.model
+    return decoder
 
 
 def blocks_of(decoder: Module, architecture: str) -> ModuleList:

@@ -51,7 +51,7 @@ def bridge_over(hf: Any, name: str) -> Any:
             bridge = build_bridge_from_module(
                 tree, architecture, hf_config=tree.config, model_name=name
             )
-        except ValueError as error:
+        except (ValueError, ImportError) as error:  # some adapters need torchvision
             raise InputError(
                 f"TransformerLens has no adapter for {architecture}: {error}"
             ) from error

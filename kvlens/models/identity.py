@@ -1,4 +1,4 @@
-"""Identity: what a loaded transformers model is: its kind, its shapes and its hash."""
+"""Identity: what a loaded transformers model is: its shapes and its hash."""
 
 from __future__ import annotations
 
@@ -9,41 +9,12 @@ import torch
 from pydantic import ValidationError
 
 from kvlens.models.info import ModelInfo
+from kvlens.models.kind import first_layer_config
 from kvlens.store.artifact import first_problem
 from kvlens.store.errors import InputError
 from kvlens.store.sharing import lock_of
 
 DEFAULT_CONTEXT = 2048  # tokens, of a model whose config names no limit
-
-
-def refuse_other_than_decoder(config: Any, name: str) -> None:
-    """Refuse what is no decoder-only language model.
-
-    Args:
-        config: of transformers.
-        name: of the model, for the message.
-
-    Raises:
-        InputError: for an encoder-decoder model, an encoder, and what has no language model head.
-    """
-    from transformers.models.auto import modeling_auto as auto
-
-    kind = config.model_type
-    what = f"{name} is a {(config.architectures or [kind])[0]}"
-    if config.is_encoder_decoder:
-        raise InputError(
-            f"{what}, an encoder-decoder model; kvlens reads decoder-only language models"
-        )
-    is_decoder = getattr(config, "is_decoder", False)
-    if kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not is_decoder:
-        raise InputError(
-            f"{what}, an encoder-only model; kvlens reads decoder-only language models"
-        )
-    brings_its_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    if kind not in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not brings_its_code:
-        raise InputError(
-            f"{what}, which is no causal language model; kvlens reads decoder-only ones"
-        )
 
 
 def info_of(hf: Any, tokenizer: Any, name: str, revision: str = "") -> ModelInfo:
@@ -68,7 +39,7 @@ def info_of(hf: Any, tokenizer: Any, name: str, revision: str = "") -> ModelInfo
 
 
 def _info_of(hf: Any, tokenizer: Any, name: str, revision: str) -> ModelInfo:
-    config = hf.config.get_text_config()
+    config = first_layer_config(hf.config)
     n_heads = config.num_attention_heads
     parameter = next(hf.parameters())
     return ModelInfo(

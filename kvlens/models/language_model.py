@@ -15,8 +15,9 @@ from torch import Tensor
 
 from kvlens.models.anatomy import attention_of, blocks_of, decoder_of
 from kvlens.models.bridge import bridge_over, firing_hooks, point_names
-from kvlens.models.identity import info_of, refuse_other_than_decoder
+from kvlens.models.identity import info_of
 from kvlens.models.info import ModelInfo
+from kvlens.models.kind import refuse_other_than_decoder
 from kvlens.models.turns import Purpose, Turn, turn_on
 from kvlens.store.checking import a
 from kvlens.texts.batches import position_ids

@@ -11,7 +11,7 @@ import torch
 from kvlens.models.checkpoint import Checkpoint, read_checkpoint
 from kvlens.models.foreign import refuse_foreign, set_switches_aside
 from kvlens.models.hub import cached_commit, cached_folder, fetch_config
-from kvlens.models.identity import refuse_other_than_decoder
+from kvlens.models.kind import auto_class_of, refuse_other_than_decoder
 from kvlens.models.language_model import LanguageModel
 from kvlens.models.locating import locate
 from kvlens.models.quiet import quietly
@@ -107,9 +107,7 @@ def _refuse_sizes(checkpoint: Checkpoint, config: Any, name: str, trust_remote_c
 
 def _model(source: str, config: Any, dtype: Any, name: str, options: dict[str, Any]) -> Any:
     """The model, with the weights of its folder and no others."""
-    from transformers import AutoModelForCausalLM
-
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = auto_class_of(config).from_pretrained(
         source,
         config=config,
         dtype=dtype,

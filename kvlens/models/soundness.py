@@ -15,6 +15,7 @@ import torch
 
 from kvlens.models.checkpoint import CONFIG, Checkpoint
 from kvlens.models.forward import finite_or_refuse
+from kvlens.models.kind import auto_class_of
 from kvlens.models.language_model import LanguageModel
 from kvlens.store.errors import InputError, shortened
 from kvlens.texts.prompts import PROMPTS
@@ -103,10 +104,8 @@ def refuse_larger_than(config: Any, most: int, what: str) -> None:
     Raises:
         InputError: with both numbers.
     """
-    from transformers import AutoModelForCausalLM
-
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = auto_class_of(config).from_config(config)
     n_numbers = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
     if n_numbers > most:
         raise InputError(

@@ -65,7 +65,7 @@ def rotate_raw(
     """
     if not is_rotary(lm):
         return keys
-    apply_rotary = importlib.import_module(type(lm.hf).__module__).apply_rotary_pos_emb
+    apply_rotary = importlib.import_module(type(lm.base).__module__).apply_rotary_pos_emb
     positions = torch.tensor([position], device=lm.device)
     rotated = []
     for layer, key in enumerate(keys.to(lm.device)):
