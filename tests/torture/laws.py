@@ -23,7 +23,7 @@ class Broken(AssertionError):
 
 def is_before_the_command(err: str) -> bool:
     """Whether this is the interpreter's word on Ctrl-C before the command's first line."""
-    return err.endswith("KeyboardInterrupt\n") and "in main" not in err
+    return err.rstrip().endswith("KeyboardInterrupt") and "in main" not in err
 
 
 def check_words(err: str) -> None:
