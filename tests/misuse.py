@@ -126,11 +126,13 @@ def of_models(world: World) -> Iterator[Case]:
         "load",
         kvlens.load,
         {"name": "smollm2-135m"},
-        name=NO_PATH,
+        name=(None, *NO_PATH),
         device=NO_TEXT,
         dtype=NO_TEXT,
         revision=NO_TEXT,
         trust_remote_code=NO_FLAG,
+        model=(5, "a", world.lm),
+        tokenizer=(5, "a", world.lm),
     )
     yield case(
         "record",

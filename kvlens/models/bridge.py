@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from kvlens.models.quiet import quietly
+from kvlens.models.trees import tree_over
 from kvlens.models.turns import Turn
 from kvlens.store.errors import InputError
 
@@ -42,9 +42,7 @@ def bridge_over(hf: Any, name: str) -> Any:
     with quietly():
         from transformer_lens.model_bridge.sources import build_bridge_from_module
 
-        # A deep copy whose memo already holds every tensor copies modules and shares weights.
-        tensors = [*hf.parameters(), *hf.buffers()]
-        tree = copy.deepcopy(hf, {id(tensor): tensor for tensor in tensors})
+        tree = tree_over(hf)
         tree.set_attn_implementation("eager")
         architecture = tree.config.architectures[0]
         try:

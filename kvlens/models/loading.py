@@ -1,4 +1,4 @@
-"""Loading: a hub id, a local directory, a GGUF file or a named small model -> `LanguageModel`."""
+"""Loading: a name, a folder, a GGUF file or a model in memory becomes a `LanguageModel`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from kvlens.models.checkpoint import Checkpoint, read_checkpoint
 from kvlens.models.foreign import refuse_foreign, set_switches_aside
 from kvlens.models.hub import cached_commit, cached_folder, fetch_config
+from kvlens.models.in_memory import view_of
 from kvlens.models.kind import auto_class_of, refuse_other_than_decoder
 from kvlens.models.language_model import LanguageModel
 from kvlens.models.locating import locate
@@ -23,7 +24,7 @@ from kvlens.models.soundness import (
     refuse_other_weights,
     refuse_unusable,
 )
-from kvlens.models.tokenizer import read_tokenizer, refuse_ids_beyond
+from kvlens.models.tokenizer import a_tokenizer, read_tokenizer, refuse_ids_beyond
 from kvlens.store.checking import a, arguments, flag, optional, path_text, text
 from kvlens.store.errors import InputError, one_line
 
@@ -31,20 +32,25 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 @arguments(
-    name=path_text,
+    name=optional(path_text),
     device=optional(a((str, torch.device), "the name of a device")),
     dtype=optional(text),
     revision=optional(text),
     trust_remote_code=flag,
+    model=optional(a(torch.nn.Module, "a causal LM of transformers")),
+    tokenizer=optional(a_tokenizer),
 )
 def load(
-    name: str | os.PathLike[str],
+    name: str | os.PathLike[str] | None = None,
     device: str | None = None,
     dtype: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    *,
+    model: Any = None,
+    tokenizer: Any = None,
 ) -> LanguageModel:
-    """Load a decoder-only LLM.
+    """Load a decoder-only LLM, or take one that is loaded already.
 
     Args:
         name: a named small model (see `catalog.NAMED`), a hub id, a local directory, or a
@@ -54,14 +60,34 @@ def load(
             the checkpoint's own on an accelerator.
         revision: branch, tag or commit on the hub.
         trust_remote_code: run code that the checkpoint brings.
+        model: a causal LM of transformers instead of a name, also compiled, in a data-parallel
+            container, or with adapters of peft, which are merged into copies of the weights that
+            they change. It stays as it is, in train mode or not; all other weights are shared.
+        tokenizer: that goes with `model`.
 
     Returns:
-        The model, in eval mode; only safetensors are read.
+        The model, in eval mode, its parameters without gradients; of files only safetensors are
+        read.
 
     Raises:
         InputError: with one line that says what is wrong and what to do.
     """
-    name = os.fspath(name)
+    if (name is None) == (model is None):
+        raise InputError("give exactly one of `name` and `model`")
+    if name is not None:
+        if tokenizer is not None:
+            raise InputError("`tokenizer` goes with `model`: a named model has its own")
+        return _load_named(os.fspath(name), device, dtype, revision, trust_remote_code)
+    told = {"device": device, "dtype": dtype, "revision": revision}
+    for parameter, value in told.items():
+        if value is not None:
+            raise InputError(f"`{parameter}` is for a model that is loaded by name")
+    return _take(model, tokenizer)
+
+
+def _load_named(
+    name: str, device: str | None, dtype: str | None, revision: str | None, trust_remote_code: bool
+) -> LanguageModel:
     where = usable_device(device)
     torch_dtype = _torch_dtype(dtype, where)
     place = locate(name, trust_remote_code)
@@ -83,6 +109,21 @@ def load(
         hf = _model(place.source, config, torch_dtype, name, options)
         known_revision = place.revision or cached_commit(place.source, revision) or "unknown"
         lm = LanguageModel.wrap(hf.to(where), tokenizer, name, known_revision)
+        refuse_unusable(lm)
+    return lm
+
+
+def _take(model: Any, tokenizer: Any) -> LanguageModel:
+    """A model that is in memory; its revision is the hash of its weights."""
+    if tokenizer is None:
+        raise InputError("a `model` in memory needs its `tokenizer`")
+    name = f"{getattr(model, 'name_or_path', '') or type(model).__name__} (in memory)"
+    with quietly(), refusing(f"cannot use {name}"):
+        hf = view_of(model, name)
+        refuse_other_than_decoder(hf.config, name)
+        refuse_ids_beyond(tokenizer, hf.config, name)
+        refuse_broken_weights(hf, name)
+        lm = LanguageModel.wrap(hf, tokenizer, name)
         refuse_unusable(lm)
     return lm
 

@@ -9,10 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from kvlens.models.foreign import named_files
+from kvlens.store.arguments import refusal
 from kvlens.store.errors import InputError, shortened
 
 FAR_BEYOND = 4096  # ids that far above the vocabulary are damage, whatever the token
 MARKS = ("bos_token_id", "eos_token_id", "pad_token_id")  # ids that kvlens itself puts into a batch
+
+
+def a_tokenizer(name: str, value: Any) -> Any:
+    """The check of a parameter that is a tokenizer of transformers."""
+    from transformers import PreTrainedTokenizerBase
+
+    if not isinstance(value, PreTrainedTokenizerBase):
+        raise refusal(name, value, "a tokenizer of transformers")
+    return value
 
 
 def read_tokenizer(source: str, folder: Path | None, options: dict[str, Any]) -> Any:
