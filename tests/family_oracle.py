@@ -1,0 +1,227 @@
+"""Re-routing by brute force in float64: one text, no padding, no code of kvlens.
+
+A copy of the model in float64 runs with an attention function of our own, which puts the last
+position's key and value in front, computes every score and takes the softmax. What a position sees
+is the mask that transformers makes for such a function. Attention that asks for no such function
+is reached another way: its mask is edited, see `edited`.
+"""
+
+import functools
+import inspect
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from families import build
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
+
+NAME = "family_oracle"
+CACHES = ("past_key_values", "layer_past")
+
+
+@dataclass
+class Pass:
+    """The pass that runs.
+
+    Attributes:
+        biases: re-routed layer -> bias.
+        layer: the block that runs.
+        asked: layers whose attention asked for our function.
+    """
+
+    biases: dict[int, float] = field(default_factory=dict)
+    layer: int = -1
+    asked: set[int] = field(default_factory=set)
+
+
+running = Pass()
+
+
+def attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    indices: Tensor | None = None,
+    **unused: Any,
+) -> tuple[Tensor, Tensor]:
+    """An attention function of transformers: ``[batch, heads, seq_len, d_head]`` each."""
+    running.asked.add(running.layer)
+    scores = query.double() @ repeated(key, query).double().mT
+    scores = scores * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    values = repeated(value, query).double()
+    seen = additive(attention_mask, scores.shape[-2:])
+    if indices is not None:  # sparse attention's choice of keys
+        chosen = torch.zeros_like(scores[:, 0], dtype=torch.bool).scatter(-1, indices.long(), True)
+        seen = seen.masked_fill(~chosen[:, None], -math.inf)
+    columns = scores + seen
+    if running.layer in running.biases:
+        # What the mask adds to the last key is what the last position sees of itself.
+        added = torch.nan_to_num(seen[..., -1:, -1:], neginf=0.0)
+        prefix = scores[..., -1:] + added + running.biases[running.layer]
+        columns = torch.cat([prefix, columns], dim=-1)
+        values = torch.cat([values[:, :, -1:], values], dim=2)
+    weights = with_sink(columns, s_aux).softmax(-1)[..., : columns.shape[-1]]
+    return (weights @ values).to(value.dtype).transpose(1, 2).contiguous(), weights
+
+
+def repeated(states: Tensor, query: Tensor) -> Tensor:
+    """Keys or values, one a query head."""
+    return states.repeat_interleave(query.shape[1] // states.shape[1], dim=1)
+
+
+def additive(mask: Tensor | None, shape: tuple[int, int]) -> Tensor:
+    """A mask to be added; none is the causal one."""
+    if mask is None:
+        mask = torch.ones(shape, dtype=torch.bool).tril()[None, None]
+    if mask.dtype == torch.bool:
+        return torch.zeros(mask.shape, dtype=torch.float64).masked_fill(~mask, -math.inf)
+    lowest = torch.finfo(mask.dtype).min
+    return mask.double().masked_fill(mask <= lowest / 2, -math.inf)
+
+
+def with_sink(columns: Tensor, sink: Tensor | None) -> Tensor:
+    """One more column, of a learned logit, that takes weight and gives no value."""
+    if sink is None:
+        return columns
+    column = sink.double().reshape(1, -1, 1, 1).expand(*columns.shape[:-1], 1)
+    return torch.cat([columns, column], dim=-1)
+
+
+def dense_mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    return sdpa_mask(*args, **{**kwargs, "allow_is_causal_skip": False})
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, dense_mask)
+
+
+def edited(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A hook of an attention module: the prefix as the last token's own column, made visible.
+
+    The bias b is added at (i, last) for i < last, and log(1 + e^b) at (last, last), where prefix
+    and column are one.
+    """
+    states = kwargs.get("hidden_states", args[0] if args else None)
+    length = states.shape[1]
+    mask = kwargs.get("attention_mask")
+    by_position = kwargs.get("position_bias")
+    if by_position is not None and mask is not None:  # MPT's mask tells what is hidden
+        mask = ~mask
+    mask = additive(mask, (length, length)) + own_mask(module, length)
+    if running.layer in running.biases:
+        bias = running.biases[running.layer]
+        mask[..., :-1, -1] = bias
+        mask[..., -1, -1] += math.log1p(math.exp(bias))
+    if type(module).__name__ == "CodeGenAttention":  # which adds the mask before it divides
+        mask = mask * float(module.scale_attn)
+    mask = mask.clamp(min=torch.finfo(torch.float64).min)
+    if by_position is not None:
+        by_position = by_position[..., -length:] + mask[0]
+        return args, {**kwargs, "attention_mask": None, "position_bias": by_position}
+    return args, {**kwargs, "attention_mask": mask}
+
+
+def own_mask(module: Any, length: int) -> Tensor:
+    """What a module hides by a table of its own, as GPT-Neo's; it is hidden here instead."""
+    table = getattr(module, "bias", None)
+    if table is None or table.dtype != torch.bool:
+        return torch.zeros(1, 1, length, length, dtype=torch.float64)
+    if not hasattr(module, "hidden_here"):
+        module.hidden_here = table.clone()
+        table.fill_(True)
+    return additive(module.hidden_here[..., :length, :length], (length, length))
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """A family in float64.
+
+    Attributes:
+        decoder: of its text, without a head.
+        way: how it is re-routed: by ``concatenation``, or by a ``mask edit``.
+        layers: those that can be.
+    """
+
+    decoder: Any
+    way: str
+    layers: frozenset[int]
+
+    def states(self, row: Tensor, biases: dict[int, float]) -> Tensor:
+        """The final hidden states ``[seq_len, d]`` of one text; biases: layer -> bias."""
+        if not set(biases) <= self.layers:
+            raise ValueError(f"no oracle for layers {set(biases) - self.layers}")
+        return run(self.decoder, row, biases)
+
+
+@functools.cache
+def oracle(name: str) -> Oracle:
+    """The oracle of a family."""
+    model = build(name).double()
+    if model._can_set_experts_implementation():
+        model.set_experts_implementation("eager")  # the grouped one has no float64
+    decoder = decoder_of(model)
+    blocks = blocks_of(decoder)
+    for layer, block in enumerate(blocks):
+        block.register_forward_pre_hook(functools.partial(note, layer))
+    model.set_attn_implementation(NAME)
+    run(decoder, torch.tensor([5, 6]), {})
+    asked = frozenset(running.asked)
+    if asked:
+        return Oracle(decoder, "concatenation", asked)
+    model.set_attn_implementation("eager")
+    attention = {layer: attention_of(block) for layer, block in enumerate(blocks)}
+    found = {layer: module for layer, module in attention.items() if module is not None}
+    for module in found.values():
+        module.register_forward_pre_hook(edited, with_kwargs=True)
+    return Oracle(decoder, "mask edit", frozenset(found))
+
+
+def run(decoder: Any, row: Tensor, biases: dict[int, float]) -> Tensor:
+    running.biases = biases
+    running.layer = -1
+    running.asked = set()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            return decoder(row[None], use_cache=False).last_hidden_state[0].double()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def note(layer: int, module: Any, args: Any) -> None:
+    running.layer = layer
+
+
+def decoder_of(model: Any) -> Any:
+    """The text's decoder without its head, which some models give with it."""
+    decoder = model.get_decoder()
+    if hasattr(decoder, "lm_head"):
+        return decoder.model
+    return decoder if any(decoder.children()) else model.base_model
+
+
+def blocks_of(decoder: Any) -> Any:
+    """The longest list of modules right below a decoder."""
+    lists = [child for child in decoder.children() if isinstance(child, torch.nn.ModuleList)]
+    return max(lists, key=len)
+
+
+def attention_of(block: Any) -> Any:
+    """The deepest module of a block that takes a mask and a KV cache; None: it has none."""
+    deepest = None
+    for name, module in block.named_modules():
+        parameters = inspect.signature(module.forward).parameters
+        caches = any(cache in parameters for cache in CACHES)
+        if name and caches and "attention_mask" in parameters:
+            deepest = module
+    return deepest
