@@ -131,6 +131,7 @@ def of_models(world: World) -> Iterator[Case]:
         dtype=NO_TEXT,
         revision=NO_TEXT,
         trust_remote_code=NO_FLAG,
+        device_map=(5, "a", b"auto", ["cpu"], {}, {1: "cpu"}, THING),
         model=(5, "a", world.lm),
         tokenizer=(5, "a", world.lm),
     )

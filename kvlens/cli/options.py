@@ -37,12 +37,14 @@ class ModelOptions:
         dtype: float32, float16, bfloat16 [default: float32 on the CPU]
         revision: branch, tag or commit of a hub model
         trust_remote_code: run the model repository's own code
+        device_map: auto spreads the model over accelerators, memory and disk (accelerate)
     """
 
     device: str | None = None
     dtype: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False
+    device_map: str | None = None
 
     def load(self, name: str, hooked: bool = True) -> "LanguageModel":
         """Load a model, with a bar.
@@ -65,7 +67,7 @@ class ModelOptions:
             size = NAMED[name].megabytes
             what += f" (first use: fetching {size} MB and converting, about a minute)"
         with progress(what, "models"):
-            lm = load(name, self.device, self.dtype, self.revision, self.trust_remote_code)
+            lm = load(name, **asdict(self))
             if hooked:
                 _ = lm.bridge
         return lm

@@ -17,7 +17,7 @@ from kvlens.texts.batches import TokenBatch
 
 def last(hidden: Float[Tensor, "batch seq_len d"], batch: TokenBatch) -> Float[Tensor, "batch d"]:
     """The final real token."""
-    return hidden[torch.arange(len(hidden), device=hidden.device), batch.last]
+    return hidden[torch.arange(len(hidden), device=hidden.device), batch.last.to(hidden.device)]
 
 
 def mean(hidden: Float[Tensor, "batch seq_len d"], batch: TokenBatch) -> Float32[Tensor, "batch d"]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kvlens.methods.base import Method, relative
 from kvlens.methods.pooling import last
+from kvlens.models.dispatched import value_of
 from kvlens.models.forward import run_base
 from kvlens.models.language_model import LanguageModel
 from kvlens.store.arguments import whole_number
@@ -112,7 +113,7 @@ def _with_placeholder(text: TokenizedText, before: Sequence[int]) -> TokenizedTe
 
 def _mean_embedding(lm: LanguageModel) -> Float[Tensor, " d_model"]:
     table = lm.base.get_input_embeddings()
-    return table.weight.mean(0) * getattr(table, "embed_scale", 1.0)
+    return value_of(table, "weight").mean(0) * getattr(table, "embed_scale", 1.0)
 
 
 class _Pass:
@@ -133,12 +134,16 @@ class _Pass:
 
     def fill(self, module: Any, args: Any, output: Tensor) -> Tensor:
         """After the embedding table: the placeholder's embedding."""
-        return torch.where(self.is_placeholder[..., None], self.embedding.to(output.dtype), output)
+        is_placeholder = self.is_placeholder[..., None].to(output.device)
+        return torch.where(is_placeholder, self.embedding.to(output), output)
 
     def prepend(self, module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Before a block: the last token's state at the placeholder."""
         states = args[0].clone()
-        states[self.row, self.place] = states[self.row, self.batch.last]
+        row, place, last_place = (
+            index.to(states.device) for index in (self.row, self.place, self.batch.last)
+        )
+        states[row, place] = states[row, last_place]
         return (states, *args[1:])
 
     def stop(self, module: Any, args: Any, output: Any) -> None:

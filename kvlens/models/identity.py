@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from kvlens.models.dispatched import input_device, weights_of
 from kvlens.models.info import ModelInfo
 from kvlens.models.kind import first_layer_config
 from kvlens.store.artifact import first_problem
@@ -54,7 +55,7 @@ def _info_of(hf: Any, tokenizer: Any, name: str, revision: str) -> ModelInfo:
         vocab_size=config.vocab_size,
         max_positions=getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT,
         dtype=str(parameter.dtype).removeprefix("torch."),
-        device=str(parameter.device),
+        device=str(input_device(hf)),
         tokenizer=tokenizer_id(tokenizer),
     )
 
@@ -76,7 +77,7 @@ def _tokenizer_content(tokenizer: Any) -> str:
 
 def _weights_hash(hf: Any) -> str:
     digest = hashlib.sha256()
-    for name, tensor in hf.state_dict().items():
+    for name, tensor in weights_of(hf):
         digest.update(name.encode())
         as_bytes = tensor.detach().cpu().contiguous().view(torch.uint8)
         digest.update(as_bytes.numpy().data)

@@ -12,6 +12,7 @@ from torch.nn import Module
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from kvlens.models.adapters import has_adapters, is_peft, merged
+from kvlens.models.dispatched import weights_of
 from kvlens.models.trees import tree_over
 from kvlens.store.arguments import refusal
 from kvlens.store.errors import InputError, shortened
@@ -84,7 +85,7 @@ def _refuse_parts(hf: Module, what: str) -> None:
                     "take it off by its handle's `remove()`"
                 )
             )
-    for name, parameter in hf.named_parameters():
+    for name, parameter in weights_of(hf):
         if type(parameter).__name__ in SHARDED:
             raise InputError(f"{what}: {name} is sharded over processes: gather the model first")
         if parameter.is_meta:

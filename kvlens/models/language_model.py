@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kvlens.models.anatomy import attention_of, blocks_of, decoder_of
 from kvlens.models.bridge import bridge_over, firing_hooks, point_names
+from kvlens.models.dispatched import bring_back, input_device
 from kvlens.models.identity import info_of
 from kvlens.models.info import ModelInfo
 from kvlens.models.kind import refuse_other_than_decoder
@@ -79,6 +80,7 @@ class LanguageModel:
         hf = hf.eval().requires_grad_(False)
         if not hf.config.architectures:
             hf.config.architectures = [type(hf).__name__]
+        bring_back(decoder_of(hf))
         return cls(hf, tokenizer, info_of(hf, tokenizer, name, revision))
 
     def turn(self, purpose: Purpose = "pass") -> AbstractContextManager[Turn]:
@@ -133,8 +135,8 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights live."""
-        return self.hf.device
+        """Where the model takes its ids, and gives its states."""
+        return input_device(self.hf)
 
     def __call__(
         self,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from kvlens.models.checkpoint import Checkpoint, read_checkpoint
+from kvlens.models.dispatched import device_map_argument
 from kvlens.models.foreign import refuse_foreign, set_switches_aside
 from kvlens.models.hub import cached_commit, cached_folder, fetch_config
 from kvlens.models.in_memory import view_of
@@ -25,10 +26,9 @@ from kvlens.models.soundness import (
     refuse_unusable,
 )
 from kvlens.models.tokenizer import a_tokenizer, read_tokenizer, refuse_ids_beyond
+from kvlens.models.whereabouts import Whereabouts
 from kvlens.store.checking import a, arguments, flag, optional, path_text, text
-from kvlens.store.errors import InputError, one_line
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+from kvlens.store.errors import InputError
 
 
 @arguments(
@@ -37,6 +37,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
     dtype=optional(text),
     revision=optional(text),
     trust_remote_code=flag,
+    device_map=optional(device_map_argument),
     model=optional(a(torch.nn.Module, "a causal LM of transformers")),
     tokenizer=optional(a_tokenizer),
 )
@@ -47,6 +48,7 @@ def load(
     revision: str | None = None,
     trust_remote_code: bool = False,
     *,
+    device_map: str | dict[str, Any] | None = None,
     model: Any = None,
     tokenizer: Any = None,
 ) -> LanguageModel:
@@ -56,10 +58,12 @@ def load(
         name: a named small model (see `catalog.NAMED`), a hub id, a local directory, or a
             ``.gguf`` file.
         device: default CUDA when there is one, else CPU.
-        dtype: one of `DTYPES`. Default float32 on the CPU (bfloat16 is many times slower there),
-            the checkpoint's own on an accelerator.
+        dtype: one of `whereabouts.DTYPES`. Default float32 on the CPU (bfloat16 is many times
+            slower there), the checkpoint's own on an accelerator.
         revision: branch, tag or commit on the hub.
         trust_remote_code: run code that the checkpoint brings.
+        device_map: spread the model by accelerate: ``auto`` over the accelerators that are there,
+            then memory, then disk; or a dict from its modules to devices, ``cpu`` and ``disk``.
         model: a causal LM of transformers instead of a name, also compiled, in a data-parallel
             container, or with adapters of peft, which are merged into copies of the weights that
             they change. It stays as it is, in train mode or not; all other weights are shared.
@@ -77,8 +81,9 @@ def load(
     if name is not None:
         if tokenizer is not None:
             raise InputError("`tokenizer` goes with `model`: a named model has its own")
-        return _load_named(os.fspath(name), device, dtype, revision, trust_remote_code)
-    told = {"device": device, "dtype": dtype, "revision": revision}
+        where = Whereabouts.of(device, dtype, device_map)
+        return _load_named(os.fspath(name), where, revision, trust_remote_code)
+    told = {"device": device, "dtype": dtype, "revision": revision, "device_map": device_map}
     for parameter, value in told.items():
         if value is not None:
             raise InputError(f"`{parameter}` is for a model that is loaded by name")
@@ -86,10 +91,8 @@ def load(
 
 
 def _load_named(
-    name: str, device: str | None, dtype: str | None, revision: str | None, trust_remote_code: bool
+    name: str, where: Whereabouts, revision: str | None, trust_remote_code: bool
 ) -> LanguageModel:
-    where = usable_device(device)
-    torch_dtype = _torch_dtype(dtype, where)
     place = locate(name, trust_remote_code)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     with quietly(), refusing(f"cannot load {name}"):
@@ -98,17 +101,16 @@ def _load_named(
         options |= {"local_files_only": fetched.is_local}
         config = fetched.config
         refuse_other_than_decoder(config, name)
-        if torch_dtype == "auto":
-            torch_dtype = _dtype_of(config)
+        dtype = where.dtype_of(config)
         set_switches_aside(config)
         if checkpoint is not None:
             _refuse_sizes(checkpoint, config, name, trust_remote_code)
         folder = checkpoint.folder if checkpoint else None
         tokenizer = read_tokenizer(place.source, folder, options)
         refuse_ids_beyond(tokenizer, config, name)
-        hf = _model(place.source, config, torch_dtype, name, options)
+        hf = _model(place.source, config, name, options | where.options(dtype))
         known_revision = place.revision or cached_commit(place.source, revision) or "unknown"
-        lm = LanguageModel.wrap(hf.to(where), tokenizer, name, known_revision)
+        lm = LanguageModel.wrap(where.placed(hf), tokenizer, name, known_revision)
         refuse_unusable(lm)
     return lm
 
@@ -146,12 +148,11 @@ def _refuse_sizes(checkpoint: Checkpoint, config: Any, name: str, trust_remote_c
         refuse_absurd_sizes(config, checkpoint)
 
 
-def _model(source: str, config: Any, dtype: Any, name: str, options: dict[str, Any]) -> Any:
+def _model(source: str, config: Any, name: str, options: dict[str, Any]) -> Any:
     """The model, with the weights of its folder and no others."""
     loaded: Any = auto_class_of(config).from_pretrained(
         source,
         config=config,
-        dtype=dtype,
         use_safetensors=True,
         ignore_mismatched_sizes=True,  # they are refused by name
         output_loading_info=True,
@@ -161,36 +162,3 @@ def _model(source: str, config: Any, dtype: Any, name: str, options: dict[str, A
     refuse_other_weights(loading_info, name)
     refuse_broken_weights(hf, name)
     return hf
-
-
-def usable_device(device: str | None) -> torch.device:
-    """A device that really holds tensors.
-
-    Args:
-        device: its name; default CUDA when there is one, else CPU.
-
-    Returns:
-        The device, with its number where it has one.
-
-    Raises:
-        InputError: when no tensor can be made on it.
-    """
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.zeros(1, device=chosen).device
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {chosen!r} cannot be used here: {one_line(error)}") from error
-
-
-def _torch_dtype(dtype: str | None, device: torch.device) -> Any:
-    if dtype is None:
-        return torch.float32 if device.type == "cpu" else "auto"
-    if dtype not in DTYPES:
-        raise InputError(f"unknown dtype {dtype!r}: give one of {', '.join(DTYPES)}")
-    return DTYPES[dtype]
-
-
-def _dtype_of(config: Any) -> Any:
-    """The dtype that a config names, where it is one of ours; else that of the weights."""
-    named = (getattr(part, "dtype", None) for part in (config, config.get_text_config()))
-    return next((dtype for dtype in named if dtype in DTYPES.values()), "auto")

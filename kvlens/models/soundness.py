@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from kvlens.models.checkpoint import CONFIG, Checkpoint
+from kvlens.models.dispatched import weights_of
 from kvlens.models.forward import finite_or_refuse
 from kvlens.models.kind import auto_class_of
 from kvlens.models.language_model import LanguageModel
@@ -148,7 +149,7 @@ def refuse_broken_weights(hf: Any, what: str) -> None:
     Raises:
         InputError: with the first such weight.
     """
-    for name, weight in hf.named_parameters():
+    for name, weight in weights_of(hf):
         if weight.numel() and weight.dtype in (torch.float32, torch.float16, torch.bfloat16):
             lowest, highest = torch.aminmax(weight.detach())
             if not bool(torch.isfinite(lowest) & torch.isfinite(highest)):

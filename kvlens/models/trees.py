@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Module, Parameter
 
+from kvlens.models.dispatched import offloaded_maps
+
 
 def tree_over(hf: Any) -> Any:
     """A deep copy of the modules over the SAME weights, none of them with gradients.
@@ -19,7 +21,7 @@ def tree_over(hf: Any) -> Any:
     Returns:
         The copy.
     """
-    return copy.deepcopy(hf, sharing(tensors_of(hf)))
+    return copy.deepcopy(hf, sharing(tensors_of(hf)) | unchanged(offloaded_maps(hf)))
 
 
 def tensors_of(module: Module) -> list[Tensor]:
@@ -37,6 +39,11 @@ def sharing(tensors: Iterable[Tensor]) -> dict[int, Any]:
         What `copy.deepcopy` takes as its memo.
     """
     return {id(tensor): _without_grad(tensor) for tensor in tensors}
+
+
+def unchanged(things: Iterable[Any]) -> dict[int, Any]:
+    """The memo of a deep copy that has these very things."""
+    return {id(thing): thing for thing in things}
 
 
 def _without_grad(tensor: Tensor) -> Tensor:

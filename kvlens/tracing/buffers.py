@@ -59,7 +59,8 @@ class Buffers:
 
     def final(self, states: Shaped[Tensor, "batch seq_len ..."]) -> Shaped[Tensor, "batch ..."]:
         """Each text's final real token."""
-        return states[torch.arange(len(states), device=states.device), self.batch.last]
+        last = self.batch.last.to(states.device)
+        return states[torch.arange(len(states), device=states.device), last]
 
     def store(self, kind: str, at: int, layer: int, rows: Float[Tensor, "batch ..."]) -> None:
         """Keep one row per text.
