@@ -132,6 +132,7 @@ def of_models(world: World) -> Iterator[Case]:
         revision=NO_TEXT,
         trust_remote_code=NO_FLAG,
         device_map=(5, "a", b"auto", ["cpu"], {}, {1: "cpu"}, THING),
+        quantize=(*NO_TEXT, "int3"),
         model=(5, "a", world.lm),
         tokenizer=(5, "a", world.lm),
     )

@@ -38,6 +38,7 @@ class ModelOptions:
         revision: branch, tag or commit of a hub model
         trust_remote_code: run the model repository's own code
         device_map: auto spreads the model over accelerators, memory and disk (accelerate)
+        quantize: int8 or nf4: quantize the weights while loading (bitsandbytes)
     """
 
     device: str | None = None
@@ -45,6 +46,7 @@ class ModelOptions:
     revision: str | None = None
     trust_remote_code: bool = False
     device_map: str | None = None
+    quantize: str | None = None
 
     def load(self, name: str, hooked: bool = True) -> "LanguageModel":
         """Load a model, with a bar.

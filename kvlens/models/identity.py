@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from kvlens.models.dispatched import input_device, weights_of
 from kvlens.models.info import ModelInfo
 from kvlens.models.kind import first_layer_config
+from kvlens.models.quantized import dtype_name
 from kvlens.store.artifact import first_problem
 from kvlens.store.errors import InputError
 from kvlens.store.sharing import lock_of
@@ -42,7 +43,6 @@ def info_of(hf: Any, tokenizer: Any, name: str, revision: str = "") -> ModelInfo
 def _info_of(hf: Any, tokenizer: Any, name: str, revision: str) -> ModelInfo:
     config = first_layer_config(hf.config)
     n_heads = config.num_attention_heads
-    parameter = next(hf.parameters())
     return ModelInfo(
         name=name,
         revision=revision or f"sha256:{_weights_hash(hf)}",
@@ -54,7 +54,7 @@ def _info_of(hf: Any, tokenizer: Any, name: str, revision: str) -> ModelInfo:
         d_model=config.hidden_size,
         vocab_size=config.vocab_size,
         max_positions=getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT,
-        dtype=str(parameter.dtype).removeprefix("torch."),
+        dtype=dtype_name(hf),
         device=str(input_device(hf)),
         tokenizer=tokenizer_id(tokenizer),
     )

@@ -13,6 +13,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from kvlens.models.adapters import has_adapters, is_peft, merged
 from kvlens.models.dispatched import weights_of
+from kvlens.models.quantized import keep_layout
 from kvlens.models.trees import tree_over
 from kvlens.store.arguments import refusal
 from kvlens.store.errors import InputError, shortened
@@ -52,7 +53,9 @@ def view_of(model: Any, what: str) -> Any:
         return merged(inner, what)
     if has_adapters(plain):
         raise InputError(f"{what} has adapters inside: merge them, or give the `PeftModel`")
-    return tree_over(plain).eval()
+    view = tree_over(plain).eval()
+    keep_layout(view)
+    return view
 
 
 def _without_containers(model: Any) -> Any:

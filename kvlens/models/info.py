@@ -25,7 +25,7 @@ class ModelInfo(Record):
         d_model: width of the residual stream.
         vocab_size: tokens that the model knows.
         max_positions: tokens of its context.
-        dtype: of its weights, such as "float32".
+        dtype: of its weights, such as "float32"; of quantized ones "nf4-float32".
         device: where they live, such as "cpu".
         tokenizer: class of the tokenizer and a hash of its content.
     """

@@ -16,6 +16,7 @@ from kvlens.models.in_memory import view_of
 from kvlens.models.kind import auto_class_of, refuse_other_than_decoder
 from kvlens.models.language_model import LanguageModel
 from kvlens.models.locating import locate
+from kvlens.models.quantized import refuse_quantized, without_hub_kernels
 from kvlens.models.quiet import quietly
 from kvlens.models.refusing import refusing
 from kvlens.models.soundness import (
@@ -38,6 +39,7 @@ from kvlens.store.errors import InputError
     revision=optional(text),
     trust_remote_code=flag,
     device_map=optional(device_map_argument),
+    quantize=optional(text),
     model=optional(a(torch.nn.Module, "a causal LM of transformers")),
     tokenizer=optional(a_tokenizer),
 )
@@ -49,6 +51,7 @@ def load(
     trust_remote_code: bool = False,
     *,
     device_map: str | dict[str, Any] | None = None,
+    quantize: str | None = None,
     model: Any = None,
     tokenizer: Any = None,
 ) -> LanguageModel:
@@ -64,6 +67,7 @@ def load(
         trust_remote_code: run code that the checkpoint brings.
         device_map: spread the model by accelerate: ``auto`` over the accelerators that are there,
             then memory, then disk; or a dict from its modules to devices, ``cpu`` and ``disk``.
+        quantize: ``int8`` or ``nf4``: quantize the weights by bitsandbytes while they are loaded.
         model: a causal LM of transformers instead of a name, also compiled, in a data-parallel
             container, or with adapters of peft, which are merged into copies of the weights that
             they change. It stays as it is, in train mode or not; all other weights are shared.
@@ -81,10 +85,10 @@ def load(
     if name is not None:
         if tokenizer is not None:
             raise InputError("`tokenizer` goes with `model`: a named model has its own")
-        where = Whereabouts.of(device, dtype, device_map)
+        where = Whereabouts.of(device, dtype, device_map, quantize)
         return _load_named(os.fspath(name), where, revision, trust_remote_code)
-    told = {"device": device, "dtype": dtype, "revision": revision, "device_map": device_map}
-    for parameter, value in told.items():
+    told = {"device": device, "dtype": dtype, "revision": revision, "quantize": quantize}
+    for parameter, value in (told | {"device_map": device_map}).items():
         if value is not None:
             raise InputError(f"`{parameter}` is for a model that is loaded by name")
     return _take(model, tokenizer)
@@ -95,20 +99,21 @@ def _load_named(
 ) -> LanguageModel:
     place = locate(name, trust_remote_code)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    with quietly(), refusing(f"cannot load {name}"):
+    with quietly(), without_hub_kernels(), refusing(f"cannot load {name}"):
         checkpoint = _inspected(place.source, revision, trust_remote_code)
         fetched = fetch_config(place.source, name, options)
         options |= {"local_files_only": fetched.is_local}
         config = fetched.config
         refuse_other_than_decoder(config, name)
-        dtype = where.dtype_of(config)
+        refuse_quantized(config.to_dict(), where.quantize, name)
+        options_of_place = where.options(config)
         set_switches_aside(config)
         if checkpoint is not None:
             _refuse_sizes(checkpoint, config, name, trust_remote_code)
         folder = checkpoint.folder if checkpoint else None
         tokenizer = read_tokenizer(place.source, folder, options)
         refuse_ids_beyond(tokenizer, config, name)
-        hf = _model(place.source, config, name, options | where.options(dtype))
+        hf = _model(place.source, config, name, options | options_of_place)
         known_revision = place.revision or cached_commit(place.source, revision) or "unknown"
         lm = LanguageModel.wrap(where.placed(hf), tokenizer, name, known_revision)
         refuse_unusable(lm)

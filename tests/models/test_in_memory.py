@@ -26,6 +26,13 @@ def vectors(lm):
     return kvlens.Encoder(lm, "last_token").encode(TEXTS)
 
 
+GIVEN = {
+    "device": "cpu",
+    "dtype": "float16",
+    "revision": "main",
+    "device_map": "auto",
+    "quantize": "int8",
+}
 EXPECTED = vectors(tiny("llama"))
 
 
@@ -123,7 +130,7 @@ def test_a_name_or_a_model_and_its_tokenizer(user):
         kvlens.load(model=user)
     with pytest.raises(InputError, match="`tokenizer` goes with `model`"):
         kvlens.load("smollm2-135m", tokenizer=tokenizer)
-    for parameter, value in (("device", "cpu"), ("dtype", "float16"), ("revision", "main")):
+    for parameter, value in GIVEN.items():
         with pytest.raises(InputError, match=f"`{parameter}` is for a model that is loaded by"):
             kvlens.load(model=user, tokenizer=tokenizer, **{parameter: value})
     with pytest.raises(InputError, match="not a tokenizer of transformers"):
