@@ -22,6 +22,7 @@ _HOME = {
     "LanguageModel": "models.language_model",
     "ModelInfo": "models.info",
     "load": "models.loading",
+    "chat": "models.chat_prompt",
     "Trace": "tracing.trace",
     "record": "tracing.recording",
     "IDEstimate": "dimension.profile",

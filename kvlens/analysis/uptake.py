@@ -212,6 +212,13 @@ def attention_patterns(
     )
 
 
+def document_prompt(layers: RouteLike) -> Prompt:
+    """The document prompt of a layer set or its file; the default one for other layers."""
+    if isinstance(layers, str | Path):
+        layers = LayerSet.load(layers)
+    return layers.prompts.document if isinstance(layers, LayerSet) else DEFAULT_DOCUMENT
+
+
 def _request(
     lm: LanguageModel,
     layers: RouteLike,
@@ -226,7 +233,7 @@ def _request(
     if isinstance(layers, str | Path):
         layers = LayerSet.load(layers)
     if prompt is None:
-        prompt = layers.prompts.document if isinstance(layers, LayerSet) else DEFAULT_DOCUMENT
+        prompt = document_prompt(layers)
     route = Route.of(lm.info, layers, bias, position, force)
     check_architecture(lm)
     if not route.layers:

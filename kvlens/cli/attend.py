@@ -12,6 +12,7 @@ from kvlens.cli.answers import Answer, folder_answer
 from kvlens.cli.folders import output_folder, run_folder
 from kvlens.cli.options import (
     TEXTS,
+    ChatOptions,
     LengthOptions,
     ModelName,
     ModelOptions,
@@ -27,6 +28,7 @@ WRITES = ("patterns.safetensors", "shift.safetensors", "patterns_layer*", "beta_
 if TYPE_CHECKING:
     from kvlens.analysis.attention import AttentionPatterns, AttentionShift
     from kvlens.models.language_model import LanguageModel
+    from kvlens.texts.prompts import Prompt
     from kvlens.texts.texts import Texts
 
 
@@ -79,6 +81,7 @@ def attend(
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     overwrite: bool = False,
     texts: OneOrMany = OneOrMany(),
+    chat: ChatOptions = ChatOptions(),
     limits: AttentionLimits = AttentionLimits(),
     model: ModelOptions = ModelOptions(),
 ) -> Answer:
@@ -91,9 +94,12 @@ def attend(
         output: folder to write [default: runs/MODEL-attend]
         overwrite: replace what it wrote before; other files stay
         texts: the one text, or the many
+        chat: the chat that the prompt is put into
         limits: how long a text may be
         model: how the model is loaded
     """
+    from kvlens.analysis.uptake import document_prompt
+
     if (texts.text is None) == (texts.texts is None):
         raise InputError("give either `text` or `texts`")
     folder = output or run_folder(name, suffix="-attend")
@@ -114,7 +120,7 @@ def attend(
                 scratch,
                 texts.text,
                 many,
-                reading.prompt,
+                chat.around(lm, reading.prompt or document_prompt(layers)),
                 route.force,
                 **options,
             )
@@ -136,7 +142,7 @@ def write_attention(
     folder: str | Path,
     text: str | None = None,
     texts: Texts | None = None,
-    prompt: str | None = None,
+    prompt: str | Prompt | None = None,
     force: bool = False,
     **options: Any,
 ) -> AttentionShift | AttentionPatterns:

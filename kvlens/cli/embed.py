@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from kvlens.cli.answers import Answer
-from kvlens.cli.options import TEXTS, LimitOptions, ModelName, ModelOptions, RouteOptions
+from kvlens.cli.options import (
+    TEXTS,
+    ChatOptions,
+    LimitOptions,
+    ModelName,
+    ModelOptions,
+    RouteOptions,
+)
 from kvlens.cli.progress import progress
 from kvlens.cli.swap import recover
 from kvlens.cli.values import Dashed, WholeNumber, layers_or_file
@@ -106,6 +113,7 @@ def embed(
     target: Target,
     vectors: Vectors = Vectors(),
     route: FittedRoute = FittedRoute(),
+    chat: ChatOptions = ChatOptions(),
     limits: EmbedLimits = EmbedLimits(),
     model: ModelOptions = ModelOptions(),
 ) -> Answer:
@@ -117,6 +125,7 @@ def embed(
         target: where the vectors go
         vectors: what a vector is
         route: the layers that are re-routed
+        chat: the chat that the prompts are put into
         limits: how long a text may be
         model: how the model is loaded
     """
@@ -127,7 +136,7 @@ def embed(
     check_target(target.output, source.input, target.resume, target.overwrite)
     layers = layers_or_file(route.layers)
     lm = model.load(name, hooked=False)
-    encoder = _encoder(lm, vectors, layers, route.force, limits)
+    encoder = _encoder(lm, vectors, layers, route.force, chat, limits)
     with progress(f"embedding {source.input}") as bar:
         result = embed_file(
             encoder,
@@ -148,7 +157,12 @@ def embed(
 
 
 def _encoder(
-    lm: LanguageModel, vectors: Vectors, layers: Any, force: bool, limits: EmbedLimits
+    lm: LanguageModel,
+    vectors: Vectors,
+    layers: Any,
+    force: bool,
+    chat: ChatOptions,
+    limits: EmbedLimits,
 ) -> Encoder:
     from kvlens.embedding.encoder import Encoder
     from kvlens.texts.wikipedia import calibration_texts
@@ -159,6 +173,7 @@ def _encoder(
         layers,
         vectors.post,
         force=force,
+        **asdict(chat),
         **asdict(limits),
     )
     if vectors.fit_post:

@@ -11,7 +11,13 @@ from cyclopts import Parameter
 
 from kvlens.cli.answers import Answer
 from kvlens.cli.folders import run_folder
-from kvlens.cli.options import LengthOptions, ModelName, ModelOptions, RouteOptions
+from kvlens.cli.options import (
+    ChatOptions,
+    LengthOptions,
+    ModelName,
+    ModelOptions,
+    RouteOptions,
+)
 from kvlens.cli.pairs import PairOptions, score_pairs
 from kvlens.cli.progress import progress
 from kvlens.cli.swap import recover
@@ -88,6 +94,7 @@ def evaluate(
     pairs: PairOptions = PairOptions(),
     methods: Names | None = None,
     route: RouteOptions = RouteOptions(),
+    chat: ChatOptions = ChatOptions(),
     limits: EvaluateLimits = EvaluateLimits(),
     model: ModelOptions = ModelOptions(),
 ) -> Answer:
@@ -100,6 +107,7 @@ def evaluate(
         methods: comma-separated, or all; with settings: kv_embedding:layers=none:bias=3
             [default: all; kv_embedding on --pairs]
         route: the layers that are re-routed
+        chat: the chat that the prompts are put into
         limits: how long a text may be
         model: how the model is loaded
     """
@@ -107,13 +115,13 @@ def evaluate(
 
     if pairs.pairs is None:
         _refuse(pairs, "goes with sentence pairs: give their file as `pairs`")
-        return _on_tasks(name, tasks, methods or ("all",), route, limits, model)
+        return _on_tasks(name, tasks, methods or ("all",), route, chat, limits, model)
     _refuse(tasks, "goes with tasks, not with `pairs`")
     validation = read_pairs(pairs.pairs, pairs.n)
     layers = layers_or_file(route.layers)
     lm = model.load(name, hooked=False)
     chosen = methods or ("kv_embedding",)
-    return score_pairs(lm, validation, pairs, chosen, layers, limits.to_limits(), route.force)
+    return score_pairs(lm, validation, pairs, chosen, layers, limits.to_limits(), route.force, chat)
 
 
 def _refuse(options: TaskOptions | PairOptions, why: str) -> None:
@@ -128,6 +136,7 @@ def _on_tasks(
     options: TaskOptions,
     methods: Sequence[str],
     route: RouteOptions,
+    chat: ChatOptions,
     limits: EvaluateLimits,
     model: ModelOptions,
 ) -> Answer:
@@ -156,6 +165,7 @@ def _on_tasks(
         options.task_instructions,
         force=route.force,
         progress=progress,
+        **asdict(chat),
         **asdict(limits),
     )
     return Answer(table.model_dump(mode="json"), table.markdown())

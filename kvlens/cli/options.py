@@ -16,6 +16,7 @@ from kvlens.store.errors import InputError
 if TYPE_CHECKING:
     from kvlens.models.language_model import LanguageModel
     from kvlens.texts.limits import Limits
+    from kvlens.texts.prompts import Prompt
     from kvlens.texts.texts import Texts
 
 OWN = Group("Options", sort_key=1)
@@ -129,6 +130,29 @@ class PromptedTexts(TextOptions):
 
     prompt: Dashed = "kv-document-inner"
     n: WholeNumber = 600
+
+
+@Parameter(name="*", group=TEXTS)
+@dataclass(frozen=True, kw_only=True)
+class ChatOptions:
+    """The chat that prompts are put into.
+
+    Attributes:
+        chat: put prompts inside the model's chat template
+        system: system line of the chat [default: the template's own]
+    """
+
+    chat: bool = False
+    system: Dashed | None = None
+
+    def around(self, lm: "LanguageModel", prompt: "str | Prompt") -> "Prompt":
+        """A prompt, in the chat where one is wanted; raises InputError as `kvlens.chat`."""
+        from kvlens.models.chat_prompt import asks_for_chat, chat
+        from kvlens.texts.prompts import as_prompt
+
+        if asks_for_chat(self.chat, self.system):
+            return chat(lm, prompt, self.system)
+        return as_prompt(prompt)
 
 
 @Parameter(name="*", group=TEXTS)

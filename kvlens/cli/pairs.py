@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import Parameter
 
 from kvlens.cli.answers import Answer, note, say
-from kvlens.cli.options import PAIRS, ModelName, ModelOptions
+from kvlens.cli.options import PAIRS, ChatOptions, ModelName, ModelOptions
 from kvlens.cli.progress import progress
 from kvlens.cli.values import Names, WholeNumber, layers_or_file
 
@@ -56,6 +56,7 @@ def score(
     pairs: RequiredPairs,
     methods: Names = ("kv_embedding",),
     layers: str | None = None,
+    chat: ChatOptions = ChatOptions(),
     model: ModelOptions = ModelOptions(),
 ) -> Answer:
     """A quick look at methods and prompts; now `kvlens evaluate MODEL --pairs FILE`.
@@ -65,6 +66,7 @@ def score(
         pairs: which pairs
         methods: comma-separated, or all
         layers: layer-set file of `kvlens profile`, or layers such as 7-10, for kv_embedding
+        chat: the chat that the prompts are put into
         model: how the model is loaded
     """
     from kvlens.texts.pairs import read_pairs
@@ -73,7 +75,7 @@ def score(
     validation = read_pairs(pairs.pairs, pairs.n)
     chosen = layers_or_file(layers)
     lm = model.load(name, hooked=False)
-    return score_pairs(lm, validation, pairs, methods, chosen)
+    return score_pairs(lm, validation, pairs, methods, chosen, chat=chat)
 
 
 def score_pairs(
@@ -84,6 +86,7 @@ def score_pairs(
     layers: Any,
     limits: Limits | None = None,
     force: bool = False,
+    chat: ChatOptions = ChatOptions(),
 ) -> Answer:
     """Score every method with every prompt; each row is said as soon as it is known.
 
@@ -95,6 +98,7 @@ def score_pairs(
         layers: for the methods that take them.
         limits: how long a text may be; default that of `Encoder`.
         force: take a layer set that was made for another model.
+        chat: that the prompts are put into.
 
     Returns:
         The rows.
@@ -105,7 +109,8 @@ def score_pairs(
     rows = []
     for method in all_methods() if tuple(methods) == ("all",) else methods:
         for prompt in options.prompts or (None,):
-            encoder = _spec(method, prompt, options).encoder(lm, layers, limits, force)
+            spec = _spec(method, prompt, options)
+            encoder = spec.encoder(lm, layers, limits, force, **asdict(chat))
             with progress(f"{method} {prompt or ''}") as bar:
                 scored = pair_score.score_pairs(encoder, pairs, bar)
             shown = encoder.method.document.name

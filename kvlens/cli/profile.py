@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from kvlens.cli.answers import Answer
 from kvlens.cli.folders import output_folder, run_folder, run_name
-from kvlens.cli.options import LimitOptions, ModelOptions, PromptedTexts
+from kvlens.cli.options import ChatOptions, LimitOptions, ModelOptions, PromptedTexts
 from kvlens.cli.progress import progress
 from kvlens.cli.values import Layers, Names
 from kvlens.layers.rules import RULES
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from kvlens.dimension.profile import IDProfile
     from kvlens.layers.layer_set import LayerSet
     from kvlens.models.language_model import LanguageModel
+    from kvlens.texts.prompts import Prompt
     from kvlens.texts.texts import Texts
     from kvlens.tracing.trace import Trace
 
@@ -132,6 +133,7 @@ def profile(
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     overwrite: bool = False,
     texts: PromptedTexts = PromptedTexts(),
+    chat: ChatOptions = ChatOptions(),
     limits: LimitOptions = LimitOptions(),
     model: ModelOptions = ModelOptions(),
 ) -> Answer:
@@ -144,6 +146,7 @@ def profile(
         output: folder to write [default: runs/MODEL]
         overwrite: replace an existing run; sweeps, results/ and files of your own stay
         texts: which texts are read
+        chat: the chat that prompts are put into
         limits: how long they may be
         model: how the models are loaded
     """
@@ -159,7 +162,8 @@ def profile(
         read = texts.read(texts.n, MIN_POINTS)
         for name in names:
             lm = model.load(name)
-            trace = _recorded(lm, name, read, texts.prompt, measured, limits)
+            prompt = chat.around(lm, texts.prompt)
+            trace = _recorded(lm, name, read, prompt, measured, limits)
             del lm
             home = scratch / run_name(name) if several else scratch
             results.append(_profiled(trace, name, measured, selection, home))
@@ -175,7 +179,7 @@ def _recorded(
     lm: LanguageModel,
     name: str,
     texts: Texts,
-    prompt: str,
+    prompt: Prompt,
     measured: Measured,
     limits: LimitOptions,
 ) -> Trace:

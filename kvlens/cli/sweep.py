@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from kvlens.cli.answers import Answer, note
 from kvlens.cli.folders import run_folder
-from kvlens.cli.options import ModelName, ModelOptions
+from kvlens.cli.options import ChatOptions, ModelName, ModelOptions
 from kvlens.cli.progress import progress
 from kvlens.cli.swap import recover
 from kvlens.cli.values import Dashed, Layers, Names, Numbers, WholeNumber, layers_or_file
@@ -180,6 +180,7 @@ def sweep(
     pairs: ValidationPairs,
     windows: Windows = Windows(),
     embedded: Embedded = Embedded(),
+    chat: ChatOptions = ChatOptions(),
     target: SweepFile = SweepFile(),
     model: ModelOptions = ModelOptions(),
 ) -> Answer:
@@ -190,6 +191,7 @@ def sweep(
         pairs: what quality is measured on
         windows: which sets of layers are re-routed
         embedded: how texts are embedded
+        chat: the chat that the prompt is put into
         target: where the sweep goes
         model: how the model is loaded
     """
@@ -204,6 +206,7 @@ def sweep(
     candidates = Candidates.read(windows)
     lm = model.load(name, hooked=False)
     candidates.check_model(lm.info)
+    prompt = chat.around(lm, embedded.prompt)
     widths = windows.widths or (1 + lm.info.n_layers // 10,)
     part = part_folder(file)
     if not target.resume:
@@ -218,7 +221,7 @@ def sweep(
             known=known,
             progress=bar,
             part=part,
-            **asdict(embedded),
+            **{**asdict(embedded), "prompt": prompt},
         )
     swept.save(file)
     started = started_by(part)

@@ -83,7 +83,7 @@ class EmbeddingCache:
     def _place(self, encoder: Encoder, kind: str) -> Path:
         method = encoder.method
         prompt = method.query if kind == "query" else method.document
-        facts = json.dumps([prompt.prefix, prompt.suffix, versions()], sort_keys=True)
+        facts = json.dumps([*prompt.deciding, versions()], sort_keys=True)
         name = hashlib.sha256(facts.encode()).hexdigest()[:16]
         return self.folder / f"{method.name}-{encoder.signature}-{name}"
 

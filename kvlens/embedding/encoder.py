@@ -22,6 +22,7 @@ from kvlens.embedding.signature import signature_of
 from kvlens.embedding.similarity import cosine_matrix, cosine_pairs
 from kvlens.layers.route import RouteLike, a_route
 from kvlens.methods.base import Method
+from kvlens.models.chat_prompt import asks_for_chat
 from kvlens.models.language_model import LanguageModel, a_model
 from kvlens.store.checking import a, arguments, choice, flag, function, optional, real, text, whole
 from kvlens.store.progress import Progress, silent
@@ -49,6 +50,8 @@ class Encoder:
         layers=optional(a_route),
         post=optional(a((str, Path, Post), "the name of a post-processing, its file or a Post")),
         force=flag,
+        chat=flag,
+        system=optional(text),
     )
     def __init__(
         self,
@@ -60,6 +63,8 @@ class Encoder:
         batch_tokens: int = 4096,
         strict: bool = False,
         force: bool = False,
+        chat: bool = False,
+        system: str | None = None,
         **settings: Any,
     ):
         """An encoder.
@@ -75,6 +80,8 @@ class Encoder:
             batch_tokens: most padded tokens of a batch.
             strict: refuse a longer text, where it is cut otherwise.
             force: use a layer set or a post-processing that was made for another model.
+            chat: put both prompts inside the model's chat template, see `kvlens.chat`.
+            system: its system line; None: what the template writes by itself.
             **settings: the method's own; they go before those of the layer set.
 
         Raises:
@@ -84,7 +91,10 @@ class Encoder:
         self.lm = lm
         self.limits = replace(limits, max_length=limits.tokens_for(lm.info.max_positions))
         self.folder = Path(layers).parent if isinstance(layers, str | Path) else None
-        self.method = configure(lm.info, method, layers, settings, force).for_model(lm)
+        configured = configure(lm.info, method, layers, settings, force)
+        if asks_for_chat(chat, system):
+            configured = configured.in_chat(lm, system)
+        self.method = configured.for_model(lm)
         self._truncated = PerThread(0)
         self.post: Post | None = None
         if post is not None:

@@ -10,7 +10,7 @@ from kvlens.texts.prompts import PROMPTS, Prompt, from_template
 def prompt_meant(
     method: Method, name: str | None = None, prompt: str | Prompt | None = None
 ) -> Prompt:
-    """The prompt that the keywords mean.
+    """The prompt that the keywords mean; a text means one in the chat of the method's prompts.
 
     Args:
         method: whose prompts are called ``query`` and ``document``.
@@ -25,10 +25,13 @@ def prompt_meant(
     """
     if isinstance(prompt, Prompt):
         return prompt
+    chat = method.document.chat
     if prompt is not None:
         template = "{text}" in prompt
-        return from_template(prompt) if template else Prompt(name="prefix", prefix=prompt)
-    known = {**PROMPTS, "query": method.query, "document": method.document}
+        plain = from_template(prompt) if template else Prompt(name="prefix", prefix=prompt)
+        return plain.in_chat(chat)
+    named = {name: plain.in_chat(chat) for name, plain in PROMPTS.items()}
+    known = {**named, "query": method.query, "document": method.document}
     name = name or "document"
     if name not in known:
         choices = ", ".join(PROMPTS)

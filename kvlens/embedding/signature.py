@@ -8,6 +8,7 @@ from typing import Any
 
 from kvlens.methods.base import Method
 from kvlens.models.info import ModelInfo
+from kvlens.texts.prompts import Prompt
 
 
 def signature_of(model: ModelInfo, method: Method, max_length: int) -> str:
@@ -30,4 +31,4 @@ def signature_of(model: ModelInfo, method: Method, max_length: int) -> str:
 
 def _deciding(setting: Any) -> Any:
     """The part of a setting that decides vectors."""
-    return [setting["prefix"], setting["suffix"]] if isinstance(setting, dict) else setting
+    return Prompt(**setting).deciding if isinstance(setting, dict) else setting

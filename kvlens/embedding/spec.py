@@ -10,7 +10,7 @@ import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import parse_layers
@@ -19,6 +19,7 @@ from kvlens.texts.prompts import get_prompt
 if TYPE_CHECKING:
     from kvlens.embedding.encoder import Encoder
     from kvlens.layers.route import RouteLike
+    from kvlens.models.chat_prompt import ChatOptions
     from kvlens.models.language_model import LanguageModel
     from kvlens.texts.limits import Limits
 
@@ -138,6 +139,7 @@ class MethodSpec:
         layers: RouteLike | None = None,
         limits: Limits | None = None,
         force: bool = False,
+        **chat: Unpack[ChatOptions],
     ) -> Encoder:
         """The encoder of this method, its vectors not yet post-processed.
 
@@ -147,6 +149,7 @@ class MethodSpec:
                 else a layer set brings along stays.
             limits: how long a text may be, how much goes into a batch; default `Encoder`'s own.
             force: use a layer set that was made for another model.
+            **chat: see `ChatOptions`.
 
         Returns:
             An encoder without post-processing.
@@ -161,7 +164,7 @@ class MethodSpec:
 
         settings = {setting.name: setting.value for setting in self.settings}
         typed_layers = settings.pop("layers", None)
-        options: dict[str, Any] = {"force": force}
+        options: dict[str, Any] = {"force": force, **chat}
         if limits is not None:
             options.update(asdict(limits))
         if not takes_layers(self.method):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Unpack
 
 from kvlens.embedding.cache import EmbeddingCache
 from kvlens.embedding.encoder import Encoder
@@ -15,6 +15,7 @@ from kvlens.evaluation.adapter import mteb_encoder
 from kvlens.evaluation.kinds import unit
 from kvlens.layers.route import RouteLike
 from kvlens.methods.base import Method
+from kvlens.models.chat_prompt import ChatOptions
 from kvlens.models.language_model import LanguageModel
 from kvlens.store.progress import Progress
 from kvlens.texts.limits import Limits
@@ -62,13 +63,19 @@ def _instructed(encoder: Encoder, task: Any) -> Method:
         name=f"{plain.name}-instructed",
         prefix=f"Instruct: {text}\n{plain.prefix}",
         suffix=plain.suffix,
+        chat=plain.chat,
     )
     changes: dict[str, Any] = {field: prompt}
     return replace(encoder.method, **changes)
 
 
 def candidates(
-    lm: LanguageModel, methods: Sequence[str], layers: RouteLike | None, limits: Limits, force: bool
+    lm: LanguageModel,
+    methods: Sequence[str],
+    layers: RouteLike | None,
+    limits: Limits,
+    force: bool,
+    **chat: Unpack[ChatOptions],
 ) -> list[Candidate]:
     """The methods by their names and settings, each once.
 
@@ -78,12 +85,14 @@ def candidates(
         layers: For kv_embedding.
         limits: Of every encoder.
         force: Take a layer set that was made for another model.
+        **chat: The chat that the prompts are put into.
 
     Raises:
         InputError: For a method, a setting or layers that cannot be used.
     """
     return [
-        Candidate(spec, spec.encoder(lm, layers, limits, force)) for spec in parse_specs(methods)
+        Candidate(spec, spec.encoder(lm, layers, limits, force, **chat))
+        for spec in parse_specs(methods)
     ]
 
 

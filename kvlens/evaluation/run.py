@@ -21,6 +21,7 @@ from kvlens.evaluation.scores import Score, Scores
 from kvlens.evaluation.significance import bootstrap, interval
 from kvlens.evaluation.task_score import score_task
 from kvlens.layers.route import RouteLike, a_route
+from kvlens.models.chat_prompt import ChatOptions
 from kvlens.models.language_model import LanguageModel, a_model
 from kvlens.store.arguments import refusal
 from kvlens.store.checking import (
@@ -33,6 +34,7 @@ from kvlens.store.checking import (
     names,
     optional,
     path,
+    text,
     whole,
 )
 from kvlens.store.files import cache_folder, unwritable, writable_file, write_text
@@ -43,13 +45,15 @@ from kvlens.texts.limits import LimitOptions, Limits
 BATCH_TOKENS = 4096  # more than for recording: nothing but vectors is kept
 
 
-class EvaluateOptions(LimitOptions, total=False):
+class EvaluateOptions(LimitOptions, ChatOptions, total=False):
     """Further keywords of `evaluate`.
 
     Attributes:
         max_length: Most tokens of a text, prompt included; by default the model's context.
         strict: Refuse a longer text, where it is cut otherwise.
         batch_tokens: Most padded tokens of a batch, by default 4,096.
+        chat: Put every method's prompts inside the model's chat template, see `kvlens.chat`.
+        system: Its system line; by default what the template writes by itself.
         force: Take a layer set that was made for another model.
         cache: Where vectors are kept, by default in the user's cache.
         progress: Called with what is being done; gives a context with a callback (done, total).
@@ -76,6 +80,8 @@ def _a_task(name: str, value: Any) -> Any:
     posts=members(optional(choice(*KINDS)), "post-processings"),
     limit=optional(whole(least=1)),
     instructions=flag,
+    chat=flag,
+    system=optional(text),
     force=flag,
     cache=optional(a(EmbeddingCache, "an EmbeddingCache")),
     progress=optional(function),
@@ -119,13 +125,17 @@ def evaluate(
     force = options.pop("force", False)
     cache = options.pop("cache", None) or EmbeddingCache(cache_folder("embeddings"))
     bars = options.pop("progress", None) or silent_bar
+    chat: ChatOptions = {
+        "chat": options.pop("chat", False),
+        "system": options.pop("system", None),
+    }
     limits = Limits.of(options, BATCH_TOKENS)
     if not all(hasattr(task, IN_MEMORY) for task in tasks):
         check_cache()
     files = ScoreFiles(Path(folder), limit)
     files.check_writable()
     evaluation = Evaluation(
-        candidates=tuple(candidates(lm, methods, layers, limits, force)),
+        candidates=tuple(candidates(lm, methods, layers, limits, force, **chat)),
         posts=tuple(posts),
         limit=limit,
         instructions=instructions,

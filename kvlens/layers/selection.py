@@ -54,7 +54,7 @@ class EmbeddingSettings:
         pooling: see `LayerSet`.
         query: None: the document prompt's counterpart.
         document: None: the prompt profiled with where that is a compression prompt, else the
-            default.
+            default, in a chat where the profile was made in one.
     """
 
     bias: float | Sequence[float] = 1.0
@@ -66,7 +66,8 @@ class EmbeddingSettings:
     def prompts(self, profiled: Prompt) -> Prompts:
         """The prompts of a layer set whose profile was made with the prompt `profiled`."""
         is_compression = profiled.name.startswith("kv-document")
-        document = self.document or (profiled if is_compression else DEFAULT_DOCUMENT)
+        default = profiled if is_compression else DEFAULT_DOCUMENT.in_chat(profiled.chat)
+        document = self.document or default
         return Prompts(query=self.query or query_for(document), document=document)
 
 

@@ -9,14 +9,15 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Self
 
 from jaxtyping import Float
 from torch import Tensor
 
 import kvlens.methods
 from kvlens.methods.pooling import POOLINGS
+from kvlens.models.chat_prompt import chat
 from kvlens.models.forward import run_base
 from kvlens.models.language_model import LanguageModel
 from kvlens.store.arguments import shown, text_argument
@@ -88,6 +89,13 @@ class Method:
             InputError: where the model cannot serve the settings.
         """
         return self
+
+    def in_chat(self, lm: LanguageModel, system: str | None = None) -> Self:
+        """The method with both prompts inside the model's chat template, see `kvlens.chat`."""
+        changes: dict[str, Any] = {
+            name: chat(lm, getattr(self, name), system) for name in ("query", "document")
+        }
+        return replace(self, **changes)
 
     def tokenize(
         self,

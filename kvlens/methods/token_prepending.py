@@ -82,7 +82,8 @@ class TokenPrepending(Method):
     ) -> list[TokenizedText]:
         """Texts that end in a full stop, quote or question mark, after the placeholder."""
         ended = [text if text.endswith((".", "?", '"', "'")) else text + "." for text in texts]
-        before_quote = Prompt(name="", prefix=prompt.prefix.rstrip('"').rstrip())
+        prefix = prompt.prefix.rstrip('"').rstrip()
+        before_quote = prompt.model_copy(update={"prefix": prefix, "suffix": ""})
         (before,) = tokenize(lm.tokenizer, [""], before_quote, max_length)
         prompted = tokenize(lm.tokenizer, ended, prompt, max_length - 1, strict)
         return [_with_placeholder(text, before.ids) for text in prompted]

@@ -96,7 +96,7 @@ def _caveat(shift: AttentionShift) -> str:
             "and the prompt's opening, the last tenth the prompt's end, so that this compares "
             "kinds of token, too."
         )
-    if shift.prompt.prefix:
+    if shift.prompt.opening:
         return (
             "Only the text's own tokens count: the prompt, and position 0 where attention sinks, "
             "do not."

@@ -1,13 +1,14 @@
 """Prompts: templates as data.
 
-A text is placed between `prefix` and `suffix` and is never interpreted.
+A text is placed between `prefix` and `suffix` and is never interpreted. In a chat, all of it is the
+message of the user; `models.chat_prompt` puts it there.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from kvlens.store.arguments import shown
 from kvlens.store.artifact import Record, first_problem
@@ -17,12 +18,35 @@ from kvlens.texts.texts import text_problem
 
 MOST_CHARACTERS = 100_000  # on each side of the text; no context holds more
 
+IN_CHAT = "-chat"  # how the name of a prompt in a chat ends
+
 Side = Annotated[str, at_most(MOST_CHARACTERS, "characters")]
 """What stands before or after a text."""
 
 
+class Chat(Record):
+    """What a model's chat template writes around the message of a user.
+
+    Attributes:
+        system: the system line that was asked for; None: what the template writes by itself.
+        before: the message.
+        after: the message, up to where the answer begins.
+    """
+
+    system: Side | None = None
+    before: Side
+    after: Side
+
+
 class Prompt(Record):
     """One template: ``prefix + text + suffix``. `source` says where it comes from.
+
+    Attributes:
+        name: of the template.
+        prefix: before the text.
+        suffix: after the text.
+        source: where it comes from.
+        chat: what stands around all of it, see `kvlens.chat`; None: nothing.
 
     Raises:
         InputError: for a field that is no text.
@@ -32,9 +56,13 @@ class Prompt(Record):
     prefix: Side = ""
     suffix: Side = ""
     source: str = ""
+    # Not written where there is none: files and hashes without a chat stay what they were.
+    chat: Chat | None = Field(default=None, exclude_if=lambda chat: chat is None)
 
     def __init__(self, **fields: Any):  # a user makes these; other records are made by the code
-        for name in self.__class__.model_fields.keys() & fields.keys():
+        for name in ("name", "prefix", "suffix", "source"):
+            if name not in fields:
+                continue
             problem = text_problem(fields[name])
             if problem:
                 raise InputError(f"`{name}` of a prompt {problem}")
@@ -44,9 +72,32 @@ class Prompt(Record):
             field, _, problem = first_problem(error).partition(": ")
             raise InputError(f"`{field}` of a prompt: {problem}") from None
 
+    @property
+    def opening(self) -> str:
+        """All that stands before the text."""
+        return f"{self.chat.before}{self.prefix}" if self.chat else self.prefix
+
+    @property
+    def closing(self) -> str:
+        """All that stands after the text."""
+        return f"{self.suffix}{self.chat.after}" if self.chat else self.suffix
+
+    @property
+    def deciding(self) -> list[str]:
+        """What decides how a text becomes tokens: the name and the source do not."""
+        around = [self.chat.before, self.chat.after] if self.chat else []
+        return [self.prefix, self.suffix, *around]
+
     def render(self, text: str) -> str:
         """`text` inside the prompt."""
-        return f"{self.prefix}{text}{self.suffix}"
+        return f"{self.opening}{text}{self.closing}"
+
+    def in_chat(self, chat: Chat | None) -> Prompt:
+        """The prompt as the message of a chat; itself for None."""
+        if chat is None:
+            return self
+        name = self.name if self.chat else f"{self.name}{IN_CHAT}"
+        return self.model_copy(update={"name": name, "chat": chat})
 
 
 def from_template(template: str, name: str = "custom", source: str = "user") -> Prompt:
@@ -149,4 +200,5 @@ def as_prompt(prompt: str | Prompt, name: str = "prompt") -> Prompt:
 
 def query_for(document: Prompt) -> Prompt:
     """The query prompt that goes with a document prompt; `DEFAULT_QUERY` for one of the user's."""
-    return PROMPTS.get(QUERY_OF.get(document.name, document.name), DEFAULT_QUERY)
+    name = document.name.removesuffix(IN_CHAT) if document.chat else document.name
+    return PROMPTS.get(QUERY_OF.get(name, name), DEFAULT_QUERY).in_chat(document.chat)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from kvlens.store.errors import InputError, one_line
-from kvlens.store.sharing import lock_of
+from kvlens.store.errors import InputError
+from kvlens.texts.chat_template import notice_other_template
+from kvlens.texts.encoding import Encoding, encode
 from kvlens.texts.prompts import Prompt
 
 
@@ -34,7 +35,8 @@ def tokenize(
 ) -> list[TokenizedText]:
     """Tokenize prompted texts; special-token strings inside them stay plain text.
 
-    The tokenizer adds what it adds by itself (BOS for Gemma, nothing for SmolLM2).
+    The tokenizer adds what it adds by itself (BOS for Gemma, nothing for SmolLM2); in a chat, the
+    template alone says what is added.
 
     Args:
         tokenizer: a fast tokenizer of transformers.
@@ -50,14 +52,16 @@ def tokenize(
     Raises:
         InputError: when `strict` and a text is too long, or when the prompt alone does not fit.
     """
+    if prompt.chat is not None:
+        notice_other_template(tokenizer, prompt.chat)
     tokenized = []
-    for text, encoding in zip(texts, _encode(tokenizer, texts, prompt), strict=True):
+    for text, encoding in zip(texts, encode(tokenizer, texts, prompt), strict=True):
         truncated = len(encoding.ids) > max_length
         if truncated:
             text = fitting(tokenizer, text, prompt, max_length, strict=strict)
-            encoding = _encode(tokenizer, [text], prompt)[0]
+            encoding = encode(tokenizer, [text], prompt)[0]
         if not encoding.ids:
-            encoding = _Encoding([_beginning_or_end(tokenizer)], [(0, 0)])
+            encoding = Encoding([_beginning_or_end(tokenizer)], [(0, 0)])
         span = _span(encoding, prompt, text)
         tokenized.append(TokenizedText(tuple(encoding.ids), span, truncated))
     return tokenized
@@ -95,7 +99,7 @@ def fitting(
     """
     n_characters = len(text)
     while True:
-        encoding = _encode(tokenizer, [text], prompt)[0]
+        encoding = encode(tokenizer, [text], prompt)[0]
         start, end = _span(encoding, prompt, text)
         excess = len(encoding.ids) + (copies - 1) * (end - start) - max_length
         if excess <= 0:
@@ -111,43 +115,13 @@ def fitting(
         kept = max(end - start - -(-excess // copies), 0)
         shorter = 0
         if start < end:
-            shorter = encoding.offsets[start + kept][0] - len(prompt.prefix)
+            shorter = encoding.offsets[start + kept][0] - len(prompt.opening)
         text = text[: max(min(shorter, len(text) - 1), 0)]
 
 
-class _Encoding(NamedTuple):
-    """Ids, and the characters of the rendered prompt that each stands for."""
-
-    ids: list[int]
-    offsets: list[tuple[int, int]]
-
-
-def _encode(tokenizer: Any, texts: Sequence[str], prompt: Prompt) -> list[_Encoding]:
-    if not texts:
-        return []
-    rendered = [prompt.render(text) for text in texts]
-    try:
-        encoded = _tokens_of(tokenizer, rendered)
-    except Exception as error:  # the tokenizers' errors share no base
-        raise InputError(f"the tokenizer cannot read the texts: {one_line(error)}") from error
-    rows = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-    return [_Encoding(ids, offsets) for ids, offsets in rows]
-
-
-def _tokens_of(tokenizer: Any, rendered: list[str]) -> Any:
-    with lock_of(tokenizer):  # transformers sets it anew for each call
-        return tokenizer(
-            rendered,
-            split_special_tokens=True,
-            return_offsets_mapping=True,
-            return_attention_mask=False,
-            verbose=False,
-        )
-
-
-def _span(encoding: _Encoding, prompt: Prompt, text: str) -> tuple[int, int]:
+def _span(encoding: Encoding, prompt: Prompt, text: str) -> tuple[int, int]:
     """Tokens that overlap `text` in the rendered prompt; an empty range at the end if none do."""
-    start = len(prompt.prefix)
+    start = len(prompt.opening)
     end = start + len(text)
     inside = [
         token
