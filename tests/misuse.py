@@ -152,6 +152,14 @@ def of_models(world: World) -> Iterator[Case]:
         **LIMITS,
     )
     yield case(
+        "chat",
+        kvlens.chat,
+        {"lm": world.lm},
+        lm=NO_MODEL,
+        prompt=(None, *NO_PROMPT),
+        system=NO_TEXT,
+    )
+    yield case(
         "Trace.states",
         world.trace.states,
         {"layer": 0},
@@ -224,6 +232,8 @@ def of_encoders(world: World) -> Iterator[Case]:
         layers=NO_LAYERS,
         post=NO_TEXT,
         force=NO_FLAG,
+        chat=NO_FLAG,
+        system=NO_TEXT,
         pooling=(None, *NO_TEXT),
         query=(None, *NO_PROMPT),
         document=(None, *NO_PROMPT),
@@ -380,6 +390,8 @@ def of_evaluation(world: World) -> Iterator[Case]:
         posts=(None, 5, "center", ["pca"], [5]),
         limit=NO_COUNT,
         instructions=NO_FLAG,
+        chat=NO_FLAG,
+        system=NO_TEXT,
         force=NO_FLAG,
         cache=(5, "a", THING),
         progress=NO_FUNCTION,
