@@ -8,18 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chat_models import chat_model
 from scipy.stats import spearmanr
 from zoo import tiny
 
 import kvlens
 from kvlens import Encoder
 from kvlens.embedding.cache import EmbeddingCache
+from kvlens.evaluation.candidates import candidates
 from kvlens.evaluation.run import evaluate
 from kvlens.evaluation.scores import Scores
 from kvlens.evaluation.tasks import find_tasks
 from kvlens.store.files import cache_dir
 from kvlens.store.provenance import made_by
 from kvlens.store.wheels import fetch_from_wheels
+from kvlens.texts.limits import Limits
 
 mteb = pytest.importorskip("mteb")
 from mteb.mocks.mock_tasks import (  # noqa: E402
@@ -181,6 +184,7 @@ def test_no_configuration_is_served_the_score_of_another(lm, tmp_path, data, cac
         (score,) = evaluate(model, tasks, folder, [method], layers, cache=cache, **options).scores
         return score.value
 
+    talker = chat_model()
     configurations = [
         {"method": "kv_embedding"},
         {"method": "kv_embedding", "layers": (0, 3)},
@@ -193,6 +197,8 @@ def test_no_configuration_is_served_the_score_of_another(lm, tmp_path, data, cac
         {"method": "kv_embedding", "instructions": True},
         {"method": "kv_embedding", "max_length": 70},
         {"method": "kv_embedding", "model": tiny("llama", seed=1)},
+        {"method": "kv_embedding", "model": talker, "chat": True},
+        {"method": "kv_embedding", "model": talker, "chat": True, "system": "Sum up."},
         {"method": "mean"},
     ]
     shared = [value("shared", **options) for options in configurations]
@@ -202,6 +208,15 @@ def test_no_configuration_is_served_the_score_of_another(lm, tmp_path, data, cac
     file = data / "STSBenchmark" / "test.jsonl"
     file.write_text("\n".join(file.read_text().splitlines()[:40]) + "\n")
     assert value("shared", "mean") == value("fresh", "mean") != shared[-1]
+
+
+def test_an_instruction_goes_into_the_chat(data):
+    limits = Limits()
+    (candidate,) = candidates(chat_model(), ["mean"], None, limits, False, chat=True)
+    (task,) = find_tasks(["STSBenchmark"], data)
+    instructed = candidate.for_task(task, True).method.document
+    assert instructed.chat == candidate.encoder.method.document.chat is not None
+    assert instructed.prefix.startswith("Instruct: ")
 
 
 def test_unknown_keywords_are_refused(lm, tmp_path):
