@@ -27,7 +27,7 @@ TOKEN_ENTRIES = {
 }  # fmt: skip
 # Read by transformers' own kernels, which come from the hub as compiled code.
 FETCHING_QUANTIZERS = {
-    "eetq", "fbgemm_fp8", "finegrained_fp8", "fp8", "gguf", "metal", "mxfp4", "mxfp8", "nvfp4",
+    "eetq", "fbgemm_fp8", "finegrained_fp8", "gguf", "metal", "mxfp8", "nvfp4",
 }  # fmt: skip
 # What a config may set, and what stands there instead.
 SWITCHES = {
@@ -167,16 +167,17 @@ def set_switches_aside(config: Any) -> None:
     Args:
         config: of transformers; it and its parts are changed.
     """
-    for part in _with_parts(config):
+    for part in with_parts(config):
         for switch, ours in SWITCHES.items():
             if hasattr(part, switch):
                 setattr(part, switch, ours)
 
 
-def _with_parts(config: Any) -> list[Any]:
+def with_parts(config: Any) -> list[Any]:
+    """A config of transformers, and those of its parts at any depth."""
     parts = [config]
     for name in config.sub_configs:
         part = getattr(config, name, None)
         if part is not None:
-            parts += _with_parts(part)
+            parts += with_parts(part)
     return parts

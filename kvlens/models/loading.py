@@ -16,7 +16,7 @@ from kvlens.models.in_memory import view_of
 from kvlens.models.kind import auto_class_of, refuse_other_than_decoder
 from kvlens.models.language_model import LanguageModel
 from kvlens.models.locating import locate
-from kvlens.models.quantized import refuse_quantized, without_hub_kernels
+from kvlens.models.quantized import convert, refuse_quantized, unpack, without_hub_kernels
 from kvlens.models.quiet import quietly
 from kvlens.models.refusing import refusing
 from kvlens.models.soundness import (
@@ -106,6 +106,7 @@ def _load_named(
         config = fetched.config
         refuse_other_than_decoder(config, name)
         refuse_quantized(config.to_dict(), where.quantize, name)
+        was_packed = unpack(config)
         options_of_place = where.options(config)
         set_switches_aside(config)
         if checkpoint is not None:
@@ -114,6 +115,8 @@ def _load_named(
         tokenizer = read_tokenizer(place.source, folder, options)
         refuse_ids_beyond(tokenizer, config, name)
         hf = _model(place.source, config, name, options | options_of_place)
+        if was_packed:
+            convert(hf, options_of_place["dtype"])
         known_revision = place.revision or cached_commit(place.source, revision) or "unknown"
         lm = LanguageModel.wrap(where.placed(hf), tokenizer, name, known_revision)
         refuse_unusable(lm)

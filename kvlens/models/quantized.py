@@ -14,10 +14,12 @@ from typing import Any
 
 import torch
 
-from kvlens.models.foreign import FETCHING_QUANTIZERS
+from kvlens.models.foreign import FETCHING_QUANTIZERS, with_parts
 from kvlens.store.errors import InputError
 
 QUANTIZE = ("int8", "nf4")
+# Kinds that have kernels on the hub, and that transformers turns into plain weights without them.
+UNPACKED = ("fp8", "mxfp4")
 # What transformers needs for each kind of quantized checkpoint: modules, and what to install.
 NEEDED = {
     "aqlm": (("aqlm",), "aqlm"),
@@ -35,6 +37,40 @@ NEEDED = {
     "torchao": (("torchao",), "torchao"),
     "vptq": (("vptq",), "vptq"),
 }
+
+
+def unpack(config: Any) -> bool:
+    """Have a checkpoint of `UNPACKED` loaded as plain weights.
+
+    Args:
+        config: of transformers; it and its parts are changed.
+
+    Returns:
+        Whether it is one.
+    """
+    is_packed = False
+    for part in with_parts(config):
+        entry = getattr(part, "quantization_config", None)
+        if isinstance(entry, dict) and entry.get("quant_method") in UNPACKED:
+            part.quantization_config = entry | {"dequantize": True}
+            is_packed = True
+    return is_packed
+
+
+def convert(hf: Any, dtype: Any) -> None:
+    """Bring the weights of an unpacked model to one dtype: some are as the checkpoint has them.
+
+    Args:
+        hf: a transformers model; what its class keeps in float32 is that.
+        dtype: the dtype; nothing is done for "auto".
+    """
+    if not isinstance(dtype, torch.dtype):
+        return
+    lists = (hf._keep_in_fp32_modules, hf._keep_in_fp32_modules_strict)
+    kept = {name for names in lists for name in names or ()}
+    for name, parameter in hf.named_parameters():
+        is_kept = not kept.isdisjoint(name.split("."))
+        parameter.data = parameter.data.to(torch.float32 if is_kept else dtype)
 
 
 def method_in(config: dict[str, Any]) -> str | None:
@@ -75,6 +111,8 @@ def refuse_quantized(config: dict[str, Any], quantize: str | None, what: str) ->
             f"{what} is quantized ({method}) for kernels from the hub, which kvlens does not run: "
             "take a checkpoint that is not quantized"
         )
+    if method in UNPACKED:
+        return
     if method not in NEEDED:
         raise InputError(f"{what} is quantized in a way that kvlens does not know ({method})")
     modules, packages = NEEDED[method]

@@ -64,9 +64,9 @@ def test_a_switch_in_a_part_is_set_aside():
 
 @pytest.mark.parametrize("part", ["", "text_config"])
 def test_quantization_that_fetches_kernels_is_refused(tmp_path, part):
-    quantized = {"quantization_config": {"quant_method": "fp8"}}
+    quantized = {"quantization_config": {"quant_method": "nvfp4"}}
     checkpoint = Checkpoint(tmp_path, {part: quantized} if part else quantized, {})
-    with pytest.raises(InputError, match=r"`quantization_config` \(fp8\) runs kernels"):
+    with pytest.raises(InputError, match=r"`quantization_config` \(nvfp4\) runs kernels"):
         refuse_foreign(checkpoint, trust_remote_code=False)
 
 

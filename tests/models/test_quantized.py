@@ -1,5 +1,6 @@
 """Quantized weights: by bitsandbytes where it is, refused by their package where it is not."""
 
+import copy
 import sys
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 import transformers as tf
 from model_folders import change, saved
+from safetensors.torch import load_file, save_file
 from zoo import SHAPE, TEXTS, byte_tokenizer
 
 import kvlens
@@ -99,8 +101,8 @@ def test_a_package_that_is_missing_is_named(tmp_path, method, monkeypatch, capsy
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"quant_method": "fp8"}, r"\(fp8\) for kernels from the hub"),
-        ({"quant_method": "mxfp4"}, r"\(mxfp4\) for kernels from the hub"),
+        ({"quant_method": "eetq"}, r"\(eetq\) for kernels from the hub"),
+        ({"quant_method": "nvfp4"}, r"\(nvfp4\) for kernels from the hub"),
         ({"quant_method": "newest"}, r"in a way that kvlens does not know \(newest\)"),
     ],
 )
@@ -110,6 +112,83 @@ def test_what_is_never_loaded_is_refused_wherever_it_comes_from(config, message)
         with pytest.raises(InputError, match=message):
             refuse_quantized(content, None, "x")
     assert method_in({"text_config": {}}) is None
+
+
+def rewritten(folder, hf, change_tensors, entry):
+    """A saved model whose tensors are changed, and the logits of what they stand for."""
+    for parameter in hf.parameters():  # such checkpoints have what they do not pack in bfloat16
+        parameter.data = parameter.data.bfloat16().float()
+    copy.deepcopy(hf).bfloat16().save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    tensors = load_file(folder / "model.safetensors")
+    exact = change_tensors(tensors)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    change(folder / "config.json", quantization_config=entry)
+    assert not hf.load_state_dict(exact, strict=False).unexpected_keys
+    with torch.no_grad():
+        return hf.eval()(IDS).logits
+
+
+def to_fp8(tensors):
+    """Blocks of 64 by 64 numbers with a scale each."""
+    exact = {}
+    for name in [name for name in tensors if "proj" in name]:
+        rows, columns = tensors[name].shape
+        blocks = tensors[name].float().reshape(rows // 64, 64, columns // 64, 64)
+        scales = blocks.abs().amax((1, 3)) / 448
+        packed = (blocks / scales[:, None, :, None]).to(torch.float8_e4m3fn)
+        exact[name] = (packed.float() * scales[:, None, :, None]).reshape(rows, columns)
+        tensors[name] = packed.reshape(rows, columns)
+        tensors[f"{name}_scale_inv"] = scales
+    return exact
+
+
+FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+FP4 = torch.cat([FP4, -FP4])
+
+
+def to_mxfp4(tensors):
+    """Two numbers of four bits in a byte, and an exponent for 32 of them."""
+    exact = {}
+    for name in [name for name in tensors if name.endswith(("gate_up_proj", "down_proj"))]:
+        experts, rows, columns = tensors.pop(name).shape
+        shape = (experts, columns, rows // 32)
+        blocks = torch.randint(0, 256, (*shape, 16), dtype=torch.uint8)
+        scales = torch.randint(121, 124, shape, dtype=torch.uint8)
+        pairs = torch.stack([FP4[(blocks & 15).long()], FP4[(blocks >> 4).long()]], -1)
+        numbers = pairs.flatten(-2) * torch.exp2(scales.float() - 127)[..., None]
+        exact[name] = numbers.flatten(-2).transpose(1, 2).contiguous()
+        tensors[f"{name}_blocks"] = blocks
+        tensors[f"{name}_scales"] = scales
+    return exact
+
+
+def llama_of_fp8(folder):
+    widths = {"hidden_size": 128, "intermediate_size": 192, "head_dim": 32}
+    hf = tf.LlamaForCausalLM(tf.LlamaConfig(**SHAPE | widths))
+    return rewritten(folder, hf, to_fp8, {"quant_method": "fp8", "weight_block_size": [64, 64]})
+
+
+def gpt_oss_of_mxfp4(folder):
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 8}
+    widths = {"hidden_size": 64, "intermediate_size": 32, "head_dim": 16}
+    hf = tf.GptOssForCausalLM(tf.GptOssConfig(**SHAPE | widths | experts))
+    return rewritten(folder, hf, to_mxfp4, {"quant_method": "mxfp4"})
+
+
+@pytest.mark.parametrize("made", [llama_of_fp8, gpt_oss_of_mxfp4])
+def test_weights_whose_kernels_are_on_the_hub_are_unpacked(tmp_path, made):
+    torch.manual_seed(0)
+    expected = made(tmp_path)
+    lm = kvlens.load(tmp_path)
+    assert lm.info.dtype == "float32"
+    assert {parameter.dtype for parameter in lm.hf.parameters()} == {torch.float32}
+    torch.testing.assert_close(lm(IDS), expected, rtol=1e-5, atol=1e-6)
+    half = kvlens.load(tmp_path, dtype="bfloat16")
+    assert half.blocks[1].self_attn.q_proj.weight.dtype == torch.bfloat16
+    assert (half(IDS) - expected).abs().max() < 0.05 * expected.abs().max()
+    with pytest.raises(InputError, match="quantized already"):
+        kvlens.load(tmp_path, quantize="int8")
 
 
 def test_quantize_is_checked_before_anything_else(monkeypatch):

@@ -181,7 +181,7 @@ TRAPS: dict[str, Trap] = {
     "a distributed model": config(distributed_config={"tp_size": 8}, tp_plan="auto"),
     "another dtype": config(dtype="float64", torch_dtype="complex64"),
     "tuples": config(return_dict=False, use_return_dict=False, output_hidden_states=True),
-    "quantized by kernels": config(quantization_config={"quant_method": "mxfp4"}),
+    "quantized by kernels": config(quantization_config={"quant_method": "nvfp4"}),
     "quantized by anything": config(quantization_config={"quant_method": "evil"}),
     "another name": config(_name_or_path="evil/repo", name_or_path="evil/repo", _commit_hash="x"),
     "another name, tokenizer": tokenizer_config(name_or_path="evil/repo", _commit_hash="x"),
