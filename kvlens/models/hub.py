@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kvlens.models.catalog import NAMED
 from kvlens.models.checkpoint import CONFIG
+from kvlens.models.foreign import ADAPTER
 from kvlens.models.locating import KINDS_OF_NAMES
 from kvlens.store.errors import InputError, one_line
 
@@ -53,6 +55,23 @@ def fetch_config(source: str, name: str, options: dict[str, Any]) -> FetchedConf
     return FetchedConfig(_from_hub(source, name, options), is_local=False)
 
 
+def refuse_adapter(files: Iterable[str], what: str) -> None:
+    """Refuse a repository with an adapter: transformers would load the model that it names.
+
+    Args:
+        files: of the repository.
+        what: it is called, for the message.
+
+    Raises:
+        InputError: when an adapter's config is among them.
+    """
+    if ADAPTER in files:
+        raise InputError(
+            f"{what} has an adapter ({ADAPTER}): load it with peft, and give kvlens the model "
+            "(`kvlens.load(model=..., tokenizer=...)`)"
+        )
+
+
 def cached_folder(source: str, revision: str | None) -> Path | None:
     """Where the hub's cache holds a model.
 
@@ -93,8 +112,11 @@ def _from_hub(source: str, name: str, options: dict[str, Any]) -> Any:
 
     try:
         # It answers at once when offline, where transformers would try again and again.
-        HfApi().model_info(source, revision=options["revision"], timeout=TIMEOUT)
+        content = HfApi().model_info(source, revision=options["revision"], timeout=TIMEOUT)
+        refuse_adapter((file.rfilename for file in content.siblings or ()), name)
         return AutoConfig.from_pretrained(source, **options)
+    except InputError:
+        raise
     except HfHubHTTPError as error:
         raise InputError(
             f"the hub refuses {name!r} ({one_line(error)}): {KINDS_OF_NAMES}"

@@ -164,6 +164,7 @@ def _model(source: str, config: Any, name: str, options: dict[str, Any]) -> Any:
         use_safetensors=True,
         ignore_mismatched_sizes=True,  # they are refused by name
         output_loading_info=True,
+        adapter_kwargs={"local_files_only": options["local_files_only"]},  # looked for with peft
         **options,
     )
     hf, loading_info = loaded

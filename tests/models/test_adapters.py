@@ -8,6 +8,7 @@ from zoo import TEXTS, tiny
 
 import kvlens
 from kvlens import InputError
+from kvlens.models.hub import refuse_adapter
 
 peft = pytest.importorskip("peft")
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
@@ -77,3 +78,10 @@ def test_what_cannot_be_merged_is_refused():
         take(prompted)
     with pytest.raises(InputError, match="adapters inside: merge them, or give the `PeftModel`"):
         take(adapted().get_base_model())
+
+
+def test_a_repository_with_an_adapter_is_refused():
+    """transformers would fetch the model that the adapter names, from another repository."""
+    refuse_adapter(["config.json", "model.safetensors"], "x/y")
+    with pytest.raises(InputError, match=r"x/y has an adapter \(adapter_config\.json\): load it"):
+        refuse_adapter(iter(["config.json", "adapter_config.json"]), "x/y")
