@@ -73,8 +73,8 @@ def rerouted(lm: kvlens.LanguageModel, layers: Sequence[int], hidden: bool) -> I
     with kvlens.reroute(lm, layers) as routing, lm.turn() as turn:
         if hidden:
             for layer in layers:
-                for module in lm.attention_modules(layer):
-                    turn.before(module, hide_prefix, with_kwargs=True)
+                for tree in lm.trees:
+                    turn.before(lm.attention(layer, tree), hide_prefix, with_kwargs=True)
         yield routing
 
 

@@ -32,7 +32,7 @@ _HOME = {
     "LayerSet": "layers.layer_set",
     "select": "layers.selection",
     "check": "checks.parity",
-    "reroute": "rerouting.prefix",
+    "reroute": "rerouting.door",
     "Encoder": "embedding.encoder",
     "as_sentence_transformer": "embedding.sentence_transformer",
     "Method": "methods.base",

@@ -7,7 +7,7 @@ import torch
 
 from kvlens import Prompt
 from kvlens.analysis.attention import NEIGHBOURS
-from kvlens.rerouting.prefix import reroute
+from kvlens.rerouting.door import reroute
 from kvlens.texts.batches import pad
 from kvlens.texts.tokens import tokenize
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from kvlens.analysis.attention import KINDS
 from kvlens.layers.route import Route
 from kvlens.models.language_model import LanguageModel
-from kvlens.rerouting.prefix import reroute
+from kvlens.rerouting.door import reroute
 from kvlens.texts.batches import TokenBatch
 
 
@@ -45,6 +45,7 @@ class LayerAttention:
 
 Scores = Float[Tensor, "batch n_heads seq_len 1+seq_len"]
 States = Float[Tensor, "batch seq_len d_model"]
+Sink = Float[Tensor, " n_heads"] | None
 OnAttention = Callable[[LayerAttention], None]
 OnHidden = Callable[[int, States, States], None]
 """Called with a layer and its `resid_post` before and after re-routing."""
@@ -69,7 +70,8 @@ def run_twice(
     Raises:
         InputError: as `reroute`, and inside a `with reroute` block.
     """
-    taps = _Taps(on_attention, on_hidden or _ignore)
+    sinks = {layer: lm.sink_logits(layer) for layer in route.layers}
+    taps = _Taps(on_attention, on_hidden or _ignore, sinks)
     blocks = {*route.layers, lm.info.n_layers - 1} if on_hidden else set()
     inputs = {
         "attention_mask": batch.mask,
@@ -99,11 +101,13 @@ class _Taps:
     Attributes:
         attention: who is told of attention.
         hidden: who is told of hidden states.
+        sinks: layer -> a logit of each head that takes weight from all keys, or None.
         plain: layer -> hidden states of the plain pass, until the re-routed ones come.
     """
 
     attention: OnAttention
     hidden: OnHidden
+    sinks: dict[int, Sink]
     plain: dict[int, States] = field(default_factory=dict)
 
     def on_scores(self, kind: str, layers: tuple[int, ...]) -> list[Hook]:
@@ -121,16 +125,18 @@ class _Taps:
     def _read_and_mask(self, scores: Scores, hook: Any, layer: int) -> Scores:
         """The local effect: what the prefix would take; then it is masked."""
         logits = scores.float()
-        weights = logits[..., 1:].softmax(-1)
-        self.attention(LayerAttention("local", layer, _prefix_weight(logits), weights))
+        beta = _prefix_weight(logits, self.sinks[layer])
+        weights = _weights(logits[..., 1:], self.sinks[layer])
+        self.attention(LayerAttention("local", layer, beta, weights))
         masked = torch.full_like(scores[..., :1], torch.finfo(scores.dtype).min)
         return torch.cat([masked, scores[..., 1:]], dim=-1)
 
     def _read(self, scores: Scores, hook: Any, layer: int) -> None:
         """The propagated effect."""
         logits = scores.float()
-        weights = logits.softmax(-1)
-        self.attention(LayerAttention("propagated", layer, _prefix_weight(logits), weights))
+        beta = _prefix_weight(logits, self.sinks[layer])
+        weights = _weights(logits, self.sinks[layer])
+        self.attention(LayerAttention("propagated", layer, beta, weights))
 
     def _keep(self, states: States, hook: Any, layer: int) -> None:
         self.plain[layer] = states.float()
@@ -143,6 +149,25 @@ def _ignore(layer: int, before: Tensor, after: Tensor) -> None:
     """An `OnHidden` that looks at nothing."""
 
 
-def _prefix_weight(logits: Scores) -> Float[Tensor, "batch n_heads seq_len"]:
+def _prefix_weight(logits: Scores, sink: Sink) -> Float[Tensor, "batch n_heads seq_len"]:
     """The prefix's share of a softmax, beta, from its logit and the others' log-sum-exp."""
-    return torch.sigmoid(logits[..., 0] - logits[..., 1:].logsumexp(-1))
+    return torch.sigmoid(logits[..., 0] - _log_mass(logits[..., 1:], sink))
+
+
+def _weights(
+    logits: Float[Tensor, "batch n_heads seq_len keys"], sink: Sink
+) -> Float[Tensor, "batch n_heads seq_len keys"]:
+    """The keys' shares of a softmax, in which the sink has one, too."""
+    return (
+        logits.softmax(-1) if sink is None else (logits - _log_mass(logits, sink)[..., None]).exp()
+    )
+
+
+def _log_mass(
+    logits: Float[Tensor, "batch n_heads seq_len keys"], sink: Sink
+) -> Float[Tensor, "batch n_heads seq_len"]:
+    """The log-sum-exp of the keys' logits and the sink's."""
+    of_keys = logits.logsumexp(-1)
+    if sink is None:
+        return of_keys
+    return torch.logaddexp(of_keys, sink.to(of_keys)[:, None].expand_as(of_keys[0]))

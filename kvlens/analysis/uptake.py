@@ -18,7 +18,7 @@ from kvlens.layers.layer_set import LayerSet
 from kvlens.layers.route import Route, RouteLike, a_route
 from kvlens.models.forward import finite_or_refuse
 from kvlens.models.language_model import LanguageModel, a_model
-from kvlens.rerouting.prefix import check_architecture
+from kvlens.rerouting.door import check_route
 from kvlens.store.checking import arguments, bias, choice, flag, function, optional, text, whole
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress, silent
@@ -235,7 +235,7 @@ def _request(
     if prompt is None:
         prompt = document_prompt(layers)
     route = Route.of(lm.info, layers, bias, position, force)
-    check_architecture(lm)
     if not route.layers:
         raise InputError("no layers to re-route: give at least one")
+    check_route(lm, route)
     return _Request(lm, route, as_prompt(prompt), limits)

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kvlens.methods.base import Method, layers_between
+from kvlens.methods.base import Method, attention_layers
 from kvlens.methods.pooling import last
+from kvlens.models.attention_call import states_of
 from kvlens.models.forward import run_base
 from kvlens.models.language_model import LanguageModel
 from kvlens.texts.batches import TokenBatch
@@ -33,8 +34,8 @@ class AlignedWVA(Method):
     depth: tuple[float, float] = (0.5, 1.0)
 
     def for_model(self, lm: LanguageModel) -> AlignedWVA:
-        """The method itself; raises InputError for a depth without layers."""
-        layers_between(lm, self.depth)
+        """The method itself; raises InputError for a depth without attention layers."""
+        attention_layers(lm, self.depth)
         return self
 
     def embed(self, lm: LanguageModel, batch: TokenBatch) -> Float[Tensor, "batch d_model"]:
@@ -42,10 +43,10 @@ class AlignedWVA(Method):
         outputs: list[Tensor] = []
 
         def keep(module: Any, args: Any, output: Any) -> None:
-            outputs.append(last(output[0], batch))
+            outputs.append(last(states_of(output), batch))
 
         with lm.turn() as turn:
-            for layer in layers_between(lm, self.depth):
-                turn.after(lm.attention_modules(layer)[0], keep)
+            for layer in attention_layers(lm, self.depth):
+                turn.after(lm.attention(layer), keep)
             run_base(lm, batch)
         return torch.stack(outputs).mean(0)

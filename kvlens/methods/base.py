@@ -193,6 +193,26 @@ def layers_between(lm: LanguageModel, depth: tuple[float, float]) -> range:
     return range(first, max(end, first + 1))
 
 
+def attention_layers(lm: LanguageModel, depth: tuple[float, float]) -> tuple[int, ...]:
+    """Those of `layers_between` that have keys and values of their own.
+
+    Args:
+        lm: the model.
+        depth: from and to, 0 to 1.
+
+    Returns:
+        Block indices.
+
+    Raises:
+        InputError: where there are none.
+    """
+    with_keys = set(lm.info.layers_with_keys())
+    layers = tuple(layer for layer in layers_between(lm, depth) if layer in with_keys)
+    if not layers:
+        raise InputError(f"`depth` {shown(depth)} holds no attention layers of {lm.info.name}")
+    return layers
+
+
 def methods() -> dict[str, type[Method]]:
     """Every method by name, alphabetically: each class below `Method` that sets its own name."""
     for module in pkgutil.iter_modules(kvlens.methods.__path__):

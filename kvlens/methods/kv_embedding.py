@@ -11,7 +11,7 @@ from kvlens.layers.route import Route
 from kvlens.methods.base import Method, final_hidden
 from kvlens.methods.pooling import POOLINGS
 from kvlens.models.language_model import LanguageModel
-from kvlens.rerouting.prefix import check_architecture, reroute
+from kvlens.rerouting.door import check_route, reroute
 from kvlens.store.arguments import text_argument
 from kvlens.store.checking import bias, layer_list
 from kvlens.store.errors import InputError
@@ -42,8 +42,7 @@ class KVEmbedding(Method):
 
     def for_model(self, lm: LanguageModel) -> KVEmbedding:
         """The method with its layers checked against the model."""
-        self.route(lm)
-        check_architecture(lm)
+        check_route(lm, self.route(lm))
         return replace(self, layers=tuple(self.layers or ()))
 
     def route(self, lm: LanguageModel) -> Route:

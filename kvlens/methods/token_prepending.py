@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kvlens.methods.base import Method, relative
 from kvlens.methods.pooling import last
+from kvlens.models.attention_call import states_of
 from kvlens.models.dispatched import value_of
 from kvlens.models.forward import run_base
 from kvlens.models.language_model import LanguageModel
@@ -149,7 +150,7 @@ class _Pass:
 
     def stop(self, module: Any, args: Any, output: Any) -> None:
         """After the last block that is needed."""
-        states = output[0] if isinstance(output, tuple) else output
+        states = states_of(output)
         self.vectors = last(states, self.batch)
         raise _Enough
 

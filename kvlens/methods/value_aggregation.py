@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import DynamicCache
 
-from kvlens.methods.base import Method, layers_between
+from kvlens.methods.base import Method, attention_layers
 from kvlens.methods.pooling import POOLINGS
 from kvlens.models.forward import run_base
 from kvlens.models.language_model import LanguageModel
+from kvlens.models.values import watch_values
+from kvlens.store.errors import InputError
 from kvlens.texts.batches import TokenBatch
 
 
@@ -31,32 +30,26 @@ class ValueAggregation(Method):
     depth: tuple[float, float] = (0.5, 1.0)
 
     def for_model(self, lm: LanguageModel) -> ValueAggregation:
-        """The method itself; raises InputError for a depth without layers."""
-        layers_between(lm, self.depth)
+        """The method itself; raises InputError for a depth without values of one size."""
+        layers = attention_layers(lm, self.depth)
+        sizes = {lm.anatomy.layers[layer].size_of("v") for layer in layers}
+        if len(sizes) > 1:
+            raise InputError(
+                f"the values of {lm.info.name} differ in size between layers: "
+                "give a `depth` in which they do not"
+            )
         return self
 
     def embed(self, lm: LanguageModel, batch: TokenBatch) -> Float[Tensor, "batch kv_width"]:
-        """The pooled mean value; ``kv_width`` is n_kv_heads * d_head."""
-        values = _ValueSum(layers_between(lm, self.depth))
-        run_base(lm, batch, past_key_values=values, use_cache=True)
-        return POOLINGS[self.pooling](values.total / values.count, batch)
+        """The pooled mean value; ``kv_width`` is n_kv_heads * d_value."""
+        layers = attention_layers(lm, self.depth)
+        by_token: list[Tensor] = []
 
+        def keep(layer: int, values: Float[Tensor, "batch n_kv_heads seq_len d_value"]) -> None:
+            flat = values.transpose(1, 2).flatten(2)
+            by_token[:] = [by_token[0].to(flat.device) + flat if by_token else flat]
 
-class _ValueSum(DynamicCache):
-    """A KV cache that adds up the values it is shown and keeps nothing else."""
-
-    def __init__(self, layers: range):
-        super().__init__()
-        self.summed_layers = layers
-        self.total = torch.zeros((), dtype=torch.float32)
-        self.count = 0
-
-    def update(
-        self, key_states: Any, value_states: Any, layer_idx: int, *args: Any, **kwargs: Any
-    ) -> tuple[Any, Any]:
-        """What an attention module calls with its keys and values."""
-        if layer_idx in self.summed_layers:
-            by_token = value_states.transpose(1, 2).flatten(2)
-            self.total = self.total.to(by_token.device) + by_token
-            self.count += 1
-        return key_states, value_states
+        with lm.turn() as turn:
+            watch_values(turn, lm, layers, keep)
+            run_base(lm, batch)
+        return POOLINGS[self.pooling](by_token[0] / len(layers), batch)

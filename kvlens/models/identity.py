@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from kvlens.models.anatomy import Anatomy
 from kvlens.models.dispatched import input_device, weights_of
 from kvlens.models.info import ModelInfo
 from kvlens.models.kind import first_layer_config
@@ -19,11 +20,12 @@ from kvlens.store.sharing import lock_of
 DEFAULT_CONTEXT = 2048  # tokens, of a model whose config names no limit
 
 
-def info_of(hf: Any, tokenizer: Any, name: str, revision: str = "") -> ModelInfo:
+def info_of(hf: Any, anatomy: Anatomy, tokenizer: Any, name: str, revision: str = "") -> ModelInfo:
     """What identifies a model, and its shapes.
 
     Args:
         hf: a transformers causal LM.
+        anatomy: its blocks.
         tokenizer: that goes with it.
         name: as the user gave it.
         revision: default a hash of the weights.
@@ -35,29 +37,35 @@ def info_of(hf: Any, tokenizer: Any, name: str, revision: str = "") -> ModelInfo
         InputError: for a config whose numbers no model has.
     """
     try:
-        return _info_of(hf, tokenizer, name, revision)
+        return _info_of(hf, anatomy, tokenizer, name, revision)
     except ValidationError as error:
         raise InputError(f"{name} has an absurd config: {first_problem(error)}") from error
 
 
-def _info_of(hf: Any, tokenizer: Any, name: str, revision: str) -> ModelInfo:
+def _info_of(hf: Any, anatomy: Anatomy, tokenizer: Any, name: str, revision: str) -> ModelInfo:
     config = first_layer_config(hf.config)
-    n_heads = config.num_attention_heads
+    n_layers = len(anatomy.layers)
     return ModelInfo(
         name=name,
         revision=revision or f"sha256:{_weights_hash(hf)}",
         architecture=type(hf).__name__,
-        n_layers=config.num_hidden_layers,
-        n_heads=n_heads,
-        n_kv_heads=getattr(config, "num_key_value_heads", None) or n_heads,
-        d_head=getattr(config, "head_dim", None) or config.hidden_size // n_heads,
+        n_layers=n_layers,
+        n_heads=anatomy.first.n_heads,
+        n_kv_heads=anatomy.first.n_kv_heads,
+        d_head=anatomy.first.d_key,
         d_model=config.hidden_size,
         vocab_size=config.vocab_size,
         max_positions=getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT,
         dtype=dtype_name(hf),
         device=str(input_device(hf)),
         tokenizer=tokenizer_id(tokenizer),
+        key_layers=_unless_all(anatomy.key_layers, n_layers),
+        reroutable=_unless_all(anatomy.reroutable, n_layers),
     )
+
+
+def _unless_all(layers: tuple[int, ...], n_layers: int) -> tuple[int, ...] | None:
+    return None if len(layers) == n_layers else layers
 
 
 def tokenizer_id(tokenizer: Any) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from kvlens.store.arguments import shown
 from kvlens.store.artifact import Record
@@ -19,15 +22,17 @@ class ModelInfo(Record):
         revision: a hub commit, or ``sha256:`` of the content.
         architecture: class of the transformers model.
         n_layers: decoder blocks.
-        n_heads: query heads of a layer.
-        n_kv_heads: heads of a layer's keys and values.
-        d_head: width of a head.
+        n_heads: query heads of the first layer that has keys.
+        n_kv_heads: heads of its keys and values.
+        d_head: width of a head of its keys.
         d_model: width of the residual stream.
         vocab_size: tokens that the model knows.
         max_positions: tokens of its context.
         dtype: of its weights, such as "float32"; of quantized ones "nf4-float32".
         device: where they live, such as "cpu".
         tokenizer: class of the tokenizer and a hash of its content.
+        key_layers: blocks that make keys and values; None: all.
+        reroutable: blocks that can be re-routed; None: all.
     """
 
     name: str
@@ -43,6 +48,22 @@ class ModelInfo(Record):
     dtype: str
     device: str
     tokenizer: str
+    key_layers: tuple[int, ...] | None = None
+    reroutable: tuple[int, ...] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Files of models all of whose blocks are alike look as they always did."""
+        fields = write(self)
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def layers_with_keys(self) -> tuple[int, ...]:
+        """Blocks that make keys and values, ascending."""
+        return tuple(range(self.n_layers)) if self.key_layers is None else self.key_layers
+
+    def layers_to_reroute(self) -> tuple[int, ...]:
+        """Blocks that can be re-routed, ascending."""
+        return tuple(range(self.n_layers)) if self.reroutable is None else self.reroutable
 
     def same_weights(self, other: ModelInfo) -> bool:
         """Whether the two name one checkpoint and one tokenizer (device and dtype may differ)."""

@@ -7,21 +7,26 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from kvlens.models.anatomy import attention_of, blocks_of, decoder_of
+from kvlens.models.anatomy import Anatomy, blocks_of, decoder_of
+from kvlens.models.attention_call import AttentionCall, Tables
 from kvlens.models.bridge import bridge_over, firing_hooks, point_names
 from kvlens.models.dispatched import bring_back, input_device
+from kvlens.models.dissection import calls_at_origin, dissect
 from kvlens.models.identity import info_of
 from kvlens.models.info import ModelInfo
 from kvlens.models.kind import refuse_other_than_decoder
 from kvlens.models.turns import Purpose, Turn, turn_on
 from kvlens.store.checking import a
 from kvlens.texts.batches import position_ids
+
+Tree = Literal["raw", "bridge"]
+"""One of the two module trees of a model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +55,16 @@ class LanguageModel:
         hf: the raw transformers causal LM, in eval mode, parameters without grad.
         tokenizer: a tokenizer of transformers.
         info: what identifies the model, and its shapes.
+        anatomy: its blocks.
     """
 
     hf: Any
     tokenizer: Any
     info: ModelInfo
+    anatomy: Anatomy
     _built: list[Any] = field(default_factory=list, init=False, repr=False)  # the bridge, or none
     _live: list[frozenset[str]] = field(default_factory=list, init=False, repr=False)
+    _origin: list[dict[int, AttentionCall]] = field(default_factory=list, init=False, repr=False)
 
     @classmethod
     def wrap(
@@ -74,14 +82,15 @@ class LanguageModel:
             The wrapped model.
 
         Raises:
-            InputError: when it is no decoder-only language model.
+            InputError: when it is no decoder-only language model, or has no keys and values.
         """
         refuse_other_than_decoder(hf.config, name)
         hf = hf.eval().requires_grad_(False)
         if not hf.config.architectures:
             hf.config.architectures = [type(hf).__name__]
         bring_back(decoder_of(hf))
-        return cls(hf, tokenizer, info_of(hf, tokenizer, name, revision))
+        anatomy = dissect(hf, name)
+        return cls(hf, tokenizer, info_of(hf, anatomy, tokenizer, name, revision), anatomy)
 
     def turn(self, purpose: Purpose = "pass") -> AbstractContextManager[Turn]:
         """A context in which this thread alone runs the model, see `turns.turn_on`."""
@@ -120,18 +129,45 @@ class LanguageModel:
         """The decoder blocks of `base`, in order; raises InputError where they cannot be told."""
         return blocks_of(self.base, self.info.architecture)
 
-    def trees(self) -> list[Any]:
-        """The decoders of the trees that exist: the raw one and, once built, the bridge's."""
-        if not self.has_bridge:
-            return [self.base]
-        return [self.base, decoder_of(self.bridge.original_model)]
+    @property
+    def trees(self) -> tuple[Tree, ...]:
+        """The module trees that exist."""
+        return ("raw", "bridge") if self.has_bridge else ("raw",)
 
-    def attention_modules(self, layer: int) -> list[Any]:
-        """The attention module of one layer in each of `trees`."""
-        raw = attention_of(self.blocks[layer])
-        if not self.has_bridge:
-            return [raw]
-        return [raw, self.bridge.blocks[layer].attn]
+    def decoder(self, tree: Tree) -> Any:
+        """The decoder of a module tree; that of the bridge is built here."""
+        return self.base if tree == "raw" else decoder_of(self.bridge.original_model)
+
+    def attention(self, layer: int, tree: Tree = "raw") -> Any:
+        """The attention module of a layer that has keys, in one of the module trees."""
+        if tree == "bridge":
+            return self.bridge.blocks[layer].attn
+        return self.blocks[layer].get_submodule(self.anatomy.layers[layer].attention)
+
+    def origin_tables(self, layer: int) -> Tables | None:
+        """The rotary tables of position 0 in a layer; None where it is given none."""
+        return self._at_origin(layer).tables
+
+    def sink_logits(self, layer: int) -> Float[Tensor, " n_heads"] | None:
+        """The learned logit of each query head that takes weight from all keys, where it has one.
+
+        Args:
+            layer: that has keys.
+
+        Returns:
+            The logits, or None.
+        """
+        if not self.anatomy.layers[layer].sink:
+            return None
+        with self.turn():
+            attended = self._at_origin(layer).attended()
+        return None if attended is None else attended.options.get("s_aux")
+
+    def _at_origin(self, layer: int) -> AttentionCall:
+        """The call of a layer's attention module with one token at position 0."""
+        if not self._origin:
+            self._origin.append(calls_at_origin(self.hf, self.anatomy, self.info.name))
+        return self._origin[0][layer]
 
     @property
     def device(self) -> torch.device:

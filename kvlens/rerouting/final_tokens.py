@@ -23,12 +23,10 @@ class FinalTokens:
     Attributes:
         row: 0 to batch - 1, int64 ``[batch]``.
         index: its place in the padded row, int64 ``[batch]``.
-        position: its position id, int64 ``[batch]``.
     """
 
     row: Int[Tensor, " batch"]
     index: Int[Tensor, " batch"]
-    position: Int[Tensor, " batch"]
 
     @classmethod
     def of(
@@ -60,17 +58,14 @@ class FinalTokens:
         if last is None:
             last = _last_real(called_with.get("attention_mask"), batch, seq_len)
         index = last.to(tokens.device)
-        row = torch.arange(batch, device=index.device)
-        position = index
-        if called_with.get("position_ids") is not None:
-            position = called_with["position_ids"].expand(batch, -1)[row, index]
-        return cls(row, index, position)
+        return cls(torch.arange(batch, device=index.device), index)
 
     def select(
         self, states: Shaped[Tensor, "batch n_kv_heads seq_len d_head"]
     ) -> Shaped[Tensor, "batch n_kv_heads d_head"]:
-        """The keys or values of these tokens."""
-        return states[self.row, :, self.index]
+        """The keys or values of these tokens, on whatever device they are."""
+        device = states.device
+        return states[self.row.to(device), :, self.index.to(device)]
 
 
 def _last_real(mask: Tensor | None, batch: int, seq_len: int) -> Int[Tensor, " batch"]:

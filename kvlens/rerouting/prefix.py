@@ -22,88 +22,45 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from kvlens.layers.route import Route, RouteLike, a_route
-from kvlens.models.language_model import LanguageModel, a_model
-from kvlens.models.rotary import is_rotary, tables, unrotate
+from kvlens.layers.route import Route
+from kvlens.models.attention_call import AttentionCall
+from kvlens.models.language_model import LanguageModel, Tree
 from kvlens.rerouting.final_tokens import FinalTokens
-from kvlens.store.checking import arguments, bias, optional, text
 from kvlens.store.errors import InputError
 
-# What attention modules call their KV cache argument.
-CACHE_NAMES = ("past_key_values", "layer_past")
-
-# Proven against brute force in the tests; others may keep keys or masks in ways that this code
-# does not know.
-SUPPORTED = (
-    "llama",
-    "qwen2",
-    "qwen3",
-    "mistral",
-    "gemma2",
-    "gemma3_text",
-    "phi3",
-    "gpt2",
-    "gpt_neox",
-)
+# Heads and widths of keys and values may differ, and so may what a latent cache keeps of them.
+CacheStates = Float[Tensor, "batch _ seq_len _"]
+Prefix = Float[Tensor, "batch _ 1 _"]
+Prefixed = Float[Tensor, "batch _ 1+seq_len _"]
+Mask = Float[Tensor, "rows 1 seq_len keys"] | Bool[Tensor, "rows 1 seq_len keys"]
 
 
-@arguments(lm=a_model, layers=a_route, bias=optional(bias), position=optional(text))
 @contextlib.contextmanager
-def reroute(
-    lm: LanguageModel,
-    layers: RouteLike,
-    bias: float | Sequence[float] | None = None,
-    position: str | None = None,
-) -> Iterator[Rerouting]:
-    """Re-route the final token's key and value, for every forward pass inside the context.
-
-    Serves ``lm(...)``, ``lm.hf``, ``lm.base`` and ``lm.bridge``. The final real token of each row
-    comes from the ``attention_mask`` ``[batch, seq_len]`` (either padding side); or set ``.last``
-    on the yielded object.
-
-    It serves this thread alone: what others run on the model waits until the block is left (after
-    10 seconds a warning says so), or is refused. So do not wait inside for threads that run it.
+def rerouted(lm: LanguageModel, route: Route, trees: Sequence[Tree]) -> Iterator[Rerouting]:
+    """Re-route every pass inside the context, whether that is exact on this model or not.
 
     Args:
         lm: the model.
-        layers: a route, a layer set, its file, or block indices; none leaves the model as it is.
-        bias: added to the prefix's logit, after soft-capping: one number, or one a layer in the
-            order of `layers`; default: that of the route or layer set, else 1.
-        position: ``keep`` the key as rotated at its own place, rotate it to the ``origin``, or
-            ``none`` (not rotated); default: that of the route or layer set, else ``keep``.
+        route: at least one layer.
+        trees: the module trees that are re-routed.
 
     Yields:
         What the hooks share; its ``last`` may be set before a pass.
 
     Raises:
-        InputError: for layers, biases and positions that `Route.of` refuses, an architecture that
-            is not `SUPPORTED`, a model that is re-routed already or in train mode, and inside the
-            context for a filled KV cache, a mask of another shape, and all that measures the plain
-            model, such as an encoder.
+        InputError: for a model that is re-routed already or in train mode, and inside the context
+            for a filled KV cache, a mask of another shape, and all that measures the plain model.
     """
-    check_architecture(lm)
-    rerouting = Rerouting(lm, Route.of(lm.info, layers, bias, position))
-    if not rerouting.route.layers:
-        yield rerouting
-        return
+    rerouting = Rerouting(lm, route)
+    if route.position != "keep":
+        lm.origin_tables(route.layers[0])  # by a pass of its own, before there are hooks
     with lm.turn("reroute") as turn:
-        for base in lm.trees():
-            turn.before(base, rerouting.before_model, with_kwargs=True)
-        for layer in rerouting.route.layers:
-            before_attention = rerouting.before_attention(layer)
-            for attention in lm.attention_modules(layer):
-                turn.before(attention, before_attention, with_kwargs=True)
+        for tree in trees:
+            turn.before(lm.decoder(tree), rerouting.before_model, with_kwargs=True)
+            for layer in route.layers:
+                before_attention = rerouting.before_attention(layer)
+                turn.before(lm.attention(layer, tree), before_attention, with_kwargs=True)
         yield rerouting
-
-
-def check_architecture(lm: LanguageModel) -> None:
-    """Raise InputError unless re-routing is proven on the architecture of `lm`."""
-    # The whole model's kind: a multimodal wrapper masks otherwise than its text model.
-    if lm.hf.config.model_type not in SUPPORTED:
-        raise InputError(
-            f"re-routing is not proven on {lm.info.architecture}; "
-            f"it works on {', '.join(SUPPORTED)}"
-        )
 
 
 @dataclass
@@ -133,36 +90,41 @@ class Rerouting:
         def hook(
             module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> tuple[Any, dict[str, Any]]:
-            states = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-            cache_name = next((name for name in CACHE_NAMES if name in kwargs), CACHE_NAMES[0])
-            prefix = PrefixCache(self, layer, kwargs.get(cache_name), seq_len=states.shape[1])
-            mask = _with_prefix_column(kwargs.get("attention_mask"), bias, states)
-            return args, {**kwargs, cache_name: prefix, "attention_mask": mask}
+            # The raw module's arguments have the same names in the bridge.
+            call = AttentionCall.of(self.lm.attention(layer), args, kwargs)
+            prefix = PrefixCache(self, layer, call)
+            mask = with_prefix_column(call.arguments.get("attention_mask"), bias, call.states)
+            return (), {**call.arguments, call.cache_name: prefix, "attention_mask": mask}
 
         return hook
 
     def prefix_of(
-        self,
-        keys: Float[Tensor, "batch n_kv_heads seq_len d_head"],
-        values: Float[Tensor, "batch n_kv_heads seq_len d_head"],
-        layer: int,
-    ) -> tuple[
-        Float[Tensor, "batch n_kv_heads 1 d_head"],
-        Float[Tensor, "batch n_kv_heads 1 d_head"],
-    ]:
-        """The final token's key, in the route's position coding, and its value."""
-        key = self.final.select(keys)
-        if self.route.position != "keep" and is_rotary(self.lm):
-            key = self._recoded(key, layer)
-        return key[:, :, None], self.final.select(values)[:, :, None]
+        self, keys: CacheStates, values: CacheStates, layer: int, call: AttentionCall
+    ) -> tuple[Prefix, Prefix]:
+        """The final token's key, in the route's position coding, and its value.
 
-    def _recoded(
-        self, key: Float[Tensor, "batch n_kv_heads d_head"], layer: int
-    ) -> Float[Tensor, "batch n_kv_heads d_head"]:
-        cos, sin = tables(self.lm, self.final.position, layer)
-        unrotated, at_origin = unrotate(key.float(), cos.float(), sin.float())
-        recoded = at_origin if self.route.position == "origin" else unrotated
-        return recoded.to(key.dtype)
+        Args:
+            keys: what the layer puts into a KV cache, ``[batch, heads, seq_len, width]``.
+            values: the same; of a latent cache the two are what it keeps.
+            layer: which.
+            call: of its attention module.
+
+        Returns:
+            The same of the final token, ``[batch, heads, 1, width]``.
+        """
+        rotates = self.lm.anatomy.layers[layer].rotation != "none"
+        if self.route.position == "keep" or not rotates:
+            return self.final.select(keys)[:, :, None], self.final.select(values)[:, :, None]
+        final = call.of_tokens(self.final.index.to(call.states.device))
+        recoded = final.at(self.route.position, self.lm.origin_tables(layer))
+        cached = recoded.cached()
+        if cached is not None and cached[0].shape[1] == keys.shape[1]:
+            return cached
+        # The bridge expands what a latent cache keeps before it comes here.
+        attended = recoded.attended()
+        if attended is None:
+            raise InputError(f"layer {layer} of {self.lm.info.name} makes no keys of its own")
+        return attended.key, attended.value
 
 
 @dataclass
@@ -172,49 +134,79 @@ class PrefixCache:
     Attributes:
         rerouting: what the hooks share.
         layer: whose attention module it serves.
-        cache: the KV cache that it stands before, if there is one.
-        seq_len: how many tokens the pass has.
+        call: of that module, which may have a KV cache behind this one.
     """
 
     rerouting: Rerouting
     layer: int
-    cache: Any
-    seq_len: int
+    call: AttentionCall
 
     def update(
-        self,
-        keys: Float[Tensor, "batch n_kv_heads seq_len d_head"],
-        values: Float[Tensor, "batch n_kv_heads seq_len d_head"],
-        *where: Any,
-    ) -> tuple[
-        Float[Tensor, "batch n_kv_heads 1+seq_len d_head"],
-        Float[Tensor, "batch n_kv_heads 1+seq_len d_head"],
-    ]:
-        """What transformers calls on a KV cache, and the bridge with it."""
-        if self.cache is not None:
-            keys, values = self.cache.update(keys, values, *where)
-        if keys.shape[2] != self.seq_len:
+        self, keys: CacheStates, values: CacheStates, *where: Any, **options: Any
+    ) -> tuple[Prefixed, Prefixed]:
+        """What transformers calls on a KV cache, and the bridge with it.
+
+        Args:
+            keys: ``[batch, heads, seq_len, width]``.
+            values: the same.
+            *where: what a real cache is told.
+            **options: the same, by name.
+
+        Returns:
+            Both with the prefix first, ``[batch, heads, 1 + seq_len, width]``.
+        """
+        cache = self.call.arguments.get(self.call.cache_name)
+        if cache is not None:
+            keys, values = cache.update(keys, values, *where, **options)
+        if keys.shape[2] != self.call.states.shape[1]:
             raise InputError(
                 "re-routing works on whole texts in one forward pass, not on a filled KV cache"
             )
-        prefix_key, prefix_value = self.rerouting.prefix_of(keys, values, self.layer)
+        prefix_key, prefix_value = self.rerouting.prefix_of(keys, values, self.layer, self.call)
         return torch.cat([prefix_key, keys], dim=2), torch.cat([prefix_value, values], dim=2)
 
+    def get_seq_length(self, *where: Any) -> int:
+        """How many tokens it holds before the pass: none."""
+        return 0
 
-def _with_prefix_column(
-    mask: Float[Tensor, "rows 1 seq_len keys"] | Bool[Tensor, "rows 1 seq_len keys"] | None,
-    bias: float,
-    states: Float[Tensor, "batch seq_len d_model"],
+
+def with_prefix_column(
+    mask: Mask | None, bias: float, states: Float[Tensor, "batch seq_len d_model"]
 ) -> Float[Tensor, "rows 1 seq_len 1+seq_len"]:
-    """An additive mask whose column 0 holds the bias; rows: of the batch, or 1."""
+    """An additive mask whose column 0 holds the bias.
+
+    Args:
+        mask: as the attention module is given it; None is causal.
+        bias: of the prefix.
+        states: what enters the module.
+
+    Returns:
+        The mask with one more column in front; rows: of the batch, or 1.
+
+    Raises:
+        InputError: for a mask without a column a token, as fused kernels of their own take it.
+    """
+    mask = additive_mask(mask, states)
+    # A finite floor: rows of padding that see nothing must not turn into NaN.
+    column = torch.full_like(mask[..., :1], max(bias, torch.finfo(states.dtype).min))
+    return torch.cat([column, mask], dim=-1)
+
+
+def additive_mask(
+    mask: Mask | None, states: Float[Tensor, "batch seq_len d_model"]
+) -> Float[Tensor, "rows 1 seq_len seq_len"]:
+    """A mask in the form that is added to logits; its arguments are `with_prefix_column`'s."""
     seq_len = states.shape[1]
-    dtype = states.dtype
-    lowest = torch.finfo(dtype).min
     if mask is None:
         causal = torch.ones((seq_len, seq_len), dtype=torch.bool, device=states.device).tril()
         mask = causal[None, None]
+    if mask.ndim != 4:
+        raise InputError(
+            "this model's attention function takes no mask of [batch, 1, seq_len, seq_len]: "
+            "set `lm.hf.set_attn_implementation` to sdpa or eager"
+        )
     if mask.dtype == torch.bool:
-        mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, lowest)
-    # A finite floor: rows of padding that see nothing must not turn into NaN.
-    column = torch.full_like(mask[..., :1], max(bias, lowest))
-    return torch.cat([column, mask[..., :seq_len]], dim=-1)
+        lowest = torch.finfo(states.dtype).min
+        zeros = torch.zeros(mask.shape, dtype=states.dtype, device=mask.device)
+        mask = zeros.masked_fill_(~mask, lowest)
+    return mask[..., :seq_len]

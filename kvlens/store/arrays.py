@@ -22,7 +22,8 @@ def check_array(
     Args:
         name: of the array, for the message.
         array: numpy's or torch's.
-        axes: the name or the size of each, such as ``"n_texts 2 n_layers n_heads"``.
+        axes: the name or the size of each, such as ``"n_texts 2 n_layers n_heads"``; one of an
+            unknown name may have any size.
         sizes: name of an axis -> its size.
         dtypes: the types that it may have, by name.
     """
@@ -30,10 +31,18 @@ def check_array(
     if dtype not in dtypes:
         raise InputError(f"{name} is {dtype}, not {' or '.join(dtypes)}")
     names = axes.split()
-    expected = [sizes[axis] if axis in sizes else int(axis) for axis in names]
     shape = list(array.shape)
-    if shape != expected:
+    expected = [_size(axis, sizes) for axis in names]
+    known = len(shape) == len(names) and all(
+        size in (None, actual) for size, actual in zip(expected, shape, strict=True)
+    )
+    if not known:
         raise InputError(f"{name} is {shape}, not [{', '.join(names)}] = {expected}")
+
+
+def _size(axis: str, sizes: Mapping[str, int]) -> int | None:
+    """The size of an axis; None where it may have any."""
+    return int(axis) if axis.isdigit() else sizes.get(axis)
 
 
 def check_finite(name: str, array: Any) -> None:

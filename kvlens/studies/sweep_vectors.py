@@ -26,8 +26,8 @@ from kvlens.methods.base import check_pooling
 from kvlens.methods.pooling import POOLINGS
 from kvlens.models.forward import finite_or_refuse
 from kvlens.models.language_model import LanguageModel
+from kvlens.rerouting.door import check_route
 from kvlens.rerouting.partial_pass import final_states
-from kvlens.rerouting.prefix import check_architecture
 from kvlens.store.progress import Progress, silent
 from kvlens.texts.batches import TokenBatch, batches
 from kvlens.texts.limits import Limits
@@ -115,7 +115,8 @@ def route_vectors(
     Raises:
         InputError: as `reroute`, for an unknown pooling, and on NaN.
     """
-    check_architecture(lm)
+    for route in routes:
+        check_route(lm, route)
     check_pooling(embedding.pooling)
     progress = progress or silent
     limits = embedding.limits

@@ -12,10 +12,12 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from kvlens.models.anatomy import Anatomy
 from kvlens.models.forward import finite_or_refuse
 from kvlens.models.info import ModelInfo
 from kvlens.texts.batches import TokenBatch
 from kvlens.tracing.request import Request
+from kvlens.tracing.trace import KEEP
 
 DTYPE = torch.float32  # said, since torch's default is another while a thread loads a model
 
@@ -31,10 +33,11 @@ class Buffers:
 
     batch: TokenBatch
 
-    def __init__(self, info: ModelInfo, request: Request, lengths: Sequence[int]):
+    def __init__(self, anatomy: Anatomy, info: ModelInfo, request: Request, lengths: Sequence[int]):
         """Allocate them.
 
         Args:
+            anatomy: of the model.
             info: of the model.
             request: what is kept.
             lengths: tokens of each text, prompt included.
@@ -43,41 +46,63 @@ class Buffers:
         self.n_texts = len(lengths)
         self.points = request.points
         self.depth = len(request.layers)
+        self.layers = request.layers
+        self.with_keys = [layer for layer in request.layers if anatomy.layers[layer].has_keys]
         per_text = lengths if request.points == "all" else [1] * len(lengths)
         self.starts = np.concatenate([[0], np.cumsum(per_text, dtype=int)])
         self.tensors: dict[str, Tensor] = {}
         for kind in request.keep:
-            self.tensors[kind] = torch.empty(self._shape(kind, len(lengths)), dtype=DTYPE)
+            self._allocate(kind, anatomy)
         if request.points == "all" and "hidden" in request.keep:
             text_index = np.repeat(np.arange(len(lengths)), lengths)
             self.tensors["text_index"] = torch.from_numpy(text_index)
 
-    def _shape(self, kind: str, n_texts: int) -> tuple[int, ...]:
+    def _allocate(self, kind: str, anatomy: Anatomy) -> None:
         if kind == "hidden":
-            return int(self.starts[-1]), self.depth, self.info.d_model
-        return n_texts, self.depth, self.info.n_kv_heads, self.info.d_head
+            shape = (int(self.starts[-1]), self.depth, self.info.d_model)
+            self.tensors[kind] = torch.empty(shape, dtype=DTYPE)
+            return
+        sizes = [anatomy.layers[layer].size_of(kind) for layer in self.with_keys]
+        if len(set(sizes)) <= 1:
+            heads, width = sizes[0] if sizes else (0, 0)
+            like_all = torch.empty((self.n_texts, len(sizes), heads, width), dtype=DTYPE)
+            self.tensors[kind] = like_all
+            return
+        for layer, size in zip(self.with_keys, sizes, strict=True):
+            self.tensors[f"{kind}.{layer}"] = torch.empty((self.n_texts, *size), dtype=DTYPE)
+
+    def by_layer(self) -> dict[str, Tensor]:
+        """Kind and layer, as in ``k.3`` -> the states of all texts there."""
+        states: dict[str, Tensor] = {}
+        for name, tensor in self.tensors.items():
+            if name in KEEP:
+                layers = self.layers if name == "hidden" else self.with_keys
+                states |= {f"{name}.{layer}": tensor[:, at] for at, layer in enumerate(layers)}
+            elif name.split(".")[0] in KEEP:
+                states[name] = tensor
+        return states
 
     def final(self, states: Shaped[Tensor, "batch seq_len ..."]) -> Shaped[Tensor, "batch ..."]:
         """Each text's final real token."""
         last = self.batch.last.to(states.device)
         return states[torch.arange(len(states), device=states.device), last]
 
-    def store(self, kind: str, at: int, layer: int, rows: Float[Tensor, "batch ..."]) -> None:
-        """Keep one row per text.
+    def store(self, kind: str, layer: int, rows: Float[Tensor, "batch ..."]) -> None:
+        """Keep the keys or values of one layer, a row a text.
 
         Args:
             kind: one of `KEEP`.
-            at: place of the layer among the recorded ones.
-            layer: the block, for the message.
+            layer: the block.
             rows: the states, any shape with the right number of elements.
 
         Raises:
             InputError: on NaN or infinity.
         """
         finite_or_refuse(rows, f"{kind} of layer {layer}", self.info)
-        target = self.tensors[kind]
-        shaped = rows.reshape(len(rows), *target.shape[2:])
-        target[self.batch.rows.cpu(), at] = shaped.float().cpu()
+        target = self.tensors.get(f"{kind}.{layer}")
+        if target is None:
+            target = self.tensors[kind][:, self.with_keys.index(layer)]
+        target[self.batch.rows.cpu()] = rows.reshape(len(rows), *target.shape[1:]).float().cpu()
 
     def store_hidden(
         self, at: int, layer: int, states: Float[Tensor, "batch seq_len d_model"]
@@ -92,15 +117,15 @@ class Buffers:
         Raises:
             InputError: on NaN or infinity.
         """
-        if self.points == "last":
-            self.store("hidden", at, layer, self.final(states))
-        elif self.points == "mean":
-            self.store("hidden", at, layer, self._mean(states))
-        else:
+        if self.points == "all":
             self._store_every_token(at, layer, states)
+            return
+        rows = self.final(states) if self.points == "last" else self._mean(states)
+        finite_or_refuse(rows, f"hidden of layer {layer}", self.info)
+        self.tensors["hidden"][self.batch.rows.cpu(), at] = rows.float().cpu()
 
     def _mean(self, states: Tensor) -> Tensor:
-        mask = self.batch.mask
+        mask = self.batch.mask.to(states.device)
         weights = (mask / mask.sum(1, keepdim=True)).to(torch.float32)
         return torch.einsum("bt,btd->bd", weights, states.float())
 

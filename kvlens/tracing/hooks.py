@@ -1,149 +1,162 @@
-"""Hooks: which TransformerLens hook point brings which state of a layer into the buffers."""
+"""Hooks: what brings which state of a layer into the buffers.
+
+A TransformerLens hook point where one shows the state; else the attention module's own call, made
+again with the final token alone. See `source` for which it is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from kvlens.models.anatomy import LayerAnatomy
+from kvlens.models.attention_call import AttentionCall, states_of
+from kvlens.models.forward import run_base
 from kvlens.models.language_model import LanguageModel
-from kvlens.models.rotary import is_rotary, rotate
-from kvlens.store.errors import InputError
+from kvlens.models.turns import Turn
+from kvlens.texts.batches import TokenBatch
 from kvlens.tracing.buffers import Buffers
 from kvlens.tracing.request import Request
+from kvlens.tracing.source import Source
 
-Hook = tuple[str, Callable[..., None]]
+Tap = tuple[str, Callable[..., None]]
 """Full name of a hook point, and what is called there with a tensor and ``hook=``."""
 
 
-def recording_hooks(lm: LanguageModel, request: Request, buffers: Buffers) -> list[Hook]:
-    """The hooks that fill `buffers` as `request` asks.
+def record_batch(
+    lm: LanguageModel, batch: TokenBatch, request: Request, buffers: Buffers, source: Source
+) -> None:
+    """Run a batch through the model, no further than the last layer asked for, and keep states.
 
     Args:
-        lm: the model; its bridge is built here.
+        lm: the model.
+        batch: padded on either side.
         request: what is kept.
         buffers: where it goes.
-
-    Returns:
-        Hooks for `Turn.tap`.
+        source: where each kind of state is read.
 
     Raises:
-        InputError: when the architecture runs no hook point that is needed: TransformerLens
-            itself would be silent.
+        InputError: on NaN or infinity, inside a `with reroute` block, and for a model in train
+            mode.
     """
-    live = lm.live_hooks
-    hooks: list[Hook] = []
-    for at, layer in enumerate(request.layers):
-        hooks += LayerHooks(layer, at, buffers, live, is_rotary(lm)).hooks(request)
-    absent = [name for name, _ in hooks if name not in live]
-    if absent:
-        raise InputError(
-            f"TransformerLens runs no {absent[0]} for {lm.info.architecture}: cannot record it"
+    buffers.batch = batch
+    with torch.inference_mode(), lm.turn("measurement") as turn:
+        taps: list[Tap] = []
+        for at, layer in enumerate(request.layers):
+            hooks = LayerHooks(lm, lm.anatomy.layers[layer], at, buffers, source)
+            hooks.hang(turn, request)
+            taps += hooks.taps(request)
+        if source.tree == "raw":
+            run_base(lm, batch)
+        else:
+            turn.tap(lm.bridge, taps)
+            _run_bridge(lm, batch, stop=request.layers[-1] + 1)
+
+
+def _run_bridge(lm: LanguageModel, batch: TokenBatch, stop: int) -> None:
+    options: dict[str, Any] = {"return_type": None, "use_cache": False}
+    if stop < lm.info.n_layers:
+        options["stop_at_layer"] = stop
+    if not any(layer.shares == "reads" for layer in lm.anatomy.layers):
+        options["logits_to_keep"] = (
+            1  # it would cut the tokens before a block that reads others' keys
         )
-    return hooks
+    lm.bridge(batch.ids, attention_mask=batch.mask, position_ids=batch.positions, **options)
 
 
-@dataclass
+def key_point(layer: LayerAnatomy, live: frozenset[str]) -> str:
+    """Where the bridge shows a key before it is rotated, after its norm where it has one then."""
+    normed = f"blocks.{layer.layer}.attn.hook_k_normed"
+    if layer.key_norm == "before" and normed in live:
+        return normed
+    return f"blocks.{layer.layer}.attn.hook_k"
+
+
+def rotated_key_point(layer: LayerAnatomy, live: frozenset[str]) -> str:
+    """Where the bridge shows a key as queries meet it."""
+    if layer.rotation == "none":
+        return key_point(layer, live)
+    return f"blocks.{layer.layer}.attn.hook_rot_k"
+
+
+@dataclass(frozen=True)
 class LayerHooks:
     """The hooks of one layer.
 
     Attributes:
-        layer: the block.
+        lm: the model.
+        layer: what it is.
         at: its place among the recorded ones.
         buffers: where the states go.
-        live: names of the hook points that fire in this model.
-        is_rotary: whether the model rotates its keys.
+        source: where each kind of state is read.
     """
 
-    layer: int
+    lm: LanguageModel
+    layer: LayerAnatomy
     at: int
     buffers: Buffers
-    live: frozenset[str]
-    is_rotary: bool
-    # What is held back until the layer's table of sines comes.
-    _key: Tensor = field(init=False, repr=False)
-    _cos: Tensor = field(init=False, repr=False)
+    source: Source
 
-    def hooks(self, request: Request) -> list[Hook]:
-        """The hooks for what `request` keeps, in the order in which one state needs another."""
-        hooks: list[Hook] = []
+    def hang(self, turn: Turn, request: Request) -> None:
+        """Hang those on modules."""
+        number = self.layer.layer
+        if "hidden" in request.keep and self.source.tree == "raw":
+            turn.after(self.lm.blocks[number], self._on_block)
+        again = self._kinds(request) & self.source.again
+        if again:
+            attention = self.lm.attention(number, self.source.tree)
+            turn.before(attention, partial(self._on_call, kinds=again), with_kwargs=True)
+
+    def taps(self, request: Request) -> list[Tap]:
+        """Those at the bridge's hook points."""
+        if self.source.tree == "raw":
+            return []
+        live = self.lm.live_hooks
+        points = {
+            "v": f"blocks.{self.layer.layer}.attn.hook_v",
+            "k_pre": key_point(self.layer, live),
+            "k": rotated_key_point(self.layer, live),
+        }
+        shown = self._kinds(request) - self.source.again
+        taps: list[Tap] = [
+            (points[kind], partial(self._on_state, kind, points[kind])) for kind in sorted(shown)
+        ]
         if "hidden" in request.keep:
-            hooks.append((f"blocks.{self.layer}.hook_resid_post", self._on_hidden))
-        if "v" in request.keep:
-            hooks.append((self._name("hook_v"), self._on_value))
-        if "k_pre" in request.keep:
-            hooks.append((self._key_name, self._on_key_before))
-        if "k" in request.keep:
-            hooks += self._rotated_key_hooks()
-        if request.patterns:
-            hooks.append((self._name("hook_pattern"), self._on_pattern))
-        return hooks
+            taps.append((f"blocks.{self.layer.layer}.hook_resid_post", self._on_hidden))
+        if request.patterns and self.layer.n_heads:
+            taps.append((f"blocks.{self.layer.layer}.attn.hook_pattern", self._on_pattern))
+        return taps
 
-    def _rotated_key_hooks(self) -> list[Hook]:
-        if self._name("hook_rot_k") in self.live:
-            return [(self._name("hook_rot_k"), self._on_rotated_key)]
-        if self._name("hook_sin") in self.live:
-            # Fused QKV: the tables come after the key and before it is rotated.
-            return [
-                (self._key_name, self._on_key_to_rotate),
-                (self._name("hook_cos"), self._on_cos),
-                (self._name("hook_sin"), self._on_sin),
-            ]
-        # A rotary model that shows no rotated key is refused by this name.
-        name = self._name("hook_rot_k") if self.is_rotary else self._key_name
-        return [(name, self._on_unrotated_key)]
+    def _kinds(self, request: Request) -> frozenset[str]:
+        """Which keys and values of the layer are kept."""
+        return frozenset(request.keep) - {"hidden"} if self.layer.has_keys else frozenset()
 
-    def _name(self, point: str) -> str:
-        return f"blocks.{self.layer}.attn.{point}"
+    def _on_block(self, module: Any, args: Any, output: Any) -> None:
+        states = states_of(output)
+        self.buffers.store_hidden(self.at, self.layer.layer, states)
 
-    @property
-    def _is_normed(self) -> bool:
-        return self._name("hook_k_normed") in self.live
+    def _on_call(self, module: Any, args: Any, kwargs: Any, kinds: frozenset[str]) -> None:
+        call = AttentionCall.of(self.lm.attention(self.layer.layer), args, kwargs)
+        final = call.of_tokens(self.buffers.batch.last.to(call.states.device))
+        made = final.key_and_value()
+        states = {"k": made[0], "v": made[1]}
+        if "k_pre" in kinds:
+            states["k_pre"] = final.at("none", None).key_and_value()[0]
+        for kind in kinds:
+            self.buffers.store(kind, self.layer.layer, states[kind][:, :, 0])
 
-    @property
-    def _key_name(self) -> str:
-        """Where the key shows before it is rotated, after its norm where the model has one."""
-        return self._name("hook_k_normed" if self._is_normed else "hook_k")
-
-    def _final_key(self, states: Tensor) -> Tensor:
-        """``[batch, n_kv_heads, d_head]``."""
-        if self._is_normed and states.ndim == 4:  # it alone has heads before positions
+    def _on_state(self, kind: str, point: str, states: Tensor, hook: Any) -> None:
+        if point.endswith("hook_k_normed") and states.ndim == 4:  # it has heads before positions
             states = states.transpose(1, 2)
-        info = self.buffers.info
-        return self.buffers.final(states).reshape(len(states), info.n_kv_heads, info.d_head)
-
-    def _store(self, kind: str, rows: Tensor) -> None:
-        self.buffers.store(kind, self.at, self.layer, rows)
+        self.buffers.store(kind, self.layer.layer, self.buffers.final(states))
 
     def _on_hidden(self, states: Tensor, hook: Any) -> None:
-        self.buffers.store_hidden(self.at, self.layer, states)
-
-    def _on_value(self, states: Tensor, hook: Any) -> None:
-        self._store("v", self.buffers.final(states))
-
-    def _on_key_before(self, states: Tensor, hook: Any) -> None:
-        self._store("k_pre", self._final_key(states))
-
-    def _on_rotated_key(self, states: Tensor, hook: Any) -> None:
-        self._store("k", self.buffers.final(states))
-
-    def _on_unrotated_key(self, states: Tensor, hook: Any) -> None:
-        self._store("k", self._final_key(states))
-
-    def _on_key_to_rotate(self, states: Tensor, hook: Any) -> None:
-        self._key = self._final_key(states)
-
-    def _on_cos(self, cos: Tensor, hook: Any) -> None:
-        self._cos = self._final_table(cos)
-
-    def _on_sin(self, sin: Tensor, hook: Any) -> None:
-        self._store("k", rotate(self._key, self._cos, self._final_table(sin)))
-
-    def _final_table(self, table: Tensor) -> Tensor:
-        """A table ``[1 or batch, seq_len, rotary_dim]`` at each text's final real token."""
-        return self.buffers.final(table.expand(len(self.buffers.batch.rows), -1, -1))
+        self.buffers.store_hidden(self.at, self.layer.layer, states)
 
     def _on_pattern(self, weights: Tensor, hook: Any) -> None:
         self.buffers.store_patterns(self.at, weights)

@@ -1,17 +1,15 @@
-"""Recording: texts run through the bridge, and hooks keep what the final token holds.
+"""Recording: texts run through the model, and hooks keep what the final token holds.
 
 1. Tokenize every text inside the prompt.
 2. Run length-sorted batches through the bridge, without its LM head and no further than the last
-   layer asked for.
+   layer asked for; through raw transformers where the bridge shows other states.
 3. Hooks copy, for each text, only the rows that are kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Unpack
-
-import torch
+from typing import Unpack
 
 from kvlens.models.language_model import LanguageModel, a_model
 from kvlens.store.checking import (
@@ -24,6 +22,7 @@ from kvlens.store.checking import (
     optional,
     text,
 )
+from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import versions
 from kvlens.texts.batches import TokenBatch, batches
@@ -32,8 +31,9 @@ from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, as_prompt
 from kvlens.texts.texts import Texts, as_texts
 from kvlens.texts.tokens import TokenizedText, tokenize
 from kvlens.tracing.buffers import Buffers
-from kvlens.tracing.hooks import recording_hooks
+from kvlens.tracing.hooks import record_batch
 from kvlens.tracing.request import Request
+from kvlens.tracing.sourcing import source_of
 from kvlens.tracing.trace import KEEP, Points, Trace
 
 # A pass through the bridge costs more than one through the raw model, whatever its size.
@@ -91,9 +91,15 @@ def record(
     max_length = bounds.tokens_for(lm.info.max_positions)
     tokenized = tokenize(lm.tokenizer, texts.items, prompt, max_length, bounds.strict)
     lengths = tuple(len(text.ids) for text in tokenized)
-    buffers = Buffers(lm.info, request, lengths)
-    padded = _padded(lm, tokenized, bounds.batch_tokens, padding_side)
-    _run(lm, padded, request, buffers, progress or silent)
+    source = source_of(lm)
+    if patterns and source.tree == "raw":
+        raise InputError(f"cannot record patterns of {lm.info.architecture}: {source.reason}")
+    buffers = Buffers(lm.anatomy, lm.info, request, lengths)
+    done = 0
+    for batch in _padded(lm, tokenized, bounds.batch_tokens, padding_side):
+        record_batch(lm, batch, request, buffers, source)
+        done += len(batch.rows)
+        (progress or silent)(done, len(lengths))
     return Trace(
         model=lm.info,
         prompt=prompt,
@@ -118,28 +124,3 @@ def _padded(
         device=lm.device,
         busy_tokens=BUSY_TOKENS,
     )
-
-
-def _run(
-    lm: LanguageModel,
-    padded: Iterator[TokenBatch],
-    request: Request,
-    buffers: Buffers,
-    progress: Progress,
-) -> None:
-    """Run every batch through the bridge, no further than the last layer asked for."""
-    with lm.turn("measurement"):
-        hooks = recording_hooks(lm, request, buffers)
-    options: dict[str, Any] = {"return_type": None, "use_cache": False, "logits_to_keep": 1}
-    stop = request.layers[-1] + 1
-    if stop < lm.info.n_layers:
-        options["stop_at_layer"] = stop
-    done = 0
-    for batch in padded:
-        buffers.batch = batch
-        inputs = {"attention_mask": batch.mask, "position_ids": batch.positions, **options}
-        with torch.inference_mode(), lm.turn("measurement") as turn:
-            turn.tap(lm.bridge, hooks)
-            lm.bridge(batch.ids, **inputs)
-        done += len(batch.rows)
-        progress(done, buffers.n_texts)

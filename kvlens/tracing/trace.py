@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from kvlens.models.info import ModelInfo
@@ -32,9 +32,13 @@ KEEP = ("hidden", "k", "k_pre", "v")
 
 AXES = {
     "hidden": "n_points n_recorded d_model",
-    **dict.fromkeys(("k", "k_pre", "v"), "n_texts n_recorded n_kv_heads d_head"),
+    **dict.fromkeys(("k", "k_pre"), "n_texts n_with_keys n_kv_heads d_head"),
+    "v": "n_texts n_with_keys n_kv_heads width",
 }
 """Kind -> its axes."""
+
+OF_LAYER = re.compile(r"(k|k_pre|v)\.(0|[1-9][0-9]{0,8})")
+"""Name of one layer's keys or values, where the layers' differ in size."""
 
 PATTERN = re.compile(r"pattern\.(0|[1-9][0-9]{0,8})")
 
@@ -53,10 +57,11 @@ class Trace(TensorArtifact):
         n_truncated: how many texts were cut at their end.
         tensors: ``hidden`` [n_points, L, d_model], the residual stream after each block (n_points
             = n, or all tokens with points="all"); ``k`` (after RoPE), ``k_pre`` (before RoPE,
-            after the model's key norm where it has one) and ``v``, each [n, L, n_kv_heads,
-            d_head], of the final real token; ``text_index`` [n_points] with points="all";
-            ``pattern.i`` [L, n_heads, seq_len, seq_len] of text i, on request. Each is an
-            attribute as well: ``trace.k``.
+            after the model's key norm where it has one) and ``v``, each [n, key_layers,
+            n_kv_heads, d_head], of the final real token; where layers differ in their sizes,
+            ``k.3`` [n, n_kv_heads, d_head] of layer 3, and so on; ``text_index`` [n_points] with
+            points="all"; ``pattern.i`` [L, n_heads, seq_len, seq_len] of text i, on request. Each
+            is an attribute as well: ``trace.k``.
         versions: of the libraries that recorded.
     """
 
@@ -93,6 +98,12 @@ class Trace(TensorArtifact):
         for name, tensor in self.tensors.items():
             self._check_tensor(name, tensor, sizes)
 
+    @property
+    def key_layers(self) -> tuple[int, ...]:
+        """The recorded layers that have keys and values."""
+        with_keys = set(self.model.layers_with_keys())
+        return tuple(layer for layer in self.layers if layer in with_keys)
+
     def _sizes(self) -> dict[str, int]:
         """Axis -> its size."""
         n = self.texts.n
@@ -100,6 +111,7 @@ class Trace(TensorArtifact):
             "n_texts": n,
             "n_points": sum(self.n_tokens) if self.points == "all" else n,
             "n_recorded": len(self.layers),
+            "n_with_keys": len(self.key_layers),
             "n_heads": self.model.n_heads,
             "n_kv_heads": self.model.n_kv_heads,
             "d_head": self.model.d_head,
@@ -108,8 +120,11 @@ class Trace(TensorArtifact):
 
     def _check_tensor(self, name: str, tensor: Tensor, sizes: Mapping[str, int]) -> None:
         pattern = PATTERN.fullmatch(name)
+        of_layer = OF_LAYER.fullmatch(name)
         if name in AXES:
             check_array(name, tensor, AXES[name], sizes)
+        elif of_layer and int(of_layer[2]) in self.key_layers:
+            check_array(name, tensor, "n_texts heads width", sizes)
         elif pattern and int(pattern[1]) < self.texts.n:
             seq_len = self.n_tokens[int(pattern[1])]
             check_array(name, tensor, f"n_recorded n_heads {seq_len} {seq_len}", sizes)
@@ -133,6 +148,10 @@ class Trace(TensorArtifact):
         tensors = self.__dict__.get("tensors", {})
         if name in tensors:
             return tensors[name]
+        if name in KEEP and any(each.startswith(f"{name}.") for each in tensors):
+            raise AttributeError(
+                f"layers differ in the size of their {name}: use trace.states(layer, {name!r})"
+            )
         if name in KEEP:
             raise AttributeError(
                 f"this trace holds no {name!r}: record it with keep=(..., {name!r})"
@@ -158,14 +177,31 @@ class Trace(TensorArtifact):
                 f"layer {layer} was not recorded; recorded: {self.layers[0]} to {self.layers[-1]}"
             )
         kinds = ("k", "v") if kind == "kv" else (kind,)
-        missing = [name for name in kinds if name not in self.tensors]
-        if missing:
+        return torch.cat([self._states(layer, name).flatten(1) for name in kinds], dim=1).numpy()
+
+    def _states(self, layer: int, kind: str) -> Shaped[Tensor, "n_points ..."]:
+        """The states of one layer, or a refusal."""
+        if f"{kind}.{layer}" in self.tensors:
+            return self.tensors[f"{kind}.{layer}"]
+        if kind not in self.tensors:
             held = ", ".join(self.tensors)
-            message = f"`kind`: this trace holds no {missing[0]!r} states; it holds {held}"
-            raise InputError(message)
-        at = self.layers.index(layer)
-        parts = [self.tensors[name][:, at].flatten(1) for name in kinds]
-        return torch.cat(parts, dim=1).numpy()
+            raise InputError(f"`kind`: this trace holds no {kind!r} states; it holds {held}")
+        layers = self.layers if kind == "hidden" else self.key_layers
+        if layer not in layers:
+            raise InputError(f"layer {layer} of {self.model.name} has no keys and values")
+        return self.tensors[kind][:, layers.index(layer)]
+
+    def heads(self, layer: int, kind: str) -> int:
+        """How many heads a layer's keys (``k``, ``k_pre``) or values (``v``) have."""
+        return self._states(layer, kind).shape[1]
+
+    def layers_of(self, kind: str) -> tuple[int, ...]:
+        """The recorded layers that have states of a kind."""
+        return self.layers if kind == "hidden" else self.key_layers
+
+    def holds(self, kind: str) -> bool:
+        """Whether it has states of a kind, in one tensor or one a layer."""
+        return any(name.split(".")[0] == kind for name in self.tensors)
 
     def _facts(self) -> tuple[str, dict[str, str]]:
         tokens = f"{min(self.n_tokens)} to {max(self.n_tokens)} tokens"

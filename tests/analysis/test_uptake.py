@@ -153,7 +153,7 @@ def test_nothing_stays_behind_even_after_an_exception(lm):
     bridge_before = lm.bridge(batch.ids, attention_mask=batch.mask)
 
     def hooks():
-        modules = [module for tree in lm.trees() for module in tree.modules()]
+        modules = [module for tree in lm.trees for module in lm.decoder(tree).modules()]
         of_torch = [(len(each._forward_pre_hooks), len(each._forward_hooks)) for each in modules]
         of_bridge = [len(point.fwd_hooks) for point in lm.bridge.hook_dict.values()]
         return of_torch, of_bridge

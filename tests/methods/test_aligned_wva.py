@@ -26,6 +26,6 @@ def test_aligned_wva_from_patterns_values_and_the_output_matrix(architecture):
                 n_groups = len(patterns[layer]) // len(values[layer])
                 heads = values[layer].repeat_interleave(n_groups, dim=0)
                 mixed = torch.einsum("hj,hjd->hd", patterns[layer][:, -1], heads).flatten()
-                outputs.append(project(lm.attention_modules(layer)[0], mixed))
+                outputs.append(project(lm.attention(layer), mixed))
             expected.append(torch.stack(outputs).mean(0))
         close(embed(build("aligned_wva", lm, depth=depth), lm, AWKWARD), expected)

@@ -7,7 +7,6 @@ from zoo import SHAPE, TEXTS, byte_tokenizer, tiny
 
 import kvlens
 from kvlens import InputError, LanguageModel
-from kvlens.models.anatomy import attention_of
 
 
 def test_the_text_model_of_a_multimodal_wrapper_is_found():
@@ -29,14 +28,12 @@ def test_the_text_model_of_a_multimodal_wrapper_is_found():
     assert lm.base is hf.model.language_model
     assert len(lm.blocks) == lm.info.n_layers
     assert kvlens.check(lm, TEXTS).passed
-    with pytest.raises(InputError, match="not proven on Gemma3ForConditionalGeneration"):
-        kvlens.reroute(lm, [1]).__enter__()
+    with kvlens.reroute(lm, [1]):  # or it is refused
+        pass
 
 
 def test_a_base_without_one_list_of_blocks_is_refused():
     lm = tiny("llama")
-    lm.base.towers = torch.nn.ModuleList()
+    lm.base.towers = torch.nn.ModuleList([torch.nn.Identity() for _ in lm.blocks])
     with pytest.raises(InputError, match="has no single list of decoder blocks"):
         _ = lm.blocks
-    with pytest.raises(InputError, match="a Linear has no attention module"):
-        attention_of(torch.nn.Linear(1, 1))

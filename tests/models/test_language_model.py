@@ -35,12 +35,15 @@ def test_padding_side_does_not_change_logits(lm):
 def test_the_bridge_is_built_on_first_use():
     lm = tiny("llama")
     assert not lm.has_bridge
-    assert lm.trees() == [lm.base]
+    assert lm.trees == ("raw",)
     bridge = lm.bridge
     assert lm.has_bridge
     assert lm.bridge is bridge
-    assert lm.trees() == [lm.base, bridge.original_model.get_decoder()]
-    assert lm.attention_modules(1) == [lm.blocks[1].self_attn, bridge.blocks[1].attn]
+    assert lm.trees == ("raw", "bridge")
+    assert lm.decoder("raw") is lm.base
+    assert lm.decoder("bridge") is bridge.original_model.get_decoder()
+    assert lm.attention(1) is lm.blocks[1].self_attn
+    assert lm.attention(1, "bridge") is bridge.blocks[1].attn
 
 
 @pytest.mark.parametrize("n", [2**60, -1])

@@ -67,7 +67,7 @@ MEASUREMENTS = {
     "final_states": lambda lm: next(final_states(lm, batch_of(lm), [])),
     "attention_shift": lambda lm: kvlens.attention_shift(lm, TEXTS, LAYERS).arrays["ends.local"],
     "attention_patterns": lambda lm: kvlens.attention_patterns(lm, "a", LAYERS).arrays["beta"],
-    "raw_states": lambda lm: raw_states(lm, [5, 6, 7])["k"],
+    "raw_states": lambda lm: raw_states(lm, [5, 6, 7])["k.1"],
     "check": lambda lm: np.array(list(kvlens.check(lm, TEXTS[:2]).differences.values())),
 }
 
@@ -113,7 +113,7 @@ def test_two_threads_build_one_bridge(elsewhere):
 
 
 def test_wrappers_of_one_model_share_its_turns(llama, elsewhere):
-    other = kvlens.LanguageModel(llama.hf, llama.tokenizer, llama.info)
+    other = kvlens.LanguageModel(llama.hf, llama.tokenizer, llama.info, llama.anatomy)
     plain = llama(IDS)
     with reroute(llama, LAYERS):
         waiting = elsewhere(other, IDS)

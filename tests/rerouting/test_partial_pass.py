@@ -43,7 +43,7 @@ def test_blocks_below_the_window_do_not_run(lm):
     runs = []
     handles = []
     for layer in range(lm.info.n_layers):
-        attention = lm.attention_modules(layer)[0]
+        attention = lm.attention(layer)
         handles.append(attention.register_forward_hook(lambda *_, layer=layer: runs.append(layer)))
     with torch.inference_mode():
         list(final_states(lm, batch_of(lm), routes(lm, [((2, 3), 1.0), ((3,), 1.0)])))
@@ -66,7 +66,7 @@ def test_leaves_nothing_behind():
     with pytest.raises(ZeroDivisionError):
         list(final_states(lm, batch, routes(lm, [((3,), 1.0)])))
     handle.remove()
-    attention = lm.attention_modules(3)[0]
+    attention = lm.attention(3)
     calls = []
     handle = attention.register_forward_pre_hook(
         lambda *_: calls.append(1) or (1 / 0 if len(calls) == 2 else None)

@@ -13,7 +13,6 @@ from brute_force import (
     BIASES,
     LAYERS,
     POSITIONS,
-    SMALL,
     VARIANTS,
     WINDOW,
     bridge_run,
@@ -25,11 +24,10 @@ from brute_force import (
     sequences,
 )
 from embedding_cases import layer_set
-from zoo import CONFIGS, byte_tokenizer, tiny
+from zoo import CONFIGS, tiny
 
-from kvlens import InputError, LanguageModel, reroute
+from kvlens import InputError, reroute
 from kvlens.layers.route import Route
-from kvlens.rerouting.prefix import SUPPORTED
 
 close = functools.partial(torch.testing.assert_close, rtol=0)
 
@@ -158,41 +156,6 @@ def test_bad_requests_say_what_is_wrong():
         with pytest.raises(InputError, match=message) as error, reroute(lm, layers, bias, position):
             pass
         assert "\n" not in str(error.value)
-
-
-def test_what_is_called_supported_is_what_is_proven_here():
-    assert {model(name).hf.config.model_type for name in ARCHITECTURES} == set(SUPPORTED)
-
-
-OTHER = {"vocab_size": 300, "hidden_size": 16}
-VISION = {
-    "hidden_size": 16,
-    "intermediate_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-}
-
-
-@pytest.mark.parametrize(
-    ("kind", "config"),
-    [
-        (
-            tf.OPTForCausalLM,
-            tf.OPTConfig(**OTHER, num_hidden_layers=2, num_attention_heads=2),
-        ),
-        (tf.BloomForCausalLM, tf.BloomConfig(**OTHER, n_layer=2, n_head=2)),
-        (
-            tf.Gemma3ForConditionalGeneration,
-            tf.Gemma3Config(text_config=SMALL, vision_config=VISION),
-        ),
-    ],
-)
-def test_an_unsupported_architecture_is_named_at_once(kind, config):
-    lm = LanguageModel.wrap(kind(config), byte_tokenizer(), "other")
-    for layers in ([0], []):
-        message = f"not proven on {kind.__name__}; it works on llama, qwen2"
-        with pytest.raises(InputError, match=message), reroute(lm, layers):
-            pass
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

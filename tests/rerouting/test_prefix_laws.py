@@ -121,7 +121,7 @@ def test_mask_edit_identity(name):
             def edit(module, args, kwargs, edited=edited):
                 return args, {**kwargs, "attention_mask": edited[:, None]}
 
-            raw = lm.attention_modules(layer)[0]
+            raw = lm.attention(layer)
             handles.append(raw.register_forward_pre_hook(edit, with_kwargs=True))
         expected = raw_hidden(lm, ids, mask, positions)
         for handle in handles:

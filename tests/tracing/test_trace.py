@@ -53,7 +53,7 @@ K = OLD.tensors["k"]
         (
             OLD,
             {"k": K[:2]},
-            r"k is \[2, 4, 2, 8\], not \[n_texts, n_recorded, n_kv_heads, d_head\]",
+            r"k is \[2, 4, 2, 8\], not \[n_texts, n_with_keys, n_kv_heads, d_head\]",
         ),
         (OLD, {"hidden": OLD.hidden.flatten()}, r"not \[n_points, n_recorded, d_model\]"),
         (OLD, {"k": K.transpose(2, 3)}, r"k is \[3, 4, 8, 2\]"),

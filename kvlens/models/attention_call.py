@@ -1,0 +1,319 @@
+"""Attention call: one call of an attention module, which can be made again on other tokens.
+
+What is made again goes through the module's own code, so its projections, norms and rotation are
+those of the model, whatever they are. A second call ends where its keys are known: what stands in
+for the KV cache, or for the attention function, raises.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+from torch.nn import Module
+
+from kvlens.store.errors import InputError
+
+# What attention modules call their KV cache argument.
+CACHE_NAMES = ("past_key_values", "layer_past", "past_key_value")
+TABLES = "position_embeddings"
+POSITIONS = "position_ids"
+CATCHING = "kvlens_catching"
+"""Name of the attention function that only looks at what it is given."""
+
+Tables = Tensor | tuple[Tensor, Tensor]
+"""Cosines and sines ``[batch, seq_len, rotary_dim]``, or complex numbers of half the width."""
+
+
+def cache_name_of(module: Module) -> str | None:
+    """What a module calls its KV cache; None for a module that takes none."""
+    parameters = inspect.signature(type(module).forward).parameters
+    return next((name for name in CACHE_NAMES if name in parameters), None)
+
+
+def states_of(output: Any) -> Float[Tensor, "batch seq_len d_model"]:
+    """The states that a block or an attention module gives back, with or without more."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+@dataclass(frozen=True)
+class Attended:
+    """What a module gives its attention function.
+
+    Attributes:
+        query: ``[batch, n_heads, seq_len, d_key]``, rotated; None where only a cache was seen.
+        key: ``[batch, n_kv_heads, seq_len, d_key]``, rotated.
+        value: ``[batch, n_kv_heads, seq_len, d_value]``.
+        options: the further arguments, such as ``scaling``, ``softcap`` and ``s_aux`` (a sink).
+    """
+
+    query: Float[Tensor, "batch n_heads seq_len d_key"] | None
+    key: Float[Tensor, "batch n_kv_heads seq_len d_key"]
+    value: Float[Tensor, "batch n_kv_heads seq_len d_value"]
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of_cache(cls, key: Tensor, value: Tensor) -> Attended:
+        """What goes to the cache, of a module that attends by itself."""
+        return cls(None, key, value, {})
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """The arguments that an attention module is called with.
+
+    Attributes:
+        module: of the raw model.
+        arguments: by name.
+    """
+
+    module: Any
+    arguments: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> AttentionCall:
+        """The call that a hook on `module`, or on what stands for it in a bridge, has seen."""
+        signature = inspect.signature(type(module).forward)
+        bound = signature.bind_partial(module, *args, **kwargs)
+        arguments = dict(list(bound.arguments.items())[1:])  # without self
+        for name, parameter in signature.parameters.items():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                arguments |= arguments.pop(name, {})
+        return cls(module, arguments)
+
+    @cached_property
+    def cache_name(self) -> str:
+        """What the module calls its KV cache."""
+        return cache_name_of(self.module) or CACHE_NAMES[0]
+
+    @property
+    def states(self) -> Float[Tensor, "batch seq_len d_model"]:
+        """What enters the module."""
+        return self.arguments["hidden_states"]
+
+    @property
+    def tables(self) -> Tables | None:
+        """The rotary tables of its tokens; None where the module is given none."""
+        return self.arguments.get(TABLES)
+
+    def with_tables(self, tables: Tables) -> AttentionCall:
+        """The same call with other rotary tables."""
+        return AttentionCall(self.module, {**self.arguments, TABLES: tables})
+
+    def of_tokens(self, index: Int[Tensor, " batch"]) -> AttentionCall:
+        """The call with one token of each row.
+
+        Args:
+            index: its place in the padded row.
+
+        Returns:
+            A call of ``[batch, 1, d_model]``, each token at its own position.
+        """
+        states = self.states
+        row = torch.arange(len(states), device=states.device)
+        arguments = {**self.arguments, "attention_mask": None}
+        arguments["hidden_states"] = states[row, index][:, None]
+        if self.tables is not None:
+            arguments[TABLES] = map_tables(lambda table: _tokens(table, row, index), self.tables)
+        if isinstance(self.arguments.get(POSITIONS), Tensor):
+            positions = self.arguments[POSITIONS].expand(len(states), -1)
+            arguments[POSITIONS] = positions[row, index][:, None]
+        return AttentionCall(self.module, arguments)
+
+    def at(self, position: str, origin: Tables | None) -> AttentionCall:
+        """The call with its tokens rotated elsewhere.
+
+        Args:
+            position: where to: ``keep`` (its own place), ``origin`` (position 0) or ``none``.
+            origin: the tables of position 0, ``[1, 1, rotary_dim]``.
+
+        Returns:
+            The call; where the module rotates by the position's number, ``none`` is position 0,
+            whose rotation changes nothing.
+        """
+        if position == "keep":
+            return self
+        changed: dict[str, Any] = {}
+        if self.tables is not None:
+            tables = self.tables
+            if position == "none":
+                changed[TABLES] = unrotating(tables)
+            elif origin is not None:
+                changed[TABLES] = _like(origin, tables)
+        if isinstance(self.arguments.get(POSITIONS), Tensor):
+            changed[POSITIONS] = torch.zeros_like(self.arguments[POSITIONS])
+        return AttentionCall(self.module, {**self.arguments, **changed})
+
+    def cached(self) -> tuple[Tensor, Tensor] | None:
+        """What the module would put into a KV cache.
+
+        Returns:
+            Two tensors ``[batch, heads, seq_len, width]``: key and value, or what a latent cache
+            keeps of them; None for a module that puts nothing there.
+        """
+        try:
+            self._run({self.cache_name: _Catching()})
+        except _Caught as caught:
+            return caught.content
+        except (AttributeError, TypeError, NotImplementedError):  # a cache of another kind
+            return None
+        return None
+
+    def attended(self) -> Attended | None:
+        """What the module would give its attention function; None where it calls none."""
+        try:
+            with attention_function(self.module, CATCHING):
+                self._run({self.cache_name: None})
+        except _Caught as caught:
+            return caught.content
+        return None
+
+    def key_and_value(self) -> tuple[Tensor, Tensor]:
+        """The keys ``[batch, n_kv_heads, seq_len, d_key]`` that queries meet, and the values."""
+        attended = self.attended()
+        if attended is not None:
+            return attended.key, attended.value
+        cached = self.cached()
+        if cached is None:
+            raise InputError(f"a {type(self.module).__name__} makes no keys")
+        return cached
+
+    def output(self, **changed: Any) -> Float[Tensor, "batch seq_len d_model"]:
+        """What the module gives back, with some arguments changed."""
+        return states_of(self._run({self.cache_name: None, **changed}))
+
+    def _run(self, changed: Mapping[str, Any]) -> Any:
+        # Not by a call of the module, whose hooks are for the pass.
+        return self.module.forward(**{**self.arguments, **changed})
+
+
+@contextlib.contextmanager
+def attention_function(module: Any, name: str) -> Iterator[None]:
+    """Let a module use another attention function, by its name in transformers.
+
+    Args:
+        module: an attention module, whose config is changed and restored.
+        name: such as "eager".
+    """
+    from transformers import AttentionInterface
+
+    config = getattr(module, "config", None)
+    if config is None:  # it attends by itself
+        yield
+        return
+    before = config._attn_implementation
+    AttentionInterface.register(CATCHING, _catch)
+    config._attn_implementation = name
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def map_tables(change: Callable[[Tensor], Tensor], tables: Tables) -> Tables:
+    """Rotary tables, each changed."""
+    if isinstance(tables, Tensor):
+        return change(tables)
+    cos, sin = tables
+    return change(cos), change(sin)
+
+
+def join_tables(first: Tables, then: Tables) -> Tables:
+    """The tables of some tokens and of those after them, for as many rows as `first` has."""
+    if isinstance(first, Tensor) or isinstance(then, Tensor):
+        return _join(first, then)
+    return _join(first[0], then[0]), _join(first[1], then[1])
+
+
+def _join(first: Any, then: Any) -> Tensor:
+    seq_len, width = then.shape[-2:]
+    return torch.cat([first, then.expand(*first.shape[:-2], seq_len, width)], dim=-2)
+
+
+def turned_tables(tables: Tables, cosine: float, sine: float) -> Tables:
+    """Tables of the same shape that rotate every pair by one angle.
+
+    Args:
+        tables: of a module.
+        cosine: of the angle.
+        sine: of the angle.
+
+    Returns:
+        Theirs.
+    """
+    if isinstance(tables, Tensor):
+        return torch.full_like(tables, complex(cosine, sine))
+    cos, sin = tables
+    return torch.full_like(cos, cosine), torch.full_like(sin, sine)
+
+
+def unrotating(tables: Tables) -> Tables:
+    """Tables that rotate nothing."""
+    return turned_tables(tables, 1.0, 0.0)
+
+
+def _tokens(
+    table: Shaped[Tensor, "*more rows seq_len width"],
+    row: Int[Tensor, " batch"],
+    index: Int[Tensor, " batch"],
+) -> Shaped[Tensor, "*more batch 1 width"]:
+    """One token of each row."""
+    *more, _, seq_len, width = table.shape
+    return table.expand(*more, len(row), seq_len, width)[..., row, index, :].unsqueeze(-2)
+
+
+def _like(origin: Tables, tables: Tables) -> Tables:
+    """The tables of position 0 for as many rows and tokens."""
+    like = tables if isinstance(tables, Tensor) else tables[0]
+    return map_tables(lambda table: table.expand_as(like), origin)
+
+
+class _Caught(Exception):
+    """Ends a call that was made to look at something.
+
+    Attributes:
+        content: what was looked for.
+    """
+
+    def __init__(self, content: Any):
+        super().__init__()
+        self.content = content
+
+
+class NotingCache:
+    """Poses as an empty KV cache, and tells what an attention module puts there."""
+
+    def __init__(self, note: Callable[[Tensor, Tensor], None]):
+        """A cache that calls `note` with keys and values."""
+        self._note = note
+
+    def update(self, keys: Tensor, values: Tensor, *where: Any, **options: Any) -> Any:
+        """What an attention module calls."""
+        self._note(keys, values)
+        return keys, values
+
+    def get_seq_length(self, *where: Any) -> int:
+        """How many tokens it holds: none."""
+        return 0
+
+
+class _Catching:
+    """Poses as an empty KV cache that is told one pair of states."""
+
+    def update(self, keys: Tensor, values: Tensor, *where: Any, **options: Any) -> Any:
+        raise _Caught((keys, values))
+
+    def get_seq_length(self, *where: Any) -> int:
+        return 0
+
+
+def _catch(module: Any, query: Any, key: Any, value: Any, mask: Any = None, **options: Any) -> Any:
+    """Poses as an attention function."""
+    raise _Caught(Attended(query, key, value, options))

@@ -1,0 +1,153 @@
+"""Proof: what the probe said of a model; a pass is remembered by all that it depends on."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from typing import Any, ClassVar, Literal, cast
+
+from kvlens.layers.layer_set import Position
+from kvlens.layers.route import Route
+from kvlens.models.language_model import LanguageModel, Tree
+from kvlens.rerouting.probe import probe
+from kvlens.store.artifact import JsonArtifact
+from kvlens.store.errors import InputError, one_line, shortened
+from kvlens.store.files import cache_folder
+from kvlens.store.provenance import versions
+from kvlens.store.sharing import PerObject
+
+TOLERANCE = 1e-5
+HALF_TOLERANCE = 5e-2
+FOLDER = "proofs"
+DIGITS = 32  # of the hash that names a file
+
+
+class Proof(JsonArtifact):
+    """What the probe said of one module tree of a model.
+
+    Attributes:
+        model: revision of the weights.
+        dtype: of the weights.
+        device: kind of the device.
+        kernel: attention function.
+        tree: raw, or bridge.
+        position: of the re-routed key.
+        versions: package -> version.
+        layers: that were probed.
+        differences: one a layer, relative; empty where the pass broke.
+        problem: why it broke; empty where it did not.
+    """
+
+    what: ClassVar[str] = "a proof of re-routing"
+    again: ClassVar[str] = "remove it"
+    format: Literal["kvlens.proof"] = "kvlens.proof"
+    version: Literal[1] = 1
+    model: str
+    dtype: str
+    device: str
+    kernel: str
+    tree: str
+    position: str
+    versions: dict[str, str]
+    layers: tuple[int, ...] = ()
+    differences: tuple[float, ...] = ()
+    problem: str = ""
+
+    @property
+    def tolerance(self) -> float:
+        """The largest difference that passes."""
+        return TOLERANCE if self.dtype == "float32" else HALF_TOLERANCE
+
+    @property
+    def passed(self) -> bool:
+        """Whether re-routing is exact in every layer."""
+        return not self.problem and all(each <= self.tolerance for each in self.differences)
+
+    def objection(self, layers: tuple[int, ...]) -> str | None:
+        """Why these layers cannot be re-routed; None where nothing is in the way."""
+        if self.problem:
+            return self.problem
+        by_layer = dict(zip(self.layers, self.differences, strict=True))
+        wrong = [layer for layer in layers if by_layer[layer] > self.tolerance]
+        if not wrong:
+            return None
+        worst = by_layer[wrong[0]]
+        return f"layer {wrong[0]} is off by {worst:.1e} of {self.tolerance:g} allowed"
+
+
+_PROOFS: PerObject[dict[str, Proof]] = PerObject(dict)
+
+
+def proof_of(lm: LanguageModel, position: str = "keep", tree: Tree = "raw") -> Proof:
+    """What the probe says of a model; it runs once for what the verdict depends on.
+
+    Args:
+        lm: the model.
+        position: of the re-routed key.
+        tree: ``raw``, or ``bridge``, which is built for it.
+
+    Returns:
+        The verdict.
+    """
+    unproven = _unproven(lm, position, tree)
+    proofs = _PROOFS.of(lm.hf)
+    name = _name(unproven)
+    with lm.turn():
+        if name not in proofs:
+            proofs[name] = _remembered(name, unproven) or _found(lm, name, unproven)
+        return proofs[name]
+
+
+def refusal(lm: LanguageModel, route: Route, tree: Tree) -> str | None:
+    """Why a route is refused, in one line; None where it is proven exact."""
+    objection = proof_of(lm, route.position, tree).objection(route.layers)
+    if objection is None:
+        return None
+    whose = lm.info.architecture + (" in TransformerLens" if tree == "bridge" else "")
+    return shortened(f"re-routing ({route.position}) is not exact on {whose}: {objection}")
+
+
+def _unproven(lm: LanguageModel, position: str, tree: Tree) -> Proof:
+    return Proof(
+        model=lm.info.revision,
+        dtype=lm.info.dtype,
+        device=lm.device.type,
+        kernel=str(lm.decoder(tree).config._attn_implementation),
+        tree=tree,
+        position=position,
+        versions=versions(),
+    )
+
+
+def _name(unproven: Proof) -> str:
+    content = json.dumps(unproven.model_dump(), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:DIGITS]
+
+
+def _remembered(name: str, unproven: Proof) -> Proof | None:
+    """The pass of an earlier process; None where there is none of just this, whole."""
+    with contextlib.suppress(InputError):
+        proof = Proof.load(cache_folder(FOLDER) / f"{name}.json")
+        empty: dict[str, Any] = {"layers": (), "differences": (), "problem": ""}
+        if proof.model_copy(update=empty) == unproven:
+            return proof
+    return None
+
+
+def _found(lm: LanguageModel, name: str, unproven: Proof) -> Proof:
+    """Probe the model, and remember what that says."""
+    found: dict[str, Any]
+    try:
+        differences = probe(lm, cast(Position, unproven.position), cast(Tree, unproven.tree))
+        found = {"layers": tuple(differences), "differences": tuple(differences.values())}
+    except InputError as error:
+        found = {"problem": str(error)}
+    except Exception as error:  # whatever a model of others raises
+        found = {"problem": f"{type(error).__name__}: {one_line(error)}"}
+    proof = unproven.model_copy(update=found)
+    # What failed is tried again by the next process: memory may have been short.
+    if proof.passed:
+        with contextlib.suppress(InputError):  # a cache that cannot be written is none
+            proof.save(cache_folder(FOLDER) / f"{name}.json")
+    return proof

@@ -1,0 +1,111 @@
+"""Sourcing: does TransformerLens show the states of the model at hand, and show them right?
+
+The first recording of a model runs a few tokens through its bridge and through raw transformers.
+What the bridge does not show, or shows otherwise, is taken from the attention module's own call;
+where its hidden states are others, everything is taken from raw transformers.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from kvlens.models.language_model import LanguageModel
+from kvlens.models.probe_batch import LENGTHS, SIDES, probe_batch
+from kvlens.store.errors import InputError, one_line, shortened
+from kvlens.store.sharing import PerObject
+from kvlens.tracing.buffers import Buffers
+from kvlens.tracing.hooks import key_point, record_batch, rotated_key_point
+from kvlens.tracing.request import Request
+from kvlens.tracing.source import KEYS_AND_VALUES, Source
+from kvlens.tracing.trace import KEEP
+
+FLOAT32_TOLERANCE = 2e-4
+HALF_TOLERANCE = 5e-2
+SMALLEST_SCALE = 1e-12
+
+_SOURCES: PerObject[list[Source]] = PerObject(list)
+
+
+def source_of(lm: LanguageModel) -> Source:
+    """Where the states of a model are read; tried once.
+
+    Args:
+        lm: the model; its bridge is built here, where TransformerLens has one.
+
+    Returns:
+        The source.
+
+    Raises:
+        InputError: inside a `with reroute` block, and for a model in train mode.
+    """
+    sources = _SOURCES.of(lm.hf)
+    with lm.turn("measurement"):
+        if not sources:
+            sources.append(_tried(lm))
+    return sources[0]
+
+
+def tolerance_of(lm: LanguageModel) -> float:
+    """How far two recordings of a state may be apart, relative to its largest magnitude."""
+    return FLOAT32_TOLERANCE if lm.info.dtype == "float32" else HALF_TOLERANCE
+
+
+def relative_difference(states: Tensor, truth: Tensor) -> float:
+    """The largest difference of states, relative to the largest magnitude of the true ones."""
+    scale = truth.abs().max().clamp(min=SMALLEST_SCALE)
+    return float((states - truth).abs().max() / scale)
+
+
+def _tried(lm: LanguageModel) -> Source:
+    try:
+        lm.bridge  # noqa: B018
+    except InputError as error:
+        return Source("raw", KEYS_AND_VALUES, str(error))
+    try:
+        again = _not_shown(lm)
+        wrong = _wrong(lm, Source("bridge", again))
+    except InputError:
+        raise
+    except Exception as error:  # whatever the bridge of an unknown architecture raises
+        return Source("raw", KEYS_AND_VALUES, shortened(one_line(error)))
+    if "hidden" in wrong:
+        return Source("raw", KEYS_AND_VALUES, "its hidden states are others in TransformerLens")
+    again |= wrong
+    reason = f"TransformerLens does not show {', '.join(sorted(again))}" if again else ""
+    return Source("bridge", again, reason)
+
+
+def _not_shown(lm: LanguageModel) -> frozenset[str]:
+    """Kinds of keys and values for which a hook point never fires in some layer."""
+    live = lm.live_hooks
+    missing = set()
+    for layer in lm.anatomy.layers:
+        if not layer.has_keys:
+            continue
+        points = {
+            "v": f"blocks.{layer.layer}.attn.hook_v",
+            "k_pre": key_point(layer, live),
+            "k": rotated_key_point(layer, live),
+        }
+        missing |= {kind for kind, point in points.items() if point not in live}
+    return frozenset(missing)
+
+
+def _wrong(lm: LanguageModel, source: Source) -> frozenset[str]:
+    """Kinds of states that differ from those of raw transformers."""
+    wrong = set()
+    for side in SIDES:
+        shown = _states(lm, source, side)
+        truth = _states(lm, Source("raw", KEYS_AND_VALUES), side)
+        for name, states in shown.items():
+            if not relative_difference(states, truth[name]) <= tolerance_of(lm):
+                wrong.add(name.split(".")[0])
+    return frozenset(wrong)
+
+
+def _states(lm: LanguageModel, source: Source, side: str) -> dict[str, Tensor]:
+    """Kind and layer -> states of the probe's batch."""
+    request = Request("last", KEEP, tuple(range(lm.info.n_layers)))
+    buffers = Buffers(lm.anatomy, lm.info, request, LENGTHS)
+    record_batch(lm, probe_batch(lm, side), request, buffers, source)
+    return buffers.by_layer()
