@@ -23,6 +23,7 @@ from kvlens.store.errors import InputError
 
 # What attention modules call their KV cache argument.
 CACHE_NAMES = ("past_key_values", "layer_past", "past_key_value")
+STATES = "hidden_states"
 TABLES = "position_embeddings"
 POSITIONS = "position_ids"
 CATCHING = "kvlens_catching"
@@ -33,8 +34,10 @@ Tables = Tensor | tuple[Tensor, Tensor]
 
 
 def cache_name_of(module: Module) -> str | None:
-    """What a module calls its KV cache; None for a module that takes none."""
+    """What a module calls its KV cache; None for one that takes none, or no hidden states."""
     parameters = inspect.signature(type(module).forward).parameters
+    if STATES not in parameters:
+        return None
     return next((name for name in CACHE_NAMES if name in parameters), None)
 
 
@@ -96,7 +99,7 @@ class AttentionCall:
     @property
     def states(self) -> Float[Tensor, "batch seq_len d_model"]:
         """What enters the module."""
-        return self.arguments["hidden_states"]
+        return self.arguments[STATES]
 
     @property
     def tables(self) -> Tables | None:
@@ -119,7 +122,7 @@ class AttentionCall:
         states = self.states
         row = torch.arange(len(states), device=states.device)
         arguments = {**self.arguments, "attention_mask": None}
-        arguments["hidden_states"] = states[row, index][:, None]
+        arguments[STATES] = states[row, index][:, None]
         if self.tables is not None:
             arguments[TABLES] = map_tables(lambda table: _tokens(table, row, index), self.tables)
         if isinstance(self.arguments.get(POSITIONS), Tensor):

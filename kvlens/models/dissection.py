@@ -76,8 +76,8 @@ def dissect(hf: Any, name: str) -> Anatomy:
         anatomy = Anatomy(tuple(each.anatomy() for each in found))
     if not anatomy.key_layers:
         raise InputError(
-            f"{name} is a {type(hf).__name__}, whose blocks have no keys and values: "
-            "kvlens reads models with attention"
+            f"{name} is a {type(hf).__name__}, whose blocks put no keys and values into a KV cache "
+            "as kvlens knows it"
         )
     return anatomy
 
