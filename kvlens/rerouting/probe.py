@@ -136,7 +136,7 @@ class _Examination:
         distance = (given[real] - right.to(given.device)[real]).abs().max()
         difference = float(distance / right.abs().max())
         if not math.isfinite(difference):
-            raise InputError(f"attention of layer {layer} gives NaN or infinity")
+            raise InputError(f"NaN or infinity in attention of layer {layer}")
         self.differences[layer] = difference
 
     def _right_output(self, call: AttentionCall, layer: int) -> States:

@@ -7,14 +7,16 @@ import pytest
 import torch
 import transformers as tf
 from attention_by_hand import BIAS, LAYERS, PROMPT, patterns_at, quantities
+from families import family
 from test_old_files import DATA
-from zoo import SHAPE, TEXTS, byte_tokenizer, tiny
+from zoo import TEXTS, byte_tokenizer, tiny
 
-from kvlens import InputError, LanguageModel, LayerSet
+from kvlens import InputError, LanguageModel, LayerSet, reroute
 from kvlens.analysis.attention import KINDS
 from kvlens.analysis.uptake import attention_patterns, attention_shift
 from kvlens.layers.route import Route
 from kvlens.texts.batches import pad
+from kvlens.texts.prompts import DEFAULT_DOCUMENT
 from kvlens.texts.tokens import tokenize
 
 TEXT = TEXTS[3]
@@ -207,10 +209,33 @@ def test_bad_requests_say_what_is_wrong(llama):
     ]:
         with pytest.raises(InputError, match=words):
             attention_shift(llama, TEXTS, layers, **options)
-    shape = {k: v for k, v in SHAPE.items() if k != "num_key_value_heads"}
-    hf = tf.AutoModelForCausalLM.from_config(tf.CohereConfig(**shape))
-    with pytest.raises(InputError, match="not proven on CohereForCausalLM"):
+    hf = tf.BloomForCausalLM(tf.BloomConfig(vocab_size=300, hidden_size=16, n_layer=2, n_head=2))
+    with pytest.raises(InputError, match="not exact on BloomForCausalLM"):
         attention_shift(LanguageModel.wrap(hf, byte_tokenizer()), TEXTS, (1,))
+
+
+def test_a_sink_takes_its_weight():
+    """Against what the softmax of the model itself gives."""
+    lm = family("gpt_oss")
+    layers = lm.info.layers_to_reroute()
+    patterns = attention_patterns(lm, TEXT, layers)
+    ids = torch.tensor([tokenize(lm.tokenizer, [TEXT], DEFAULT_DOCUMENT, 200)[0].ids])
+    seen = {}
+    taps = [
+        (f"blocks.{layer}.attn.hook_pattern", lambda p, hook: seen.__setitem__(hook.name, p[0]))
+        for layer in layers
+    ]
+    with torch.no_grad(), reroute(lm, layers), lm.bridge.hooks(fwd_hooks=taps):
+        lm.bridge(ids)
+    for row, layer in enumerate(layers):
+        weights = seen[f"blocks.{layer}.attn.hook_pattern"].numpy()
+        assert weights.sum(-1).min() < 0.9
+        np.testing.assert_allclose(patterns.arrays["after"][row], weights, atol=1e-6)
+        before = patterns.arrays["before"][row]
+        beta = patterns.arrays["beta"][row]
+        if row == 0:  # its inputs are those of the plain pass
+            np.testing.assert_allclose(before * (1 - beta)[..., None], weights[..., 1:], atol=1e-6)
+            np.testing.assert_allclose(beta, weights[..., 0], atol=1e-6)
 
 
 def test_broken_weights_are_refused():
