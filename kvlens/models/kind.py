@@ -53,7 +53,8 @@ def _has_head(config: Any) -> bool:
         auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
     )
-    return brings_its_code or any(config.model_type in names for names in known)
+    is_registered = type(config) in auto.MODEL_FOR_CAUSAL_LM_MAPPING
+    return brings_its_code or is_registered or any(config.model_type in names for names in known)
 
 
 def first_layer_config(config: Any) -> Any:

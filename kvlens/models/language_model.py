@@ -17,10 +17,11 @@ from kvlens.models.anatomy import Anatomy, blocks_of, decoder_of
 from kvlens.models.attention_call import AttentionCall, Tables
 from kvlens.models.bridge import bridge_over, firing_hooks, point_names
 from kvlens.models.dispatched import bring_back, input_device
-from kvlens.models.dissection import calls_at_origin, dissect
+from kvlens.models.dissection import calls_at_origin
 from kvlens.models.identity import info_of
 from kvlens.models.info import ModelInfo
 from kvlens.models.kind import refuse_other_than_decoder
+from kvlens.models.registered import anatomy_of
 from kvlens.models.turns import Purpose, Turn, turn_on
 from kvlens.store.checking import a
 from kvlens.texts.batches import position_ids
@@ -89,7 +90,7 @@ class LanguageModel:
         if not hf.config.architectures:
             hf.config.architectures = [type(hf).__name__]
         bring_back(decoder_of(hf))
-        anatomy = dissect(hf, name)
+        anatomy = anatomy_of(hf, name)
         return cls(hf, tokenizer, info_of(hf, anatomy, tokenizer, name, revision), anatomy)
 
     def turn(self, purpose: Purpose = "pass") -> AbstractContextManager[Turn]:

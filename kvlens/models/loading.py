@@ -19,6 +19,7 @@ from kvlens.models.locating import locate
 from kvlens.models.quantized import convert, refuse_quantized, unpack, without_hub_kernels
 from kvlens.models.quiet import quietly
 from kvlens.models.refusing import refusing
+from kvlens.models.registered import registered_for
 from kvlens.models.soundness import (
     refuse_absurd_counts,
     refuse_absurd_sizes,
@@ -144,6 +145,7 @@ def _inspected(source: str, revision: str | None, trust_remote_code: bool) -> Ch
     if folder is None:
         return None
     checkpoint = read_checkpoint(folder)
+    registered_for(checkpoint.config.get("model_type"))  # its import may tell transformers of it
     refuse_foreign(checkpoint, trust_remote_code)
     refuse_absurd_counts(checkpoint)
     return checkpoint
