@@ -1,6 +1,7 @@
 """Prompts and methods inside a model's chat template, saved and loaded again."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,7 +119,7 @@ def test_a_layer_set_brings_its_chat_along(talker, profile, tmp_path):
     np.testing.assert_array_equal(loaded.encode(TEXTS), asked.encode(TEXTS))
     assert loaded.signature == asked.signature
     # A later template is noticed, and what was recorded is used.
-    other = kvlens.LanguageModel(talker.hf, chat_model(TRIMMING).tokenizer, talker.info)
+    other = replace(talker, tokenizer=chat_model(TRIMMING).tokenizer)
     with pytest.warns(Notice, match="what the prompt recorded is used"):
         again = Encoder(other, layers=saved).encode(TEXTS)
     np.testing.assert_array_equal(again, loaded.encode(TEXTS))
