@@ -9,10 +9,10 @@ SEED ?= 0
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/pytest -n $(PROCESSES)
 
 .DEFAULT_GOAL := help
-.PHONY: help install profile lint check test torture bench notebooks figures clean
+.PHONY: help install profile lint check test test-matrix torture bench notebooks figures clean
 
 help:  ## show the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,9 @@ check: lint  ## lint, and the fast tests: under two minutes, for every commit
 test: lint  ## lint, and every test; the 40 slowest are listed
 	$(PYTEST) --durations=40 --cov=kvlens --cov-report=term:skip-covered
 
+test-matrix: install  ## lowest and newest transformers and TransformerLens, in .matrix; not in CI
+	$(BIN)/python tests/matrix.py $(PROCESSES)
+
 torture: install  ## kills, full disks, damaged files, threads: half an hour; SEED=7 draws others
 	$(BIN)/python tests/torture/run.py --seed $(SEED)
 
@@ -50,5 +53,5 @@ notebooks: install  ## run the notebooks again and store their outputs
 figures: install  ## the paper's figures, from the saved results in figures/data: no model is needed
 	$(BIN)/python figures/build.py
 
-clean:  ## remove .venv and runs
-	rm -rf $(VENV) runs
+clean:  ## remove .venv, .matrix and runs
+	rm -rf $(VENV) .matrix runs

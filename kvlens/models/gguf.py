@@ -60,10 +60,9 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
 
 def _read(gguf: Path) -> tuple[Any, Any]:
     """Model and tokenizer of a GGUF file, its weights dequantized."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    dequantized = GgufConfig(dequantize=True)  # otherwise it could not be saved
     what = f"cannot read {gguf.name} as a GGUF model"
     with refusing(what):
         n_tensors = _n_tensors(gguf)
@@ -74,13 +73,22 @@ def _read(gguf: Path) -> tuple[Any, Any]:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             **source,
             dtype=torch.float32,
-            quantization_config=dequantized,
+            **_dequantized(),
             ignore_mismatched_sizes=True,  # they are refused by name
             output_loading_info=True,
         )
         model, loading_info = loaded
         refuse_other_weights(loading_info, gguf.name)
     return model, tokenizer
+
+
+def _dequantized() -> dict[str, Any]:
+    """Asks for plain weights, others cannot be saved; transformers before 5.17 gives no others."""
+    import transformers
+
+    if not hasattr(transformers, "GgufConfig"):
+        return {}
+    return {"quantization_config": transformers.GgufConfig(dequantize=True)}
 
 
 def _n_tensors(gguf: Path) -> int:

@@ -54,8 +54,10 @@ def refuse_ids_beyond(tokenizer: Any, config: Any, what: str) -> None:
         what: was loaded, for the message.
 
     Raises:
-        InputError: with a token that is beyond.
+        InputError: with a token that is beyond, or when the tokenizer knows no letter.
     """
+    if not tokenizer.tokenize("a"):  # transformers before 5.22 drops a vocabulary it cannot read
+        raise InputError(f"the tokenizer of {what} makes no token of 'a': copy its files again")
     n_embeddings = getattr(config.get_text_config(), "vocab_size", None)
     if n_embeddings is None:
         return
