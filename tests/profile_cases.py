@@ -17,7 +17,8 @@ U = 9.5 + 0.03 * (np.arange(30) - 11.0) ** 2
 RISING = 9 + 0.3 * np.arange(30)
 
 
-def make_model(n_layers, name="test-model"):
+def make_model(n_layers, name="test-model", able=None):
+    """A model of which only the layers `able` have keys; None: all."""
     return ModelInfo(
         name=name,
         revision="sha256:0",
@@ -32,6 +33,8 @@ def make_model(n_layers, name="test-model"):
         dtype="float32",
         device="cpu",
         tokenizer="sha256:1",
+        key_layers=able,
+        reroutable=able,
     )
 
 
@@ -48,6 +51,7 @@ def make_profile(
     dropped=0,
     prompt="kv-document",
     points="last",
+    able=None,
 ) -> IDProfile:
     """A profile with these TwoNN values (and MLE ones), one a layer; warn: layer -> warning."""
     layers = list(range(len(values)) if layers is None else layers)
@@ -73,7 +77,7 @@ def make_profile(
     return IDProfile(
         format="kvlens.id-profile",
         version=1,
-        model=make_model(n_layers or len(values), name),
+        model=make_model(n_layers or len(values), name, able),
         states="hidden",
         points=points,
         prompt=PROMPTS[prompt],

@@ -100,6 +100,7 @@ class AttentionResult(TensorArtifact):
         if not self.layers:
             raise InputError("no layers are re-routed")
         self.model.check_layers(self.layers)
+        self.model.check_reroutable(self.layers)
         bias_per_layer(self.bias, len(self.layers))
         if self.position not in POSITIONS:
             raise InputError(f"unknown position coding {shown(self.position)}")

@@ -21,6 +21,7 @@ class Evidence:
 
     Attributes:
         n_layers: of the model; not all of them need to have been profiled.
+        reroutable: those of them that can be re-routed, ascending.
         value: layer -> ID, layers ascending.
         error: layer -> standard error of the ID.
         shape: of the profile.
@@ -28,6 +29,7 @@ class Evidence:
     """
 
     n_layers: int
+    reroutable: tuple[int, ...]
     value: dict[int, float]
     error: dict[int, float]
     shape: Shape
@@ -40,6 +42,7 @@ class Evidence:
         errors = profile.stderrs(parameters.estimator)
         return cls(
             n_layers=profile.model.n_layers,
+            reroutable=profile.model.layers_to_reroute(),
             value=dict(zip(profile.layers, values, strict=True)),
             error=dict(zip(profile.layers, errors, strict=True)),
             shape=shape,
@@ -52,10 +55,20 @@ class Evidence:
         return list(self.value)
 
     @property
+    def candidates(self) -> list[int]:
+        """The profiled layers that can be re-routed, ascending."""
+        return [layer for layer in self.layers if layer in self.reroutable]
+
+    @property
     def further(self) -> int:
         """How many layers a choice has beside its first: floor(window * n_layers)."""
         # Rounded first: 0.29 * 100 is 28.999999999999996 in binary.
         return floor(round(self.parameters.window * self.n_layers, 9))
+
+    @property
+    def which(self) -> str:
+        """What layers that can be re-routed are called; nothing where all can."""
+        return "" if len(self.reroutable) == self.n_layers else " that can be re-routed"
 
     @property
     def past(self) -> str:
@@ -63,16 +76,26 @@ class Evidence:
         return f"past the first {100 * self.parameters.skip_early:g} % of the depth"
 
     def late_by_id(self) -> list[int]:
-        """The profiled layers past skip_early, lowest ID first.
+        """The profiled layers past skip_early that can be re-routed, lowest ID first.
 
         Raises:
             InputError: when there are none.
         """
         first = ceil(round(self.parameters.skip_early * self.n_layers, 9))
-        late = [layer for layer in self.layers if layer >= first]
+        late = [layer for layer in self.candidates if layer >= first]
         if not late:
-            raise InputError(f"no profiled layer lies {self.past}: lower `skip_early`")
+            raise InputError(f"no profiled layer{self.which} lies {self.past}: lower `skip_early`")
         return sorted(late, key=lambda layer: (self.value[layer], layer))
+
+    def start_at(self, minimum: int) -> int:
+        """The first layer from a minimum on that can be re-routed; else the last before it.
+
+        Raises:
+            InputError: when no layer can be re-routed.
+        """
+        if not self.reroutable:
+            raise InputError("no layer of this model can be re-routed")
+        return next((layer for layer in self.reroutable if layer >= minimum), self.reroutable[-1])
 
     def describe(self, layer: int) -> str:
         """A layer with its ID and standard error, in words."""

@@ -114,6 +114,7 @@ class LayerSet(JsonArtifact):
     @model_validator(mode="after")
     def _consistent(self) -> LayerSet:
         self.model.check_layers(self.layers)
+        self.model.check_reroutable(self.layers)
         self.model.check_layers(self.shape.minima)
         biases = self.bias if isinstance(self.bias, tuple) else (self.bias,)
         if isinstance(self.bias, tuple) and len(biases) != len(self.layers):

@@ -57,8 +57,9 @@ class Route:
             The route, its layers ascending.
 
         Raises:
-            InputError: for layers outside the model or repeated, an unknown position, a bias that
-                is no number or plus infinity, and a layer set of another model.
+            InputError: for layers outside the model, repeated or that cannot be re-routed, an
+                unknown position, a bias that is no number or plus infinity, and a layer set of
+                another model.
         """
         if isinstance(layers, str | Path):
             layers = LayerSet.load(layers)
@@ -128,6 +129,7 @@ def block_indices(layers: Any, model: ModelInfo) -> tuple[int, ...]:
         raise InputError(f"layer {layer} is outside {model.name}, which has layers 0 to {last}")
     if len(set(indices)) < len(indices):
         raise InputError(f"the layers {shown(list(indices))} repeat one")
+    model.check_reroutable(indices)
     return indices
 
 

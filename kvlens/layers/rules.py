@@ -1,7 +1,8 @@
 """Rules: from the evidence of an ID profile to layers.
 
-A rule is a function from `Evidence` to a `Choice`, and one entry of `RULES`. Their names are in the
-terminal's help, so that nothing heavy is imported here.
+A rule is a function from `Evidence` to a `Choice`, and one entry of `RULES`. It chooses among the
+layers that can be re-routed, and windows count them alone. The rules' names are in the terminal's
+help, so that nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def _lowest_k_warnings(evidence: Evidence, chosen: list[int], late: list[int]) -
     warnings = evidence.rivals(chosen[-1], sorted(not_chosen))
     if len(chosen) <= evidence.further:
         warnings.append(
-            f"only {len(chosen)} profiled layers lie {evidence.past}, too few for the window"
+            f"only {len(chosen)} profiled layers{evidence.which} lie {evidence.past}, "
+            "too few for the window"
         )
     limit = min(late)
     if limit in chosen and _falls_before(evidence, limit):
@@ -70,37 +72,52 @@ def _lowest_k_warnings(evidence: Evidence, chosen: list[int], late: list[int]) -
 
 
 def _falls_before(evidence: Evidence, limit: int) -> bool:
-    """Whether the ID is lower at the profiled layer just before `limit`."""
-    earlier = [layer for layer in evidence.layers if layer < limit]
+    """Whether the ID is lower at the candidate just before `limit`."""
+    earlier = [layer for layer in evidence.candidates if layer < limit]
     return bool(earlier) and bool(evidence.value[earlier[-1]] < evidence.value[limit])
 
 
 def paper(evidence: Evidence) -> Choice:
     """U: the minimum and floor(window * n_layers) more. Several minima: as `lowest_k`.
 
-    So too, with a warning, for the shapes that the paper does not cover.
+    So too, with a warning, for the shapes that the paper does not cover. Where the minimum cannot
+    be re-routed, the window starts at the next layer above it that can, with a warning.
     """
     if evidence.shape.name != "U":
         return _without_u(evidence)
-    start = evidence.shape.minima[0]
+    minimum = evidence.shape.minima[0]
+    start = evidence.start_at(minimum)
     further = evidence.further
-    end = min(start + further, evidence.n_layers - 1)
-    warnings = evidence.rivals(start, evidence.layers)
-    if end < start + further:
-        warnings.append(
-            f"the window is clipped at the last layer, {end}: {end - start} further layers"
-        )
+    above = [layer for layer in evidence.reroutable if layer >= start]
+    chosen = above[: 1 + further]
+    where = "there" if start == minimum else f"at layer {start}"
     p = evidence.parameters
     return Choice(
-        layers=tuple(range(start, end + 1)),
+        layers=tuple(chosen),
         branch="U: window from the minimum",
         reason=(
-            f"The {p.estimator} profile is a U with its minimum at {evidence.describe(start)}: "
-            f"the window starts there and spans floor({p.window:g} x {evidence.n_layers}) = "
-            f"{further} more."
+            f"The {p.estimator} profile is a U with its minimum at {evidence.describe(minimum)}: "
+            f"the window starts {where} and spans floor({p.window:g} x {evidence.n_layers}) = "
+            f"{further} more{evidence.which}."
         ),
-        warnings=tuple(warnings),
+        warnings=tuple(_window_warnings(evidence, minimum, chosen)),
     )
+
+
+def _window_warnings(evidence: Evidence, minimum: int, chosen: list[int]) -> list[str]:
+    """Rivals of the minimum, a window that starts elsewhere, and one that is clipped."""
+    warnings = evidence.rivals(minimum, evidence.layers)
+    start = chosen[0]
+    if start != minimum:
+        warnings.append(
+            f"the minimum, layer {minimum}, cannot be re-routed: the window starts at layer {start}"
+        )
+    if len(chosen) <= evidence.further:
+        warnings.append(
+            f"the window is clipped at the last layer{evidence.which}, {chosen[-1]}: "
+            f"{len(chosen) - 1} further layers"
+        )
+    return warnings
 
 
 def _without_u(evidence: Evidence) -> Choice:
@@ -122,20 +139,26 @@ def _without_u(evidence: Evidence) -> Choice:
 def window_around_minimum(evidence: Evidence) -> Choice:
     """1 + floor(window * n_layers) neighbouring layers around the lowest one past skip_early.
 
-    An odd one out comes after it; the window is shifted to stay inside the model.
+    An odd one out comes after it; the window is shifted to stay inside the model. Neighbours are
+    those among the layers that can be re-routed.
     """
     late = evidence.late_by_id()
     lowest = late[0]
     further = evidence.further
-    start = max(0, min(lowest - further // 2, evidence.n_layers - 1 - further))
+    able = evidence.reroutable
+    start = max(0, min(able.index(lowest) - further // 2, len(able) - 1 - further))
+    chosen = able[start : start + further + 1]
+    warnings = evidence.rivals(lowest, sorted(late))
+    if len(chosen) <= further:
+        warnings.append(f"only {len(able)} layers can be re-routed, too few for the window")
     return Choice(
-        layers=tuple(range(start, start + further + 1)),
+        layers=chosen,
         branch="window around the minimum",
         reason=(
             f"A window around {evidence.describe(lowest)}, "
             f"where the {evidence.parameters.estimator} ID is lowest {evidence.past}."
         ),
-        warnings=tuple(evidence.rivals(lowest, sorted(late))),
+        warnings=tuple(warnings),
     )
 
 

@@ -111,7 +111,8 @@ def select(
         The layer set.
 
     Raises:
-        InputError: for an unknown rule or estimator, and for values out of range.
+        InputError: for an unknown rule or estimator, for values out of range, and for layers that
+            cannot be re-routed.
     """
     if rule not in RULES:
         raise InputError(f"unknown rule {rule!r}: choose one of {', '.join(RULES)}")
@@ -131,8 +132,14 @@ def select(
         )
         return _selected(profile, rule, parameters, settings)
     except ValidationError as error:
-        field, _, problem = first_problem(error).partition(": ")
-        raise InputError(f"`{field.partition('.')[0]}`: {problem}") from error
+        raise InputError(_problem(error)) from error
+
+
+def _problem(error: ValidationError) -> str:
+    """What is wrong with a layer set, behind the parameter that it came by, if it is one's."""
+    problem = first_problem(error)
+    place = error.errors()[0]["loc"]
+    return f"`{place[0]}`: {problem.partition(': ')[2]}" if place else problem
 
 
 def _selected(

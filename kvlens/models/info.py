@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from kvlens.store.arguments import shown
 from kvlens.store.artifact import Record
 from kvlens.store.bounds import BlockCount, Size
 from kvlens.store.errors import InputError
+from kvlens.store.layer_ranges import phrase
 
 
 class ModelInfo(Record):
@@ -51,6 +52,14 @@ class ModelInfo(Record):
     key_layers: tuple[int, ...] | None = None
     reroutable: tuple[int, ...] | None = None
 
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelInfo:
+        self.check_layers(self.layers_with_keys())
+        self.check_layers(self.layers_to_reroute())
+        if not set(self.layers_to_reroute()) <= set(self.layers_with_keys()):
+            raise ValueError("layers without keys cannot be re-routed")
+        return self
+
     @model_serializer(mode="wrap")
     def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Files of models all of whose blocks are alike look as they always did."""
@@ -79,3 +88,18 @@ class ModelInfo(Record):
             raise InputError(
                 f"layer {outside[0]} is outside the model, whose layers are 0 to {last}"
             )
+
+    def check_reroutable(self, layers: Sequence[int]) -> None:
+        """Raise InputError unless blocks of this model can be re-routed; none are allowed."""
+        able = self.layers_to_reroute()
+        unable = [layer for layer in layers if layer not in able]
+        if not unable:
+            return
+        layer = unable[0]
+        why = "it has no keys and values of its own"
+        if layer in self.layers_with_keys():
+            why = "other layers read its keys and values"
+        raise InputError(
+            f"layer {layer} of {self.name} cannot be re-routed: {why}; "
+            f"those that can: {phrase(able)}"
+        )

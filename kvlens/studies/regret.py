@@ -64,6 +64,7 @@ class LayerStudy(JsonArtifact):
     def _consistent(self) -> LayerStudy:
         for outcome in self.outcomes:
             self.model.check_layers(sorted(outcome.layers))
+            self.model.check_reroutable(outcome.layers)
         return self
 
     def __str__(self) -> str:
