@@ -15,7 +15,7 @@ from kvlens.texts.texts import Texts, as_texts
 from kvlens.texts.tokens import tokenize
 from kvlens.tracing.raw import raw_states
 from kvlens.tracing.recording import record
-from kvlens.tracing.sourcing import relative_difference, tolerance_of
+from kvlens.tracing.sourcing import relative_difference, source_of, tolerance_of
 from kvlens.tracing.trace import KEEP
 
 CHECK_TEXTS = (
@@ -88,7 +88,7 @@ def check(
         tolerance = tolerance_of(lm)
     truth = _truth(lm, texts, prompt)
     worst: dict[str, float] = {}
-    for side in ("right", "left"):
+    for side in source_of(lm).sides:
         trace = record(lm, texts, prompt, keep=KEEP, padding_side=side, batch_tokens=ONE_BATCH)
         for name, expected in truth.items():
             kind, layer = name.split(".")

@@ -41,6 +41,7 @@ class LayerAnatomy:
         sink: whether a learned logit takes weight from all keys.
         soft_cap: of the attention logits.
         latent: whether its KV cache keeps what keys and values are expanded from.
+        takes_cache: whether a KV cache may stand for another, and so a prefix before its keys.
         shares: whether its keys and values are ones that another block ``stores`` (it ``reads``
             them), or that it stores for others.
     """
@@ -58,6 +59,7 @@ class LayerAnatomy:
     sink: bool = False
     soft_cap: float | None = None
     latent: bool = False
+    takes_cache: bool = True
     shares: Literal["none", "stores", "reads"] = "none"
 
     @property
@@ -67,8 +69,8 @@ class LayerAnatomy:
 
     @property
     def can_reroute(self) -> bool:
-        """Whether a prefix in it stays in it: it makes its keys, and for itself alone."""
-        return self.has_keys and self.shares == "none"
+        """Whether a prefix can stand in it and stays in it."""
+        return self.has_keys and self.shares == "none" and self.takes_cache
 
     def size_of(self, kind: str) -> tuple[int, int]:
         """Heads and width of its keys, or (kind v) its values."""
@@ -92,6 +94,8 @@ class LayerAnatomy:
             parts.append(f"soft cap {self.soft_cap:g}")
         if self.latent:
             parts.append("latent cache")
+        if not self.takes_cache:
+            parts.append("KV cache of its own kind")
         if self.shares != "none":
             parts.append(f"{self.shares} shared K and V")
         return ", ".join(parts)
@@ -157,8 +161,8 @@ def decoder_of(hf: Any) -> Any:
     decoder = hf.get_decoder()
     if _lists_of(decoder):
         return decoder
-    # Some models give themselves: then the module that holds the blocks is the decoder.
-    holders = [module for module in decoder.modules() if _lists_of(module)]
+    # Some models give themselves, or their head: the decoder is what holds the blocks.
+    holders = [module for module in (*decoder.modules(), *hf.modules()) if _lists_of(module)]
     return holders[0] if holders else decoder
 
 

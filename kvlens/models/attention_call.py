@@ -24,6 +24,7 @@ from kvlens.store.errors import InputError
 # What attention modules call their KV cache argument.
 CACHE_NAMES = ("past_key_values", "layer_past", "past_key_value")
 STATES = "hidden_states"
+MASK = "attention_mask"
 TABLES = "position_embeddings"
 POSITIONS = "position_ids"
 CATCHING = "kvlens_catching"
@@ -41,7 +42,7 @@ def cache_name_of(module: Module) -> str | None:
     return next((name for name in CACHE_NAMES if name in parameters), None)
 
 
-def states_of(output: Any) -> Float[Tensor, "batch seq_len d_model"]:
+def states_of(output: Any) -> Float[Tensor, "*batch seq_len d_model"]:
     """The states that a block or an attention module gives back, with or without more."""
     return output[0] if isinstance(output, tuple) else output
 
@@ -103,8 +104,16 @@ class AttentionCall:
 
     @property
     def tables(self) -> Tables | None:
-        """The rotary tables of its tokens; None where the module is given none."""
-        return self.arguments.get(TABLES)
+        """The rotary tables of its tokens; None where the module is given none.
+
+        Raises:
+            InputError: for tables of a form that kvlens does not know.
+        """
+        tables = self.arguments.get(TABLES)
+        parts = tables if isinstance(tables, tuple) and len(tables) == 2 else (tables,)
+        if tables is None or all(isinstance(part, Tensor) for part in parts):
+            return tables
+        raise InputError(f"a {type(self.module).__name__} is given rotary tables of another form")
 
     def with_tables(self, tables: Tables) -> AttentionCall:
         """The same call with other rotary tables."""
@@ -121,7 +130,7 @@ class AttentionCall:
         """
         states = self.states
         row = torch.arange(len(states), device=states.device)
-        arguments = {**self.arguments, "attention_mask": None}
+        arguments = {**self.arguments, MASK: _mask_of_one(self.arguments.get(MASK))}
         arguments[STATES] = states[row, index][:, None]
         if self.tables is not None:
             arguments[TABLES] = map_tables(lambda table: _tokens(table, row, index), self.tables)
@@ -165,7 +174,7 @@ class AttentionCall:
             self._run({self.cache_name: _Catching()})
         except _Caught as caught:
             return caught.content
-        except (AttributeError, TypeError, NotImplementedError):  # a cache of another kind
+        except Exception:  # it may ask for more than keys and values
             return None
         return None
 
@@ -176,6 +185,8 @@ class AttentionCall:
                 self._run({self.cache_name: None})
         except _Caught as caught:
             return caught.content
+        except Exception:  # one that attends by itself may not take fewer tokens
+            return None
         return None
 
     def key_and_value(self) -> tuple[Tensor, Tensor]:
@@ -270,6 +281,14 @@ def _tokens(
     """One token of each row."""
     *more, _, seq_len, width = table.shape
     return table.expand(*more, len(row), seq_len, width)[..., row, index, :].unsqueeze(-2)
+
+
+def _mask_of_one(mask: Any) -> Any:
+    """The mask of a single token, which sees itself; None where there is none."""
+    if not isinstance(mask, Tensor) or mask.ndim != 4:
+        return None
+    seen = torch.zeros_like(mask[..., :1, :1])
+    return ~seen if mask.dtype == torch.bool else seen
 
 
 def _like(origin: Tables, tables: Tables) -> Tables:

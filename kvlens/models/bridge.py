@@ -11,7 +11,7 @@ import torch
 from kvlens.models.quiet import quietly
 from kvlens.models.trees import tree_over
 from kvlens.models.turns import Turn
-from kvlens.store.errors import InputError
+from kvlens.store.errors import InputError, one_line, shortened
 
 # Points of a block whose states, keys, values and patterns others read.
 BLOCK_POINTS = (
@@ -50,9 +50,11 @@ def bridge_over(hf: Any, name: str) -> Any:
                 tree, architecture, hf_config=tree.config, model_name=name
             )
         except (ValueError, ImportError) as error:  # some adapters need torchvision
-            raise InputError(
-                f"TransformerLens has no adapter for {architecture}: {error}"
-            ) from error
+            problem = f"TransformerLens has no adapter for {architecture}: {one_line(error)}"
+            raise InputError(shortened(problem)) from error
+        except Exception as error:  # some take the model for another one
+            problem = f"TransformerLens' adapter for {architecture} fails: {one_line(error)}"
+            raise InputError(shortened(problem)) from error
     # What rewrites parameters while binding (split QKV) must not ask for gradients.
     return bridge.requires_grad_(False)
 

@@ -72,14 +72,28 @@ def dissect(hf: Any, name: str) -> Anatomy:
         found = [_Block(layer, block, config) for layer, block in enumerate(blocks)]
         for each in found:
             each.watch(turn)
-        _run(hf, name, IDS)
+        states = _run(hf, name, IDS)
         anatomy = Anatomy(tuple(each.anatomy() for each in found))
     if not anatomy.key_layers:
         raise InputError(
             f"{name} is a {type(hf).__name__}, whose blocks put no keys and values into a KV cache "
             "as kvlens knows it"
         )
+    _refuse_foresight(hf, name, states)
     return anatomy
+
+
+def _refuse_foresight(hf: Any, name: str, states: Tensor) -> None:
+    """Raise InputError where other tokens at the end change the states of those before."""
+    with torch.inference_mode(), turn_on(hf, name, "measurement"):
+        others = _run(hf, name, (*IDS[:-1], IDS[0]))
+    before = states[:, :-1]
+    difference = (before - others[:, :-1]).abs().max()
+    if difference > TOLERANCE * before.abs().max():  # NaN is refused where it is used
+        raise InputError(
+            f"{name} is a {type(hf).__name__}, in which a token sees those after it: "
+            "kvlens reads causal language models"
+        )
 
 
 def calls_at_origin(hf: Any, anatomy: Anatomy, name: str) -> dict[int, AttentionCall]:
@@ -107,15 +121,16 @@ def calls_at_origin(hf: Any, anatomy: Anatomy, name: str) -> dict[int, Attention
     return calls
 
 
-def _run(hf: Any, name: str, ids: Sequence[int]) -> None:
-    """Run the decoder on one text."""
+def _run(hf: Any, name: str, ids: Sequence[int]) -> Float[Tensor, "1 seq_len d_model"]:
+    """Run the decoder on one text; its states after the final norm."""
     try:
-        decoder_of(hf)(torch.tensor([ids], device=input_device(hf)), use_cache=False)
+        output = decoder_of(hf)(torch.tensor([ids], device=input_device(hf)), use_cache=False)
     except InputError:
         raise
     except Exception as error:  # whatever a model of others raises
         message = f"{name} does not run on {len(ids)} tokens of text: {one_line(error)}"
         raise InputError(shortened(message)) from error
+    return output.last_hidden_state
 
 
 @dataclass
@@ -184,11 +199,14 @@ class _Block:
             sink=attended.options.get("s_aux") is not None,
             soft_cap=attended.options.get("softcap"),
             latent=cached is not None and cached[1].shape != attended.value.shape,
-            shares=self._shares(call.module) if cached is not None else "reads",
+            takes_cache=cached is not None,
+            shares=self._shares(call.module),
         )
 
-    def _shares(self, module: Any) -> Literal["none", "stores"]:
-        """Whether it keeps its keys for later blocks, as Gemma 3n and 4 say it."""
+    def _shares(self, module: Any) -> Literal["none", "stores", "reads"]:
+        """Whether its keys are for other blocks, or theirs, as Gemma 3n and 4 say it."""
+        if getattr(module, "is_kv_shared_layer", False):
+            return "reads"
         return "stores" if getattr(module, "store_full_length_kv", False) else "none"
 
     def _n_heads(self, attended: Attended) -> int:

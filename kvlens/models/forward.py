@@ -56,3 +56,21 @@ def finite_or_refuse(states: Shaped[Tensor, "*shape"], what: str, info: ModelInf
     if info.dtype == "float32":
         advice = "the weights themselves may be damaged"
     raise InputError(f"NaN or infinity in {what} in {info.dtype} ({info.name}): {advice}")
+
+
+def hidden_or_refuse(states: Shaped[Tensor, "*shape"], layer: int, info: ModelInfo) -> None:
+    """Refuse what a block gives beside one hidden state a token.
+
+    Args:
+        states: that came out of the block.
+        layer: its index, for the message.
+        info: the model.
+
+    Raises:
+        InputError: for several streams of hidden states, as Gemma 3n has them.
+    """
+    if states.ndim != 3 or states.shape[-1] != info.d_model:
+        raise InputError(
+            f"layer {layer} of {info.name} gives states {list(states.shape)}, "
+            "not [batch, seq_len, d_model]: its hidden states cannot be recorded"
+        )

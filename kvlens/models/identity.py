@@ -87,6 +87,6 @@ def _weights_hash(hf: Any) -> str:
     digest = hashlib.sha256()
     for name, tensor in weights_of(hf):
         digest.update(name.encode())
-        as_bytes = tensor.detach().cpu().contiguous().view(torch.uint8)
+        as_bytes = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(as_bytes.numpy().data)
     return digest.hexdigest()

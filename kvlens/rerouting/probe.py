@@ -145,7 +145,8 @@ class _Examination:
             return call.output(attention_mask=mask)
         last = self.batch.last.to(mask.device)
         bias = self.route.bias_of[layer]
-        if self.route.position == "keep":
+        rotates = self.lm.anatomy.layers[layer].rotation != "none"
+        if self.route.position == "keep" or not rotates:
             return call.output(attention_mask=edited_mask(mask, last, bias))
         origin = self.lm.origin_tables(layer)
         copy = call.of_tokens(last).at(self.route.position, origin)

@@ -101,11 +101,13 @@ def proof_of(lm: LanguageModel, position: str = "keep", tree: Tree = "raw") -> P
 
 def refusal(lm: LanguageModel, route: Route, tree: Tree) -> str | None:
     """Why a route is refused, in one line; None where it is proven exact."""
-    objection = proof_of(lm, route.position, tree).objection(route.layers)
-    if objection is None:
-        return None
-    whose = lm.info.architecture + (" in TransformerLens" if tree == "bridge" else "")
-    return shortened(f"re-routing ({route.position}) is not exact on {whose}: {objection}")
+    # What is not exact with its key kept is not with another one, whatever its own oracle says.
+    for position in dict.fromkeys(("keep", route.position)):
+        objection = proof_of(lm, position, tree).objection(route.layers)
+        if objection is not None:
+            whose = lm.info.architecture + (" in TransformerLens" if tree == "bridge" else "")
+            return shortened(f"re-routing ({position}) is not exact on {whose}: {objection}")
+    return None
 
 
 def _unproven(lm: LanguageModel, position: str, tree: Tree) -> Proof:

@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from kvlens.models.anatomy import Anatomy
-from kvlens.models.forward import finite_or_refuse
+from kvlens.models.forward import finite_or_refuse, hidden_or_refuse
 from kvlens.models.info import ModelInfo
 from kvlens.texts.batches import TokenBatch
 from kvlens.tracing.request import Request
@@ -105,7 +105,7 @@ class Buffers:
         target[self.batch.rows.cpu()] = rows.reshape(len(rows), *target.shape[1:]).float().cpu()
 
     def store_hidden(
-        self, at: int, layer: int, states: Float[Tensor, "batch seq_len d_model"]
+        self, at: int, layer: int, states: Float[Tensor, "*batch seq_len d_model"]
     ) -> None:
         """Keep the hidden states that the request asks for.
 
@@ -117,6 +117,7 @@ class Buffers:
         Raises:
             InputError: on NaN or infinity.
         """
+        hidden_or_refuse(states, layer, self.info)
         if self.points == "all":
             self._store_every_token(at, layer, states)
             return

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kvlens.models.attention_call import AttentionCall, states_of
+from kvlens.models.forward import hidden_or_refuse
 from kvlens.models.language_model import LanguageModel
 
 
@@ -35,6 +36,7 @@ def raw_states(lm: LanguageModel, ids: Sequence[int]) -> dict[str, Tensor]:
 
     def on_block(module: Any, args: Any, output: Any, layer: int) -> None:
         hidden = states_of(output)
+        hidden_or_refuse(hidden, layer, lm.info)
         states[f"hidden.{layer}"] = hidden[0, -1].float().cpu()
 
     def on_call(module: Any, args: Any, kwargs: Any, layer: int) -> None:

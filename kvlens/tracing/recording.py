@@ -94,6 +94,8 @@ def record(
     source = source_of(lm)
     if patterns and source.tree == "raw":
         raise InputError(f"cannot record patterns of {lm.info.architecture}: {source.reason}")
+    if padding_side not in source.sides:
+        raise InputError(f"{lm.info.architecture} sees padding on the {padding_side}: pad right")
     buffers = Buffers(lm.anatomy, lm.info, request, lengths)
     done = 0
     for batch in _padded(lm, tokenized, bounds.batch_tokens, padding_side):

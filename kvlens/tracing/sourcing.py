@@ -7,6 +7,8 @@ where its hidden states are others, everything is taken from raw transformers.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from kvlens.models.language_model import LanguageModel
@@ -41,7 +43,7 @@ def source_of(lm: LanguageModel) -> Source:
     sources = _SOURCES.of(lm.hf)
     with lm.turn("measurement"):
         if not sources:
-            sources.append(_tried(lm))
+            sources.append(replace(_tried(lm), sides=_sides(lm)))
     return sources[0]
 
 
@@ -75,6 +77,15 @@ def _tried(lm: LanguageModel) -> Source:
     return Source("bridge", again, reason)
 
 
+RAW = Source("raw", KEYS_AND_VALUES)
+
+
+def _sides(lm: LanguageModel) -> tuple[str, ...]:
+    """Sides of padding: some recurrent layers, and some that count positions, see padding."""
+    truth, other = (_states(lm, RAW, side) for side in SIDES)
+    return SIDES if _differing(lm, other, truth) == frozenset() else SIDES[:1]
+
+
 def _not_shown(lm: LanguageModel) -> frozenset[str]:
     """Kinds of keys and values for which a hook point never fires in some layer."""
     live = lm.live_hooks
@@ -93,14 +104,21 @@ def _not_shown(lm: LanguageModel) -> frozenset[str]:
 
 def _wrong(lm: LanguageModel, source: Source) -> frozenset[str]:
     """Kinds of states that differ from those of raw transformers."""
-    wrong = set()
+    wrong: frozenset[str] = frozenset()
     for side in SIDES:
-        shown = _states(lm, source, side)
-        truth = _states(lm, Source("raw", KEYS_AND_VALUES), side)
-        for name, states in shown.items():
-            if not relative_difference(states, truth[name]) <= tolerance_of(lm):
-                wrong.add(name.split(".")[0])
-    return frozenset(wrong)
+        wrong |= _differing(lm, _states(lm, source, side), _states(lm, RAW, side))
+    return wrong
+
+
+def _differing(
+    lm: LanguageModel, shown: dict[str, Tensor], truth: dict[str, Tensor]
+) -> frozenset[str]:
+    """Kinds of states that differ in some layer."""
+    return frozenset(
+        name.split(".")[0]
+        for name, states in shown.items()
+        if not relative_difference(states, truth[name]) <= tolerance_of(lm)
+    )
 
 
 def _states(lm: LanguageModel, source: Source, side: str) -> dict[str, Tensor]:
