@@ -8,6 +8,7 @@ for the KV cache, or for the attention function, raises.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -34,9 +35,14 @@ Tables = Tensor | tuple[Tensor, Tensor]
 """Cosines and sines ``[batch, seq_len, rotary_dim]``, or complex numbers of half the width."""
 
 
+@functools.cache
+def _signature(kind: type[Module]) -> inspect.Signature:
+    return inspect.signature(kind.forward)
+
+
 def cache_name_of(module: Module) -> str | None:
     """What a module calls its KV cache; None for one that takes none, or no hidden states."""
-    parameters = inspect.signature(type(module).forward).parameters
+    parameters = _signature(type(module)).parameters
     if STATES not in parameters:
         return None
     return next((name for name in CACHE_NAMES if name in parameters), None)
@@ -84,7 +90,7 @@ class AttentionCall:
     @classmethod
     def of(cls, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> AttentionCall:
         """The call that a hook on `module`, or on what stands for it in a bridge, has seen."""
-        signature = inspect.signature(type(module).forward)
+        signature = _signature(type(module))
         bound = signature.bind_partial(module, *args, **kwargs)
         arguments = dict(list(bound.arguments.items())[1:])  # without self
         for name, parameter in signature.parameters.items():
@@ -309,8 +315,23 @@ class _Caught(Exception):
         self.content = content
 
 
-class NotingCache:
-    """Poses as an empty KV cache, and tells what an attention module puts there."""
+class Unserved(InputError, AttributeError):
+    """What stands in for a KV cache is asked for something that it does not have."""
+
+
+class StandIn:
+    """Poses as an empty KV cache."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise Unserved(f"its attention asks a KV cache for more than keys and values ({name})")
+
+    def get_seq_length(self, *where: Any) -> int:
+        """How many tokens it holds before the pass: none."""
+        return 0
+
+
+class NotingCache(StandIn):
+    """Tells what an attention module puts into a KV cache."""
 
     def __init__(self, note: Callable[[Tensor, Tensor], None]):
         """A cache that calls `note` with keys and values."""
@@ -321,19 +342,12 @@ class NotingCache:
         self._note(keys, values)
         return keys, values
 
-    def get_seq_length(self, *where: Any) -> int:
-        """How many tokens it holds: none."""
-        return 0
 
-
-class _Catching:
-    """Poses as an empty KV cache that is told one pair of states."""
+class _Catching(StandIn):
+    """Is told one pair of states."""
 
     def update(self, keys: Tensor, values: Tensor, *where: Any, **options: Any) -> Any:
         raise _Caught((keys, values))
-
-    def get_seq_length(self, *where: Any) -> int:
-        return 0
 
 
 def _catch(module: Any, query: Any, key: Any, value: Any, mask: Any = None, **options: Any) -> Any:

@@ -168,16 +168,23 @@ class _Block:
 
     def anatomy(self) -> LayerAnatomy:
         """What it is."""
-        deepest_first = sorted(self.calls, key=lambda path: -path.count("."))
-        for path in deepest_first:
-            call = self.calls[path]
-            cached = call.cached()
-            attended = call.attended()
+        found: dict[str, LayerAnatomy] = {}
+        for path in sorted(self.calls, key=lambda path: -path.count(".")):
+            if any(inner.startswith(f"{path}.") for inner in found):
+                continue  # it hands on what it is given
+            cached = self.calls[path].cached()
+            attended = self.calls[path].attended()
             if cached is not None:
-                return self._of_attention(path, attended or Attended.of_cache(*cached), cached)
-            if attended is not None:
-                return self._of_attention(path, attended, None)
-        return LayerAnatomy(self.layer, self._kind_without_keys())
+                of_cache = Attended.of_cache(*cached)
+                found[path] = self._of_attention(path, attended or of_cache, cached)
+            elif attended is not None:
+                found[path] = self._of_attention(path, attended, None)
+        if len(found) > 1:
+            raise InputError(
+                f"block {self.layer} has {len(found)} attention modules ({', '.join(found)}): "
+                "kvlens reads models with one a block"
+            )
+        return next(iter(found.values()), LayerAnatomy(self.layer, self._kind_without_keys()))
 
     def _of_attention(
         self, path: str, attended: Attended, cached: tuple[Tensor, Tensor] | None

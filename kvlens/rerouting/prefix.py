@@ -23,10 +23,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kvlens.layers.route import Route
-from kvlens.models.attention_call import AttentionCall
+from kvlens.models.attention_call import AttentionCall, StandIn
 from kvlens.models.language_model import LanguageModel, Tree
 from kvlens.rerouting.final_tokens import FinalTokens
 from kvlens.store.errors import InputError
+
+# What attention modules call a bias of each key's own, which has no entry for a prefix.
+DISTANCE_BIASES = ("alibi", "position_bias")
 
 # Heads and widths of keys and values may differ, and so may what a latent cache keeps of them.
 CacheStates = Float[Tensor, "batch _ seq_len _"]
@@ -92,6 +95,8 @@ class Rerouting:
         ) -> tuple[Any, dict[str, Any]]:
             # The raw module's arguments have the same names in the bridge.
             call = AttentionCall.of(self.lm.attention(layer), args, kwargs)
+            if any(call.arguments.get(name) is not None for name in DISTANCE_BIASES):
+                raise InputError("its keys are biased by distance (ALiBi): a prefix has none")
             prefix = PrefixCache(self, layer, call)
             mask = with_prefix_column(call.arguments.get("attention_mask"), bias, call.states)
             return (), {**call.arguments, call.cache_name: prefix, "attention_mask": mask}
@@ -128,7 +133,7 @@ class Rerouting:
 
 
 @dataclass
-class PrefixCache:
+class PrefixCache(StandIn):
     """Poses as the attention module's KV cache: gives keys and values back with the prefix first.
 
     Attributes:
@@ -164,10 +169,6 @@ class PrefixCache:
             )
         prefix_key, prefix_value = self.rerouting.prefix_of(keys, values, self.layer, self.call)
         return torch.cat([prefix_key, keys], dim=2), torch.cat([prefix_value, values], dim=2)
-
-    def get_seq_length(self, *where: Any) -> int:
-        """How many tokens it holds before the pass: none."""
-        return 0
 
 
 def with_prefix_column(

@@ -76,7 +76,8 @@ class Proof(JsonArtifact):
         return f"layer {wrong[0]} is off by {worst:.1e} of {self.tolerance:g} allowed"
 
 
-_PROOFS: PerObject[dict[str, Proof]] = PerObject(dict)
+_PROOFS: PerObject[dict[tuple[str, Tree, str], Proof]] = PerObject(dict)
+"""Position, tree and attention function -> what the probe said in this process."""
 
 
 def proof_of(lm: LanguageModel, position: str = "keep", tree: Tree = "raw") -> Proof:
@@ -90,13 +91,15 @@ def proof_of(lm: LanguageModel, position: str = "keep", tree: Tree = "raw") -> P
     Returns:
         The verdict.
     """
-    unproven = _unproven(lm, position, tree)
     proofs = _PROOFS.of(lm.hf)
-    name = _name(unproven)
+    kernel = str(lm.decoder(tree).config._attn_implementation)
+    case = (position, tree, kernel)
     with lm.turn():
-        if name not in proofs:
-            proofs[name] = _remembered(name, unproven) or _found(lm, name, unproven)
-        return proofs[name]
+        if case not in proofs:
+            unproven = _unproven(lm, position, tree, kernel)
+            name = _name(unproven)
+            proofs[case] = _remembered(name, unproven) or _found(lm, name, unproven)
+        return proofs[case]
 
 
 def refusal(lm: LanguageModel, route: Route, tree: Tree) -> str | None:
@@ -110,12 +113,12 @@ def refusal(lm: LanguageModel, route: Route, tree: Tree) -> str | None:
     return None
 
 
-def _unproven(lm: LanguageModel, position: str, tree: Tree) -> Proof:
+def _unproven(lm: LanguageModel, position: str, tree: Tree, kernel: str) -> Proof:
     return Proof(
         model=lm.info.revision,
         dtype=lm.info.dtype,
         device=lm.device.type,
-        kernel=str(lm.decoder(tree).config._attn_implementation),
+        kernel=kernel,
         tree=tree,
         position=position,
         versions=versions(),
@@ -146,7 +149,8 @@ def _found(lm: LanguageModel, name: str, unproven: Proof) -> Proof:
     except InputError as error:
         found = {"problem": str(error)}
     except Exception as error:  # whatever a model of others raises
-        found = {"problem": f"{type(error).__name__}: {one_line(error)}"}
+        problem = f"its attention takes no prefix ({type(error).__name__}: {one_line(error)})"
+        found = {"problem": problem}
     proof = unproven.model_copy(update=found)
     # What failed is tried again by the next process: memory may have been short.
     if proof.passed:
