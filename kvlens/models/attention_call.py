@@ -36,13 +36,14 @@ Tables = Tensor | tuple[Tensor, Tensor]
 
 
 @functools.cache
-def _signature(kind: type[Module]) -> inspect.Signature:
-    return inspect.signature(kind.forward)
+def _signature(forward: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a class' forward; reading it costs, and every pass asks."""
+    return inspect.signature(forward)
 
 
 def cache_name_of(module: Module) -> str | None:
     """What a module calls its KV cache; None for one that takes none, or no hidden states."""
-    parameters = _signature(type(module)).parameters
+    parameters = _signature(type(module).forward).parameters
     if STATES not in parameters:
         return None
     return next((name for name in CACHE_NAMES if name in parameters), None)
@@ -90,7 +91,7 @@ class AttentionCall:
     @classmethod
     def of(cls, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> AttentionCall:
         """The call that a hook on `module`, or on what stands for it in a bridge, has seen."""
-        signature = _signature(type(module))
+        signature = _signature(type(module).forward)
         bound = signature.bind_partial(module, *args, **kwargs)
         arguments = dict(list(bound.arguments.items())[1:])  # without self
         for name, parameter in signature.parameters.items():
