@@ -66,10 +66,13 @@ class KVLens(JsonArtifact):
     def _consistent(self) -> KVLens:
         for similarity in self.similarities:
             self.model.check_layers([similarity.layer])
+        widths = {(each.kind, each.layer): each.d for each in self.spectra if each.head is None}
         for spectrum in self.spectra:
             self.model.check_layers([spectrum.layer])
-            if spectrum.head is not None and spectrum.head >= self.model.n_kv_heads:
-                raise ValueError(f"the model has no KV head {spectrum.head}")
+            # Layers may differ in their heads: each is inside the width of all of its layer.
+            width = widths.get((spectrum.kind, spectrum.layer), 0)
+            if spectrum.head is not None and (spectrum.head + 1) * spectrum.d > width:
+                raise ValueError(f"layer {spectrum.layer} has no KV head {spectrum.head}")
         return self
 
     def spectra_of(self, kind: str, head: int | None = None) -> tuple[Spectrum, ...]:
@@ -111,13 +114,15 @@ def kv_lens(
     skipped: list[str] = []
     for layer in trace.layers:
         for kind in kinds:
+            if layer not in trace.layers_of(kind):
+                continue
             name = f"{kind} states of layer {layer}"
             states = as_points(trace.states(layer, kind), FEWEST_ROWS, name)
             if is_constant(states):
                 skipped.append(f"{kind} of layer {layer}")
                 continue
             if kind != "hidden":
-                spectra += state_spectra(kind, layer, states, trace.model.n_kv_heads)
+                spectra += state_spectra(kind, layer, states, trace.heads(layer, kind))
             if comparison is not None:
                 similarities += comparison.similarities(kind, layer, states)
     return KVLens(
@@ -138,10 +143,12 @@ def kv_lens(
 
 def _kinds(trace: Trace, with_hidden: bool) -> list[str]:
     """The kinds of states to look into."""
-    kinds: list[str] = [kind for kind in ("k", "k_pre", "v") if kind in trace.tensors]
+    kinds: list[str] = [kind for kind in ("k", "k_pre", "v") if trace.holds(kind)]
     if not kinds:
         raise InputError("this trace holds neither keys nor values: record it with keep=('k', 'v')")
-    if with_hidden and "hidden" in trace.tensors:
+    if not trace.key_layers:
+        raise InputError("no recorded layer has keys and values: record others too")
+    if with_hidden and trace.holds("hidden"):
         kinds.append("hidden")
     return kinds
 
@@ -151,7 +158,7 @@ def _comparison(
 ) -> Comparison:
     """The comparison with one embedding for each state, and states for each probe."""
     points = as_points(embeddings, FEWEST_ROWS, "`embeddings`")
-    counts = {len(trace.tensors[kind]) for kind in kinds}
+    counts = {len(trace.states(trace.layers_of(kind)[0], kind)) for kind in kinds}
     if counts != {len(points)}:
         raise InputError(
             f"{len(points)} embeddings, {max(counts)} states: "

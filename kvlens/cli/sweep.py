@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -160,14 +160,14 @@ class Candidates:
                         f"a {what} was made for {result.model.name}, not for {model.name}"
                     )
 
-    def sets(self, n_layers: int, widths: Iterable[int]) -> list[tuple[int, ...]]:
-        """All sets of layers to embed with: windows, further sets, choices of the rules."""
+    def sets(self, layers: Sequence[int], widths: Iterable[int]) -> list[tuple[int, ...]]:
+        """All sets of layers to embed with: windows among `layers`, others, the rules' choices."""
         from kvlens.studies.regret import choices
         from kvlens.studies.windows import windows
 
         widths = tuple(widths)
-        sets = windows(n_layers, widths)
-        sets += [layers for _, layers in self.further]
+        sets = windows(layers, widths)
+        sets += [chosen for _, chosen in self.further]
         for width in widths:
             sets += choices(self.profiles, width).values()
         return sets
@@ -207,7 +207,8 @@ def sweep(
     lm = model.load(name, hooked=False)
     candidates.check_model(lm.info)
     prompt = chat.around(lm, embedded.prompt)
-    widths = windows.widths or (1 + lm.info.n_layers // 10,)
+    able = lm.info.layers_to_reroute()
+    widths = windows.widths or (min(1 + lm.info.n_layers // 10, len(able)),)
     part = part_folder(file)
     if not target.resume:
         discard(part)
@@ -215,7 +216,7 @@ def sweep(
         swept = layer_sweep.sweep(
             lm,
             validation,
-            candidates.sets(lm.info.n_layers, widths),
+            candidates.sets(able, widths),
             windows.biases,
             data=printable("/".join(pairs.pairs.absolute().parts[-2:])),
             known=known,

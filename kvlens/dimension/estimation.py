@@ -48,7 +48,7 @@ def estimate(
     estimators: Sequence[str] = DEFAULT,
     progress: Progress | None = None,
 ) -> IDProfile:
-    """Estimate the ID of every recorded layer; see `estimate_points`.
+    """Estimate the ID of every recorded layer that has the states; see `estimate_points`.
 
     Args:
         trace: what was recorded.
@@ -57,7 +57,8 @@ def estimate(
         progress: called with (layers done, layers).
 
     Returns:
-        The profile. A layer without an estimate is left out and named in `IDProfile.skipped`.
+        The profile. A layer that has such states but no estimate is left out and named in
+        `IDProfile.skipped`.
 
     Raises:
         InputError: as `estimate_points`, and when no layer has an estimate.
@@ -65,14 +66,15 @@ def estimate(
     progress = progress or silent
     estimated: list[tuple[dict[str, IDEstimate], ScaleProfile]] = []
     skipped: dict[int, str] = {}
-    for done, layer in enumerate(trace.layers, 1):
+    layers = trace.layers_of(states)
+    for done, layer in enumerate(layers, 1):
         try:
             estimated.append(estimate_points(trace.states(layer, states), estimators, layer))
         except NoEstimate as error:
             skipped[layer] = str(error).removeprefix(f"layer {layer}: ")
-        progress(done, len(trace.layers))
+        progress(done, len(layers))
     if not estimated:
-        reason = next(iter(skipped.values()), "no layer was recorded")
+        reason = next(iter(skipped.values()), "no recorded layer has keys and values")
         raise InputError(f"no layer has an ID estimate: {reason}")
     points = trace.points if states == "hidden" else "last"  # K and V: always the final token's
     rows = [estimates for estimates, _ in estimated]

@@ -71,18 +71,31 @@ class Evidence:
         return "" if len(self.reroutable) == self.n_layers else " that can be re-routed"
 
     @property
+    def first_late(self) -> int:
+        """The first layer past skip_early."""
+        return ceil(round(self.parameters.skip_early * self.n_layers, 9))
+
+    @property
+    def all_early(self) -> bool:
+        """Whether some layers cannot be re-routed, among them all past skip_early."""
+        return bool(self.which) and all(layer < self.first_late for layer in self.reroutable)
+
+    @property
     def past(self) -> str:
         """Where ranking rules look, in words."""
+        if self.all_early:
+            return "at any depth"
         return f"past the first {100 * self.parameters.skip_early:g} % of the depth"
 
     def late_by_id(self) -> list[int]:
         """The profiled layers past skip_early that can be re-routed, lowest ID first.
 
+        Where only early layers of the model can be re-routed, those.
+
         Raises:
             InputError: when there are none.
         """
-        first = ceil(round(self.parameters.skip_early * self.n_layers, 9))
-        late = [layer for layer in self.candidates if layer >= first]
+        late = [layer for layer in self.candidates if self.all_early or layer >= self.first_late]
         if not late:
             raise InputError(f"no profiled layer{self.which} lies {self.past}: lower `skip_early`")
         return sorted(late, key=lambda layer: (self.value[layer], layer))

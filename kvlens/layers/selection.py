@@ -180,6 +180,8 @@ def _cautions(
     cautions: list[str] = []
     if evidence.parameters.layers is None:
         cautions += _edge_cautions(evidence, choice)
+    if evidence.parameters.layers is None and evidence.all_early:
+        cautions.append("only early layers can be re-routed: `skip_early` leaves out none")
     n_profiled = len(evidence.layers)
     if n_profiled < evidence.n_layers:
         cautions.append(

@@ -211,7 +211,7 @@ def _draw_plain(ax: Axes, sweep: Sweep) -> None:
 
 def _draw_windows(ax: Axes, windows: Sequence[Window], name: str, look: Look) -> None:
     """The windows of one width and bias, by their middle."""
-    middles = [window.first + (window.width - 1) / 2 for window in windows]
+    middles = [(window.layers[0] + window.layers[-1]) / 2 for window in windows]
     quality = [window.spearman for window in windows]
     marks: dict[str, Any] = {"color": look.colour, "marker": look.marker[0]}
     ax.plot(middles, quality, ms=3, lw=1.2, label=name, **marks)

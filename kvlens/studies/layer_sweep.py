@@ -71,7 +71,8 @@ class Sweep(JsonArtifact):
         plain_high: its other end.
         plain_cosines: of each pair, without re-routing.
         human: the pairs' human scores.
-        windows: layers first to first + width - 1, for every first, width and bias asked for.
+        windows: `width` neighbours among the layers that can be re-routed, for every first, width
+            and bias asked for.
         sets: other layer sets.
         versions: package -> version.
         command: the command line; empty in a notebook.
@@ -103,7 +104,9 @@ class Sweep(JsonArtifact):
     def _consistent(self) -> Sweep:
         for window in self.measured:
             self.model.check_layers(window.layers)
-        if not all(window.unbroken for window in self.windows):
+            self.model.check_reroutable(window.layers)
+        able = self.model.layers_to_reroute()
+        if not all(window.unbroken_among(able) for window in self.windows):
             raise ValueError("the layers of a window are not neighbours")
         of_pairs = [self.human, self.plain_cosines, *(window.cosines for window in self.measured)]
         lengths = {len(values) for values in of_pairs}
@@ -207,8 +210,9 @@ def sweep(
     with finished_chunks(part, facts, FORMS) as finished:
         cosines = pair_cosines(lm, pairs, routes, embedding, progress, finished)
     plain, *fresh = _qualities(cosines, pairs, missing)
+    able = lm.info.layers_to_reroute()
     windows = [Window.of(*pair) for pair in zip(missing, fresh, strict=True)]
-    every_window, other_sets = split([*before.values(), *windows], lm.info.n_layers)
+    every_window, other_sets = split([*before.values(), *windows], able)
     return Sweep(
         model=lm.info,
         prompt=embedding.prompt,

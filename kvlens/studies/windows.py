@@ -1,5 +1,7 @@
 """Windows: runs of neighbouring layers, and how good it is to re-route one.
 
+Neighbours are those among the layers that can be re-routed: a hybrid's lie apart.
+
 It knows no model and no text: quality comes from cosines and human scores.
 """
 
@@ -82,30 +84,36 @@ class Window(Record):
         """What is re-routed."""
         return Setting(self.layers, self.bias)
 
-    @property
-    def unbroken(self) -> bool:
-        """Whether the layers are neighbours."""
-        return self.layers == tuple(range(self.first, self.first + self.width))
+    def unbroken_among(self, layers: Sequence[int]) -> bool:
+        """Whether its layers are neighbours among `layers`, which ascend."""
+        return self.layers == tuple(layer for layer in layers if self._spans(layer))
+
+    def _spans(self, layer: int) -> bool:
+        return bool(self.layers) and self.layers[0] <= layer <= self.layers[-1]
 
 
-def windows(n_layers: int, widths: Sequence[int]) -> list[tuple[int, ...]]:
+def windows(layers: int | Sequence[int], widths: Sequence[int]) -> list[tuple[int, ...]]:
     """Every run of neighbouring layers, for each width.
 
     Args:
-        n_layers: of the model.
+        layers: how many a model has; or those that can be re-routed, ascending, as
+            `ModelInfo.layers_to_reroute` gives them.
         widths: how many layers a window has.
 
     Returns:
         0-based block indices, ascending in each window; width by width.
 
     Raises:
-        InputError: for a width below 1 or above `n_layers`.
+        InputError: for a width below 1 or above the number of layers.
     """
+    able = tuple(range(layers)) if isinstance(layers, int) else tuple(layers)
+    n = len(able)
+    which = "" if able == tuple(range(n)) else " that can be re-routed"
     runs: list[tuple[int, ...]] = []
     for width in widths:
-        if not 1 <= width <= n_layers:
-            raise InputError(f"a window of {width} layers does not fit into {n_layers} layers")
-        runs += [tuple(range(first, first + width)) for first in range(n_layers - width + 1)]
+        if not 1 <= width <= n:
+            raise InputError(f"a window of {width} layers does not fit into {n} layers{which}")
+        runs += [able[first : first + width] for first in range(n - width + 1)]
     return runs
 
 
@@ -124,31 +132,31 @@ def qualities(
 
 
 def split(
-    measured: Iterable[Window], n_layers: int
+    measured: Iterable[Window], layers: Sequence[int]
 ) -> tuple[tuple[Window, ...], tuple[Window, ...]]:
     """The windows of each width and bias that was measured at every depth, and the rest.
 
     Args:
         measured: in any order.
-        n_layers: of the model.
+        layers: those that can be re-routed, ascending.
 
     Returns:
         Windows, and other sets of layers, each by bias, width and depth.
     """
     ordered = sorted(measured, key=lambda window: (window.bias, window.width, window.first))
-    complete = _complete_widths({window.setting for window in ordered}, n_layers)
+    complete = _complete_widths({window.setting for window in ordered}, layers)
 
     def is_window(window: Window) -> bool:
-        return window.unbroken and (window.width, window.bias) in complete
+        return window.unbroken_among(layers) and (window.width, window.bias) in complete
 
     return tuple(filter(is_window, ordered)), tuple(filterfalse(is_window, ordered))
 
 
-def _complete_widths(settings: set[Setting], n_layers: int) -> set[tuple[int, float]]:
+def _complete_widths(settings: set[Setting], able: Sequence[int]) -> set[tuple[int, float]]:
     """The (width, bias) that were measured at every depth."""
     complete = set()
     for bias in {setting.bias for setting in settings}:
-        for width in range(1, n_layers + 1):
-            if all((layers, bias) in settings for layers in windows(n_layers, [width])):
+        for width in range(1, len(able) + 1):
+            if all((layers, bias) in settings for layers in windows(able, [width])):
                 complete.add((width, bias))
     return complete

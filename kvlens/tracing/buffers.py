@@ -62,14 +62,15 @@ class Buffers:
             shape = (int(self.starts[-1]), self.depth, self.info.d_model)
             self.tensors[kind] = torch.empty(shape, dtype=DTYPE)
             return
-        sizes = [anatomy.layers[layer].size_of(kind) for layer in self.with_keys]
-        if len(set(sizes)) <= 1:
-            heads, width = sizes[0] if sizes else (0, 0)
-            like_all = torch.empty((self.n_texts, len(sizes), heads, width), dtype=DTYPE)
-            self.tensors[kind] = like_all
+        # Of the whole model's layers: one form, whichever of them are recorded.
+        sizes = {anatomy.layers[layer].size_of(kind) for layer in anatomy.key_layers}
+        if len(sizes) == 1:
+            of_all = (self.n_texts, len(self.with_keys), *sizes.pop())
+            self.tensors[kind] = torch.empty(of_all, dtype=DTYPE)
             return
-        for layer, size in zip(self.with_keys, sizes, strict=True):
-            self.tensors[f"{kind}.{layer}"] = torch.empty((self.n_texts, *size), dtype=DTYPE)
+        for layer in self.with_keys:
+            of_one = (self.n_texts, *anatomy.layers[layer].size_of(kind))
+            self.tensors[f"{kind}.{layer}"] = torch.empty(of_one, dtype=DTYPE)
 
     def by_layer(self) -> dict[str, Tensor]:
         """Kind and layer, as in ``k.3`` -> the states of all texts there."""

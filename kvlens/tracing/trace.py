@@ -183,10 +183,10 @@ class Trace(TensorArtifact):
         """The states of one layer, or a refusal."""
         if f"{kind}.{layer}" in self.tensors:
             return self.tensors[f"{kind}.{layer}"]
-        if kind not in self.tensors:
-            held = ", ".join(self.tensors)
+        if not self.holds(kind):
+            held = ", ".join(dict.fromkeys(_kind_of(name) for name in self.tensors))
             raise InputError(f"`kind`: this trace holds no {kind!r} states; it holds {held}")
-        layers = self.layers if kind == "hidden" else self.key_layers
+        layers = self.layers_of(kind)
         if layer not in layers:
             raise InputError(f"layer {layer} of {self.model.name} has no keys and values")
         return self.tensors[kind][:, layers.index(layer)]
@@ -201,7 +201,7 @@ class Trace(TensorArtifact):
 
     def holds(self, kind: str) -> bool:
         """Whether it has states of a kind, in one tensor or one a layer."""
-        return any(name.split(".")[0] == kind for name in self.tensors)
+        return any(_kind_of(name) == kind for name in self.tensors)
 
     def _facts(self) -> tuple[str, dict[str, str]]:
         tokens = f"{min(self.n_tokens)} to {max(self.n_tokens)} tokens"
@@ -211,13 +211,35 @@ class Trace(TensorArtifact):
             "layers": f"{phrase(self.layers)} of {self.model.n_layers}; "
             f"hidden states: {self.points}",
         }
+        return f"trace: {self.model.name}", facts | self._tensor_facts()
+
+    def _tensor_facts(self) -> dict[str, str]:
+        """Name -> type, shape and size; those of one kind that has a tensor a layer together."""
+        facts: dict[str, str] = {}
         for name, tensor in self.tensors.items():
-            megabytes = tensor.nbytes / 1e6
-            facts[name] = f"{tensor.dtype} {list(tensor.shape)}, {megabytes:.1f} MB"
-        return f"trace: {self.model.name}", facts
+            kind = _kind_of(name)
+            if kind == name:
+                megabytes = tensor.nbytes / 1e6
+                facts[name] = f"{tensor.dtype} {list(tensor.shape)}, {megabytes:.1f} MB"
+            else:
+                facts[kind] = self._ragged_fact(kind)
+        return facts
+
+    def _ragged_fact(self, kind: str) -> str:
+        """A kind whose layers differ in size, in words."""
+        of_layers = [each for name, each in self.tensors.items() if _kind_of(name) == kind]
+        megabytes = sum(tensor.nbytes for tensor in of_layers) / 1e6
+        shapes = " or ".join(dict.fromkeys(str(list(tensor.shape)) for tensor in of_layers))
+        return f"{of_layers[0].dtype}, a tensor a layer, {shapes}, {megabytes:.1f} MB"
 
     def __repr__(self) -> str:
         return facts_text(*self._facts())
 
     def _repr_html_(self) -> str:
         return facts_html(*self._facts())
+
+
+def _kind_of(name: str) -> str:
+    """The kind of states of a tensor that may be one layer's: ``k.3`` -> ``k``."""
+    kind = OF_LAYER.fullmatch(name)
+    return kind[1] if kind else name

@@ -115,6 +115,16 @@ def test_a_u_whose_minimum_cannot_be_rerouted_starts_at_the_next_that_can():
     assert "the window starts at layer 8" in above_none.warnings[0]
 
 
+@pytest.mark.parametrize("rule", ["lowest-k", "window-around-minimum"])
+def test_where_only_early_layers_can_be_rerouted_none_is_left_out(rule):
+    chosen = select(make_profile(U, able=(0, 1)), rule, window=0)
+    assert chosen.layers == (1,)
+    assert "lowest at any depth" in chosen.reason or "ID at any depth" in chosen.reason
+    assert "only early layers can be re-routed: `skip_early` leaves out none" in chosen.warnings
+    with pytest.raises(InputError, match="no profiled layer that can be re-routed lies past"):
+        select(make_profile(U[:9], n_layers=30, able=(0, 1, 20)), rule, skip_early=0.5)
+
+
 def test_what_cannot_be_rerouted_is_refused_by_name():
     profile = make_profile([9.0, 8.0, 7.0, 8.0, 9.0, 9.0, 9.0, 9.0], able=(3, 7))
     assert select(profile, "explicit", layers=[3, 7]).layers == (3, 7)
