@@ -32,6 +32,7 @@ _HOME = {
     "LayerSet": "layers.layer_set",
     "select": "layers.selection",
     "check": "checks.parity",
+    "CheckResult": "checks.check_result",
     "reroute": "rerouting.door",
     "Encoder": "embedding.encoder",
     "as_sentence_transformer": "embedding.sentence_transformer",
@@ -68,6 +69,7 @@ _HOME = {
 _LOADERS = {
     "kvlens.attention-patterns": "AttentionPatterns",
     "kvlens.attention-shift": "AttentionShift",
+    "kvlens.check": "CheckResult",
     "kvlens.geometry": "Geometry",
     "kvlens.id-profile": "IDProfile",
     "kvlens.kv-lens": "KVLens",

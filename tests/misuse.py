@@ -485,6 +485,7 @@ def of_files(world: World) -> Iterator[Case]:
 SAVED = (
     "AttentionPatterns",
     "AttentionShift",
+    "CheckResult",
     "Geometry",
     "IDProfile",
     "KVLens",

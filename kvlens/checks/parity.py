@@ -1,15 +1,19 @@
-"""Parity: what `record` keeps against raw transformers, on the model at hand."""
+"""Parity: what kvlens records and re-routes, against what the model at hand gives by itself."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Tensor
 
-from kvlens.models.language_model import LanguageModel, a_model
+from kvlens.checks.check_result import CheckResult, ReadFrom
+from kvlens.layers.route import POSITIONS
+from kvlens.models.language_model import LanguageModel, Tree, a_model
+from kvlens.rerouting.proof import Proof, proof_of
 from kvlens.store.checking import arguments, optional, real
+from kvlens.store.provenance import current_command, versions
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, as_prompt
 from kvlens.texts.texts import Texts, as_texts
 from kvlens.texts.tokens import tokenize
@@ -31,29 +35,6 @@ CHECK_TEXTS = (
 ONE_BATCH = 10**6  # tokens
 
 
-@dataclass(frozen=True)
-class CheckResult:
-    """How far the recording is from raw transformers.
-
-    Attributes:
-        differences: kind -> largest difference, relative to the largest magnitude of that kind in
-            its layer.
-        tolerance: the largest difference that passes.
-        n_texts: how many texts were compared.
-        model: its name.
-    """
-
-    differences: dict[str, float]
-    tolerance: float
-    n_texts: int
-    model: str
-
-    @property
-    def passed(self) -> bool:
-        """Whether every kind is within the tolerance."""
-        return all(value <= self.tolerance for value in self.differences.values())
-
-
 @arguments(lm=a_model, tolerance=optional(real(least=0)))
 def check(
     lm: LanguageModel,
@@ -61,20 +42,24 @@ def check(
     prompt: str | Prompt = DEFAULT_DOCUMENT,
     tolerance: float | None = None,
 ) -> CheckResult:
-    """Compare recorded hidden states, K (before and after RoPE) and V with raw transformers.
+    """Prove recording and re-routing right on a model.
 
-    The recording runs in padded batches, both padding sides, through the bridge where that shows
-    the states; the truth runs unpadded, one text at a time, through raw transformers: hidden states
+    Recorded hidden states, K (before and after RoPE) and V are compared with raw transformers. The
+    recording runs in padded batches, both padding sides, through the bridge where that shows the
+    states; the truth runs unpadded, one text at a time, through raw transformers: hidden states
     from the decoder blocks' outputs, keys and values from the attention modules' own calls, and the
     key before RoPE from a call without rotation.
+
+    Re-routing is probed in every layer, at every position of the re-routed key, in raw transformers
+    and, where states are read from it, in TransformerLens (see `rerouting.probe`).
 
     Args:
         lm: the model.
         texts: what is recorded.
         prompt: a prompt, its name or a template.
-        tolerance: default 2e-4 in float32, 5e-2 in half precisions; of a difference relative to the
-            largest magnitude of the same kind and layer, since massive activations make absolute
-            differences meaningless.
+        tolerance: of the recording; default 2e-4 in float32, 5e-2 in half precisions; of a
+            difference relative to the largest magnitude of the same kind and layer, since massive
+            activations make absolute differences meaningless.
 
     Returns:
         The largest differences.
@@ -84,18 +69,48 @@ def check(
     """
     texts = as_texts(texts)
     prompt = as_prompt(prompt)
-    if tolerance is None:
-        tolerance = tolerance_of(lm)
+    worst = _recording(lm, texts, prompt)
+    source = source_of(lm)
+    return CheckResult(
+        model=lm.info,
+        prompt=prompt,
+        n_texts=len(texts),
+        tolerance=tolerance_of(lm) if tolerance is None else tolerance,
+        differences={kind: difference for kind, (difference, _) in worst.items()},
+        worst_layers={kind: layer for kind, (_, layer) in worst.items()},
+        source=ReadFrom(
+            tree=source.tree,
+            again=tuple(sorted(source.again)),
+            sides=source.sides,
+            reason=source.reason,
+        ),
+        proofs=_proofs(lm, source.tree),
+        versions=versions(),
+        command=current_command(),
+    )
+
+
+def _recording(lm: LanguageModel, texts: Texts, prompt: Prompt) -> dict[str, tuple[float, int]]:
+    """Kind of states -> the recording's largest difference, and its layer."""
     truth = _truth(lm, texts, prompt)
-    worst: dict[str, float] = {}
+    worst = dict.fromkeys(KEEP, (-1.0, 0))
     for side in source_of(lm).sides:
         trace = record(lm, texts, prompt, keep=KEEP, padding_side=side, batch_tokens=ONE_BATCH)
         for name, expected in truth.items():
             kind, layer = name.split(".")
             states = torch.from_numpy(trace.states(int(layer), kind))
             difference = relative_difference(states, expected.flatten(1))
-            worst[kind] = max(worst.get(kind, 0.0), difference)
-    return CheckResult(worst, tolerance, len(texts), lm.info.name)
+            worst[kind] = max(worst[kind], (difference, int(layer)))
+    return worst
+
+
+def _proofs(lm: LanguageModel, source: Tree) -> tuple[Proof, ...]:
+    """Re-routing at every position of the key, in the module trees that are used."""
+    if not lm.info.layers_to_reroute():
+        return ()
+    trees: tuple[Tree, ...] = ("raw", "bridge") if source == "bridge" else ("raw",)
+    cases = product(POSITIONS, trees)
+    return tuple(proof_of(lm, position, tree, anew=True) for position, tree in cases)
 
 
 def _truth(lm: LanguageModel, texts: Texts, prompt: Prompt) -> dict[str, Tensor]:

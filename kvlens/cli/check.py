@@ -1,9 +1,17 @@
-"""`kvlens check`: is the recording right on a model?"""
+"""`kvlens check`: are recording and re-routing right on a model?"""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
 from kvlens.cli.answers import Answer
 from kvlens.cli.options import ModelName, ModelOptions
+from kvlens.cli.swap import recover
+from kvlens.store.errors import InputError
+from kvlens.store.files import writable_file
 
 
 def check(
@@ -11,25 +19,33 @@ def check(
     /,
     *,
     tolerance: float | None = None,
+    output: Annotated[Path, Parameter(alias="-o")] = Path("check.json"),
+    overwrite: bool = False,
     model: ModelOptions = ModelOptions(),
 ) -> Answer:
-    """Prove the recording right on a model, against raw transformers.
+    """Prove recording and re-routing right on a model, against the model itself.
+
+    Exit code 0: both are right, 1: one is not, or re-routing is refused.
 
     Args:
         name: named model, hub id, directory or .gguf file
-        tolerance: largest relative difference [default: 2e-4 in float32]
+        tolerance: largest relative difference of a recording [default: 2e-4 in float32]
+        output: file to write
+        overwrite: replace an existing file
         model: how it is loaded
     """
     from kvlens.checks import parity
 
-    result = parity.check(model.load(name), tolerance=tolerance)
-    lines = [
-        f"{kind:7} largest relative difference {value:.1e}"
-        for kind, value in result.differences.items()
-    ]
-    verdict = "passed" if result.passed else "FAILED"
-    lines.append(
-        f"{verdict}: {result.n_texts} texts, both padding sides, tolerance {result.tolerance:g}"
-    )
-    data = {"passed": result.passed, "tolerance": result.tolerance, **result.differences}
-    return Answer(data, "\n".join(lines), 0 if result.passed else 1)
+    _check_place(output, overwrite)
+    result = parity.check(model.load(name, hooked=False), tolerance=tolerance)
+    result.save(output)
+    data = {"passed": result.passed, **result.model_dump(mode="json")}
+    return Answer(data, f"{result}\nwritten to {output}", 0 if result.passed else 1)
+
+
+def _check_place(file: Path, overwrite: bool) -> None:
+    """Refuse, before the model is loaded, a file that exists or cannot be written."""
+    recover(file.parent)
+    writable_file(file)
+    if file.exists() and not overwrite:
+        raise InputError(f"{file} exists: give another `output`, or `overwrite=True` to replace it")

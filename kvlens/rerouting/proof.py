@@ -7,6 +7,8 @@ import hashlib
 import json
 from typing import Any, ClassVar, Literal, cast
 
+from pydantic import model_validator
+
 from kvlens.layers.layer_set import Position
 from kvlens.layers.route import Route
 from kvlens.models.language_model import LanguageModel, Tree
@@ -54,6 +56,12 @@ class Proof(JsonArtifact):
     differences: tuple[float, ...] = ()
     problem: str = ""
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Proof:
+        if len(self.layers) != len(self.differences):
+            raise ValueError("the differences are not one a layer")
+        return self
+
     @property
     def tolerance(self) -> float:
         """The largest difference that passes."""
@@ -80,13 +88,16 @@ _PROOFS: PerObject[dict[tuple[str, Tree, str], Proof]] = PerObject(dict)
 """Position, tree and attention function -> what the probe said in this process."""
 
 
-def proof_of(lm: LanguageModel, position: str = "keep", tree: Tree = "raw") -> Proof:
+def proof_of(
+    lm: LanguageModel, position: str = "keep", tree: Tree = "raw", anew: bool = False
+) -> Proof:
     """What the probe says of a model; it runs once for what the verdict depends on.
 
     Args:
         lm: the model.
         position: of the re-routed key.
         tree: ``raw``, or ``bridge``, which is built for it.
+        anew: run it now, whatever is remembered.
 
     Returns:
         The verdict.
@@ -95,10 +106,11 @@ def proof_of(lm: LanguageModel, position: str = "keep", tree: Tree = "raw") -> P
     kernel = str(lm.decoder(tree).config._attn_implementation)
     case = (position, tree, kernel)
     with lm.turn():
-        if case not in proofs:
+        if anew or case not in proofs:
             unproven = _unproven(lm, position, tree, kernel)
             name = _name(unproven)
-            proofs[case] = _remembered(name, unproven) or _found(lm, name, unproven)
+            known = None if anew else _remembered(name, unproven)
+            proofs[case] = known or _found(lm, name, unproven)
         return proofs[case]
 
 

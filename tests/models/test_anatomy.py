@@ -27,7 +27,7 @@ def test_the_text_model_of_a_multimodal_wrapper_is_found():
     lm = LanguageModel.wrap(hf, byte_tokenizer(), "wrapper")
     assert lm.base is hf.model.language_model
     assert len(lm.blocks) == lm.info.n_layers
-    assert kvlens.check(lm, TEXTS).passed
+    assert kvlens.check(lm, TEXTS).recording_passed
     with kvlens.reroute(lm, [1]):  # or it is refused
         pass
 

@@ -74,6 +74,12 @@ COMMANDS = (
         f"{SWEEP} --widths 2 --layers 0,3 --overwrite",
         before=(f"{SWEEP} --widths 1 --layers 0,2",),
     ),
+    Command("check", "check model -o check.json"),
+    Command(
+        "check-overwrite",
+        "check model -o check.json --tolerance 0.1 --overwrite",
+        before=("check model -o check.json",),
+    ),
     Command("evaluate", f"{EVALUATE} --methods mean --tasks STSBenchmark,Cranfield"),
     Command(
         "evaluate-more",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
 from collections import Counter
@@ -17,6 +18,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from torture.damage import Format, campaign_of, survey
+from zoo import tiny
 
 import kvlens
 from kvlens.layers.route import Route
@@ -168,6 +170,23 @@ def use_geometry(geometry: kvlens.Geometry, scratch: Path) -> None:
     _save_again(geometry, scratch)
 
 
+def use_check(result: kvlens.CheckResult, scratch: Path) -> None:
+    _show(result)
+    assert result.passed in (True, False)
+    for proof in result.proofs:
+        proof.objection(result.model.layers_to_reroute())
+    _save_again(result, scratch)
+
+
+@functools.cache
+def _checked() -> kvlens.CheckResult:
+    return kvlens.check(tiny("llama"), ["a cat", "a text"])
+
+
+def make_check(folder: Path) -> Path:
+    return _checked().save(folder / "check.json")
+
+
 def old_format(file: str, reader: Any, use: Callable[[Any, Path], None]) -> Format:
     """The format of a file of version 0.1.0, whose good copy is that file."""
     return Format(file, partial(_copy, file), reader.load, use)
@@ -211,6 +230,7 @@ FORMATS = (
     old_format("scores.json", kvlens.Scores, use_scores),
     old_format("kv_lens.json", kvlens.KVLens, use_lens),
     old_format("geometry.json", kvlens.Geometry, use_geometry),
+    Format("check.json", make_check, kvlens.CheckResult.load, use_check),
     Format("any JSON", partial(_copy, "layers_explicit.json"), kvlens.open, use_layer_set),
     Format("any tensors", partial(_copy, "shift.safetensors"), kvlens.open, use_shift),
     Format("a run folder", make_run_folder, Run.read, use_run, exact=True, weight=0.3),
