@@ -21,8 +21,13 @@ from torch import Tensor
 from kvlens.analysis.attention import KINDS
 from kvlens.layers.route import Route
 from kvlens.models.language_model import LanguageModel
+from kvlens.models.probe_batch import probe_batch
 from kvlens.rerouting.door import reroute
+from kvlens.rerouting.proof import refusal
+from kvlens.store.errors import InputError
+from kvlens.store.layer_ranges import phrase
 from kvlens.texts.batches import TokenBatch
+from kvlens.tracing.sourcing import relative_difference, tolerance_of
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,59 @@ OnHidden = Callable[[int, States, States], None]
 """Called with a layer and its `resid_post` before and after re-routing."""
 
 
+def check_shown(lm: LanguageModel, route: Route) -> None:
+    """Raise InputError unless the bridge shows a route's scores, and takes what is made of them.
+
+    Some of its attention modules show scores that they have used already: masking the prefix in
+    them changes nothing, and the plain pass would be none. That is tried on a few tokens.
+    """
+    with lm.turn("measurement"):
+        message = refusal(lm, route, "bridge")
+        if message is not None:
+            raise InputError(message)
+        live = lm.live_hooks
+    hidden = [layer for layer in route.layers if _scores_of(layer) not in live]
+    if hidden:
+        raise InputError(
+            f"attention cannot be read: TransformerLens does not show the attention scores of "
+            f"{phrase(hidden)} of {lm.info.architecture}"
+        )
+    if not _stays_plain(lm, route):
+        raise InputError(
+            "attention cannot be read: TransformerLens does not let the scores of "
+            f"{lm.info.architecture} be changed in {phrase(route.layers)}"
+        )
+
+
+def _stays_plain(lm: LanguageModel, route: Route) -> bool:
+    """Whether the first of the two passes gives the hidden states of a plain one."""
+    batch = probe_batch(lm, "right")
+    last = lm.info.n_layers - 1
+    before: list[Tensor] = []
+    plain: list[Tensor] = []
+
+    def keep_before(layer: int, states: Tensor, rerouted: Tensor) -> None:
+        if layer == last:
+            before.append(states)
+
+    def keep_plain(states: Tensor, hook: Any) -> None:
+        plain.append(states.float())
+
+    run_twice(lm, batch, route, _look_away, keep_before)
+    with torch.inference_mode(), lm.turn("measurement") as turn:
+        turn.tap(lm.bridge, [(f"blocks.{last}.hook_resid_post", keep_plain)])
+        lm.bridge(batch.ids, **_inputs(batch))
+    if before[0].shape[:2] != batch.mask.shape:
+        return False
+    real = batch.mask.bool().to(before[0].device)  # of padding a sliding window may see nothing
+    difference = relative_difference(before[0][real], plain[0][real])
+    return not difference > tolerance_of(lm)  # NaN is refused by its layer, later
+
+
+def _scores_of(layer: int) -> str:
+    return f"blocks.{layer}.attn.hook_attn_scores"
+
+
 def run_twice(
     lm: LanguageModel,
     batch: TokenBatch,
@@ -73,13 +131,6 @@ def run_twice(
     sinks = {layer: lm.sink_logits(layer) for layer in route.layers}
     taps = _Taps(on_attention, on_hidden or _ignore, sinks)
     blocks = {*route.layers, lm.info.n_layers - 1} if on_hidden else set()
-    inputs = {
-        "attention_mask": batch.mask,
-        "position_ids": batch.positions,
-        "return_type": None,
-        "use_cache": False,
-        "logits_to_keep": 1,
-    }
     with torch.inference_mode(), lm.turn("measurement"):
         bridge = lm.bridge  # has to exist before `reroute` begins
         with reroute(lm, route) as routing:
@@ -88,7 +139,17 @@ def run_twice(
                 hooks = [*taps.on_scores(kind, route.layers), *taps.on_resid(kind, blocks)]
                 with lm.turn() as turn:
                     turn.tap(bridge, hooks)
-                    bridge(batch.ids, **inputs)
+                    bridge(batch.ids, **_inputs(batch))
+
+
+def _inputs(batch: TokenBatch) -> dict[str, Any]:
+    return {
+        "attention_mask": batch.mask,
+        "position_ids": batch.positions,
+        "return_type": None,
+        "use_cache": False,
+        "logits_to_keep": 1,
+    }
 
 
 Hook = tuple[str, Callable[..., Any]]
@@ -113,9 +174,7 @@ class _Taps:
     def on_scores(self, kind: str, layers: tuple[int, ...]) -> list[Hook]:
         """Hooks on the attention scores of some layers."""
         tap = self._read_and_mask if kind == "local" else self._read
-        return [
-            (f"blocks.{layer}.attn.hook_attn_scores", partial(tap, layer=layer)) for layer in layers
-        ]
+        return [(_scores_of(layer), partial(tap, layer=layer)) for layer in layers]
 
     def on_resid(self, kind: str, layers: set[int]) -> list[Hook]:
         """Hooks on the residual stream after some blocks."""
@@ -147,6 +206,10 @@ class _Taps:
 
 def _ignore(layer: int, before: Tensor, after: Tensor) -> None:
     """An `OnHidden` that looks at nothing."""
+
+
+def _look_away(seen: LayerAttention) -> None:
+    """An `OnAttention` that looks at nothing."""
 
 
 def _prefix_weight(logits: Scores, sink: Sink) -> Float[Tensor, "batch n_heads seq_len"]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from kvlens.analysis.attention import SPANS, AttentionPatterns, AttentionShift
 from kvlens.analysis.shift_tally import ShiftTally
 from kvlens.analysis.token_labels import readable_tokens
-from kvlens.analysis.two_passes import LayerAttention, run_twice
+from kvlens.analysis.two_passes import LayerAttention, check_shown, run_twice
 from kvlens.layers.layer_set import LayerSet
 from kvlens.layers.route import Route, RouteLike, a_route
 from kvlens.models.forward import finite_or_refuse
@@ -121,7 +121,8 @@ def attention_shift(
         The change of attention.
 
     Raises:
-        InputError: as `reroute`, for no layers, no bins or an unknown span, and on NaN or infinity.
+        InputError: as `reroute`, for no layers, no bins or an unknown span, where TransformerLens
+            does not show the attention scores, and on NaN or infinity.
     """
     texts = as_texts(texts)
     progress = options.pop("progress", None) or silent
@@ -238,4 +239,5 @@ def _request(
     if not route.layers:
         raise InputError("no layers to re-route: give at least one")
     check_route(lm, route)
+    check_shown(lm, route)
     return _Request(lm, route, as_prompt(prompt), limits)

@@ -13,7 +13,7 @@ from kvlens.models.trees import tree_over
 from kvlens.models.turns import Turn
 from kvlens.store.errors import InputError, one_line, shortened
 
-# Points of a block whose states, keys, values and patterns others read.
+# Points of a block whose states, keys, values, scores and patterns others read.
 BLOCK_POINTS = (
     "hook_resid_post",
     "attn.hook_k",
@@ -22,6 +22,7 @@ BLOCK_POINTS = (
     "attn.hook_rot_k",
     "attn.hook_cos",
     "attn.hook_sin",
+    "attn.hook_attn_scores",
     "attn.hook_pattern",
 )
 

@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from jaxtyping import Float
 
-from kvlens.plots.style import CAPTION, COLOUR_MAP, GRID, SHADE, SHADE_ALPHA, STRIPE
-from kvlens.plots.words import letters, wrapped
+from kvlens.models.info import ModelInfo
+from kvlens.plots.style import (
+    CAPTION,
+    COLOUR_MAP,
+    GRID,
+    SHADE,
+    SHADE_ALPHA,
+    STRIPE,
+    UNABLE,
+    UNABLE_ALPHA,
+)
+from kvlens.plots.words import UNABLE_LAYERS, letters, wrapped
+from kvlens.store.layer_ranges import runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,6 +125,21 @@ def _value_and_error(
 def shade_layers(ax: Axes, left: float, right: float) -> None:
     """The colour of chosen layers behind the data, over the whole height."""
     ax.axvspan(left, right, color=SHADE, alpha=SHADE_ALPHA, lw=0, zorder=0)
+
+
+def unable_spans(model: ModelInfo) -> list[tuple[float, float]]:
+    """Where layers lie that cannot be re-routed: their unbroken runs, half a layer wider."""
+    able = set(model.layers_to_reroute())
+    unable = [layer for layer in range(model.n_layers) if layer not in able]
+    return [(first - 0.5, last + 0.5) for first, last in runs(unable)]
+
+
+def grey_unable(ax: Axes, spans: Sequence[tuple[float, float]]) -> None:
+    """Light grey bands, over the whole height, with one entry in the legend."""
+    look: dict[str, Any] = {"color": UNABLE, "alpha": UNABLE_ALPHA, "lw": 0, "zorder": -1}
+    for i, (left, right) in enumerate(spans):
+        label = UNABLE_LAYERS if i == 0 else None
+        ax.axvspan(left, right, label=label, **look)
 
 
 def stripe_rows(ax: Axes, first: float, last: float, colour: str = STRIPE) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from kvlens.dimension.profile import IDProfile
 from kvlens.layers.layer_set import LayerSet
-from kvlens.plots.parts import band, grid, legend_above, shade_layers
+from kvlens.plots.parts import band, grey_unable, grid, legend_above, shade_layers
 from kvlens.plots.profile_picture import (
     DIMENSION,
     Curve,
@@ -17,8 +17,16 @@ from kvlens.plots.profile_picture import (
     ProfilePicture,
     Profiles,
 )
-from kvlens.plots.style import CAPTION, SHADE, SHADE_ALPHA, STYLE, new_axes
-from kvlens.plots.words import letters, wrapped
+from kvlens.plots.style import (
+    CAPTION,
+    SHADE,
+    SHADE_ALPHA,
+    STYLE,
+    UNABLE,
+    UNABLE_ALPHA,
+    new_axes,
+)
+from kvlens.plots.words import UNABLE_LAYERS, letters, wrapped
 from kvlens.store.checking import a, arguments, axes_to_draw_in, flag, members, optional, real
 from kvlens.store.errors import InputError
 
@@ -66,7 +74,8 @@ def plot_profile(
     """ID per layer with its 95 % band (1.96 standard errors), and the chosen layers.
 
     One profile: every estimator; the chosen layers are shaded. Several: the first estimator of
-    each, one colour a profile, the chosen layers as outlined markers. Nothing global is changed.
+    each, one colour a profile, the chosen layers as outlined markers. Layers of the one model that
+    cannot be re-routed are greyed. Nothing global is changed.
 
     Args:
         profiles: one or several.
@@ -108,10 +117,14 @@ def _draw(picture: ProfilePicture, ax: Axes, inches: float) -> int:
             _outline_chosen(ax, curve, size + 2)
     for left, right in picture.spans:
         shade_layers(ax, left, right)
+    grey_unable(ax, picture.unable)
     labels = [curve.label for curve in picture.curves]
     if picture.chosen:
         handles.append(_chosen_handle(picture.several))
         labels.append(picture.chosen)
+    if picture.unable:
+        handles.append(_patch(UNABLE, UNABLE_ALPHA))
+        labels.append(UNABLE_LAYERS)
     _draw_axes(picture, ax, inches)
     room = letters(inches)
     return _draw_legend(ax, handles, labels, room) + _draw_caption(ax, picture.caption, room)
@@ -146,11 +159,17 @@ def _outline_chosen(ax: Axes, curve: Curve, size: float) -> None:
 def _chosen_handle(several: bool) -> Artist:
     """What stands for the chosen layers in the legend."""
     from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
 
     if several:
         return Line2D([], [], ls="", marker="o", ms=6, mfc="0.75", mec="black")
-    return Patch(color=SHADE, alpha=SHADE_ALPHA, lw=0)
+    return _patch(SHADE, SHADE_ALPHA)
+
+
+def _patch(colour: str, alpha: float) -> Artist:
+    """What stands for shaded layers in the legend."""
+    from matplotlib.patches import Patch
+
+    return Patch(color=colour, alpha=alpha, lw=0)
 
 
 def _draw_axes(picture: ProfilePicture, ax: Axes, inches: float) -> None:

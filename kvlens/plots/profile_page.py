@@ -15,8 +15,8 @@ from kvlens.plots.profile_picture import (
     ProfilePicture,
     Profiles,
 )
-from kvlens.plots.style import SHADE, SHADE_ALPHA
-from kvlens.plots.words import wrapped
+from kvlens.plots.style import SHADE, SHADE_ALPHA, UNABLE, UNABLE_ALPHA
+from kvlens.plots.words import UNABLE_LAYERS, wrapped
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
@@ -50,9 +50,13 @@ def profile_html(
         figure.add_trace(_band(curve, group))
         figure.add_trace(_line(curve, group, picture.several))
     for left, right in picture.spans:
-        _shade(figure, left, right)
+        _shade(figure, left, right, SHADE, SHADE_ALPHA)
+    for left, right in picture.unable:
+        _shade(figure, left, right, UNABLE, UNABLE_ALPHA)
     if picture.chosen:
         figure.add_trace(_chosen_key(picture))
+    if picture.unable:
+        figure.add_trace(_square_key(UNABLE_LAYERS, UNABLE, 2 * UNABLE_ALPHA))
     _lay_out(figure, picture)
     return figure
 
@@ -108,9 +112,9 @@ def _hover(curve: Curve, estimate: IDEstimate) -> str:
     return "<br>".join(lines)
 
 
-def _shade(figure: Figure, left: float, right: float) -> None:
-    """The colour of chosen layers behind the curves."""
-    look = {"fillcolor": SHADE, "opacity": SHADE_ALPHA, "line_width": 0, "layer": "below"}
+def _shade(figure: Figure, left: float, right: float, colour: str, alpha: float) -> None:
+    """The colour of some layers behind the curves."""
+    look = {"fillcolor": colour, "opacity": alpha, "line_width": 0, "layer": "below"}
     figure.add_vrect(x0=left, x1=right, **look)
 
 
@@ -118,17 +122,25 @@ def _chosen_key(picture: ProfilePicture) -> Scatter:
     """An empty trace, which stands for the chosen layers in the legend."""
     from plotly.graph_objects import Scatter
 
+    if not picture.several:
+        return _square_key(picture.chosen, SHADE, 0.6)
     trace = Scatter(x=[None], y=[None], mode="markers", name=picture.chosen)
-    if picture.several:
-        trace.marker.size = 12
-        trace.marker.color = "#bbb"
-        trace.marker.line.width = 2
-        trace.marker.line.color = "black"
-    else:
-        trace.marker.symbol = "square"
-        trace.marker.size = 14
-        trace.marker.color = SHADE
-        trace.marker.opacity = 0.6
+    trace.marker.size = 12
+    trace.marker.color = "#bbb"
+    trace.marker.line.width = 2
+    trace.marker.line.color = "black"
+    return trace
+
+
+def _square_key(words: str, colour: str, alpha: float) -> Scatter:
+    """An empty trace, which stands for shaded layers in the legend."""
+    from plotly.graph_objects import Scatter
+
+    trace = Scatter(x=[None], y=[None], mode="markers", name=words)
+    trace.marker.symbol = "square"
+    trace.marker.size = 14
+    trace.marker.color = colour
+    trace.marker.opacity = alpha
     return trace
 
 

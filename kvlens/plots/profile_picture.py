@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 
 from kvlens.dimension.profile import IDEstimate, IDProfile
 from kvlens.layers.layer_set import LayerSet
+from kvlens.plots.parts import unable_spans
 from kvlens.plots.profile_words import caption, curve_label
 from kvlens.plots.style import BAND, Look
 from kvlens.plots.words import LAYER, named
@@ -76,6 +77,8 @@ class ProfilePicture:
         relative: whether x is the relative depth, ``layer / (n_layers - 1)``.
         n_layers: of the deepest model.
         spans: (from, to) on the x axis of the chosen layers to be shaded.
+        unable: (from, to) of the layers that cannot be re-routed, where all profiles are of one
+            model.
         chosen: what the legend says of chosen layers; empty when none are.
         caption: the words below.
     """
@@ -85,6 +88,7 @@ class ProfilePicture:
     relative: bool
     n_layers: int
     spans: tuple[tuple[float, float], ...]
+    unable: tuple[tuple[float, float], ...]
     chosen: str
     caption: str
 
@@ -107,6 +111,7 @@ class ProfilePicture:
             relative=relative,
             n_layers=max(profile.model.n_layers for profile in shown),
             spans=() if several else _spans(sets[0], relative),
+            unable=_unable(shown, relative),
             chosen=_chosen_words(curves, several),
             caption=caption(shown, sets, [curve.estimates for curve in curves]),
         )
@@ -208,6 +213,15 @@ def _spans(layer_set: LayerSet | None, relative: bool) -> tuple[tuple[float, flo
     return tuple(
         ((first - 0.5) / depth, (last + 0.5) / depth) for first, last in runs(layer_set.layers)
     )
+
+
+def _unable(shown: Sequence[IDProfile], relative: bool) -> tuple[tuple[float, float], ...]:
+    """The layers of the one model that cannot be re-routed, on the x axis; of several, none."""
+    first = shown[0]
+    if any(profile.model != first.model for profile in shown):
+        return ()
+    depth = _depth(first, relative)
+    return tuple((left / depth, right / depth) for left, right in unable_spans(first.model))
 
 
 def _chosen_words(curves: Sequence[Curve], several: bool) -> str:

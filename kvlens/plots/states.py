@@ -10,7 +10,15 @@ import numpy as np
 from kvlens.analysis.lens import KVLens
 from kvlens.analysis.spectra import SHARES, Spectrum
 from kvlens.analysis.state_similarity import Similarity
-from kvlens.plots.parts import band, caption_below, colour_bar, grid, legend_above
+from kvlens.plots.parts import (
+    band,
+    caption_below,
+    colour_bar,
+    grey_unable,
+    grid,
+    legend_above,
+    unable_spans,
+)
 from kvlens.plots.style import COLOUR_MAP, Look, axes_or_new, styled
 from kvlens.plots.words import LAYER, STATES, counted
 
@@ -53,8 +61,7 @@ def plot_ranks(lens: KVLens, axes: Sequence[Axes] | None = None, width: float = 
         _draw_most(ax, most)
     legend_above(ranks, columns=3)
     if axes is None:
-        heads = f"{lens.model.n_kv_heads} x {lens.model.d_head} dimensions"
-        caption_below(ranks, f"{_corpus(lens)}; KV heads side by side, {heads}.")
+        caption_below(ranks, f"{_corpus(lens)}; KV heads side by side, {_heads(lens)}.")
     return panels
 
 
@@ -124,7 +131,8 @@ def plot_similarities(
     if axes is None:
         measured = "similarity of each layer's states to the final embedding"
         spread = f"mean ± 2 standard deviations over {lens.draws} draws"
-        grey = f"grey: embeddings permuted, {spread}"
+        what = "grey curves" if unable_spans(lens.model) else "grey"
+        grey = f"{what}: embeddings permuted, {spread}"
         caption_below(panels[0], f"{_corpus(lens)}; {measured}; {grey}.")
     return panels
 
@@ -139,6 +147,15 @@ def _kinds(lens: KVLens) -> list[str]:
     return [kind for kind in STATES if lens.spectra_of(kind)]
 
 
+def _heads(lens: KVLens) -> str:
+    """How many KV heads there are and how wide; where that differs, the widths of all together."""
+    model = lens.model
+    widths = sorted({spectrum.d for spectrum in lens.spectra if spectrum.head is None})
+    if widths == [model.n_kv_heads * model.d_head]:
+        return f"{model.n_kv_heads} x {model.d_head} dimensions"
+    return f"{' or '.join(map(str, widths))} dimensions"
+
+
 def _most_directions(lens: KVLens) -> int:
     """How many directions n centred states of d dimensions can have at most."""
     widest = max(spectrum.d for spectrum in lens.spectra if spectrum.head is None)
@@ -148,6 +165,7 @@ def _most_directions(lens: KVLens) -> int:
 def _layer_axis(ax: Axes, lens: KVLens) -> None:
     ax.set_xlabel(LAYER)
     ax.set_xlim(-0.5, lens.model.n_layers - 0.5)
+    grey_unable(ax, unable_spans(lens.model))
     grid(ax)
 
 

@@ -29,6 +29,9 @@ SHADE = "#F3C94B"  # behind chosen layers
 SHADE_ALPHA = 0.45
 COLOUR_MAP = "cividis"  # told apart with every common colour vision, and in grey
 
+UNABLE = "#8C8C8C"  # behind layers that cannot be re-routed
+UNABLE_ALPHA = 0.16
+
 # Greys, as matplotlib names them: 0 is black.
 GRID = "0.9"
 STRIPE = "0.96"

@@ -13,10 +13,12 @@ from kvlens.layers.layer_set import LayerSet
 from kvlens.plots.parts import (
     band,
     figure_legend,
+    grey_unable,
     grid,
     horizontal_bars,
     shade_layers,
     stripe_rows,
+    unable_spans,
 )
 from kvlens.plots.style import BAND, STRIPE, Look, axes_or_new, styled
 from kvlens.plots.words import named, window_name
@@ -37,7 +39,7 @@ def plot_sweep(
     """Quality against the middle of the re-routed window, above the ID curve.
 
     A line for each width and bias, with bootstrap 95 % bands; grey: without re-routing. Below
-    the ID with its 95 % band. Shaded: the chosen layers.
+    the ID with its 95 % band. Shaded: the chosen layers; greyed: those that cannot be re-routed.
 
     Args:
         sweep: every window of one model.
@@ -59,6 +61,7 @@ def plot_sweep(
     for ax in panels:
         for first, last in runs(layer_set.layers):
             shade_layers(ax, first - 0.5, last + 0.5)
+        grey_unable(ax, unable_spans(sweep.model))
         grid(ax)
     quality.set_ylabel("Spearman × 100")
     quality.set_xlim(-0.7, sweep.model.n_layers - 0.3)
