@@ -4,6 +4,7 @@ A group is a frozen dataclass whose fields become flags; its docstring is their 
 are evaluated here, where their names are known: a command's file inherits the fields.
 """
 
+import contextlib
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,7 +55,8 @@ class ModelOptions:
 
         Args:
             name: named model, hub id, directory or .gguf file.
-            hooked: build TransformerLens's tree of hooks now, within the bar; else at first use.
+            hooked: build TransformerLens's tree of hooks now, within the bar, where it has one;
+                else at first use.
 
         Returns:
             The model.
@@ -72,7 +74,8 @@ class ModelOptions:
         with progress(what, "models"):
             lm = load(name, **asdict(self))
             if hooked:
-                _ = lm.bridge
+                with contextlib.suppress(InputError):  # said where it is needed
+                    _ = lm.bridge
         return lm
 
 

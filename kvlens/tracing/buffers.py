@@ -15,6 +15,7 @@ from torch import Tensor
 from kvlens.models.anatomy import Anatomy
 from kvlens.models.forward import finite_or_refuse, hidden_or_refuse
 from kvlens.models.info import ModelInfo
+from kvlens.store.errors import InputError
 from kvlens.texts.batches import TokenBatch
 from kvlens.tracing.request import Request
 from kvlens.tracing.trace import KEEP
@@ -51,6 +52,7 @@ class Buffers:
         per_text = lengths if request.points == "all" else [1] * len(lengths)
         self.starts = np.concatenate([[0], np.cumsum(per_text, dtype=int)])
         self.tensors: dict[str, Tensor] = {}
+        self.stored: set[str] = set()  # kind and layer
         for kind in request.keep:
             self._allocate(kind, anatomy)
         if request.points == "all" and "hidden" in request.keep:
@@ -83,6 +85,16 @@ class Buffers:
                 states[name] = tensor
         return states
 
+    def check_filled(self) -> None:
+        """Raise InputError for a layer that no pass brought states of: its block did not run."""
+        missing = sorted(self.by_layer().keys() - self.stored)
+        if missing:
+            kind, layer = missing[0].split(".")
+            raise InputError(
+                f"layer {layer} of {self.info.name} does not run on text alone: "
+                f"there is no {kind} of it; record other `layers`"
+            )
+
     def final(self, states: Shaped[Tensor, "batch seq_len ..."]) -> Shaped[Tensor, "batch ..."]:
         """Each text's final real token."""
         last = self.batch.last.to(states.device)
@@ -103,7 +115,13 @@ class Buffers:
         target = self.tensors.get(f"{kind}.{layer}")
         if target is None:
             target = self.tensors[kind][:, self.with_keys.index(layer)]
+        if rows[0].numel() != target[0].numel():
+            raise InputError(
+                f"{kind} of layer {layer} of {self.info.name} is {list(rows.shape)}, "
+                f"not of {list(target.shape[1:])} numbers a text: it cannot be recorded"
+            )
         target[self.batch.rows.cpu()] = rows.reshape(len(rows), *target.shape[1:]).float().cpu()
+        self.stored.add(f"{kind}.{layer}")
 
     def store_hidden(
         self, at: int, layer: int, states: Float[Tensor, "*batch seq_len d_model"]
@@ -119,6 +137,7 @@ class Buffers:
             InputError: on NaN or infinity.
         """
         hidden_or_refuse(states, layer, self.info)
+        self.stored.add(f"hidden.{layer}")
         if self.points == "all":
             self._store_every_token(at, layer, states)
             return

@@ -102,6 +102,7 @@ def record(
         record_batch(lm, batch, request, buffers, source)
         done += len(batch.rows)
         (progress or silent)(done, len(lengths))
+    buffers.check_filled()
     return Trace(
         model=lm.info,
         prompt=prompt,

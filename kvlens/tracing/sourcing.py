@@ -117,13 +117,13 @@ def _differing(
     return frozenset(
         name.split(".")[0]
         for name, states in shown.items()
-        if not relative_difference(states, truth[name]) <= tolerance_of(lm)
+        if name not in truth or not relative_difference(states, truth[name]) <= tolerance_of(lm)
     )
 
 
 def _states(lm: LanguageModel, source: Source, side: str) -> dict[str, Tensor]:
-    """Kind and layer -> states of the probe's batch."""
+    """Kind and layer -> states of the probe's batch, of the blocks that ran."""
     request = Request("last", KEEP, tuple(range(lm.info.n_layers)))
     buffers = Buffers(lm.anatomy, lm.info, request, LENGTHS)
     record_batch(lm, probe_batch(lm, side), request, buffers, source)
-    return buffers.by_layer()
+    return {name: tensor for name, tensor in buffers.by_layer().items() if name in buffers.stored}

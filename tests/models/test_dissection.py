@@ -151,3 +151,12 @@ def test_keys_are_those_of_the_kv_cache():
         for layer, kept in enumerate(cache.layers):
             torch.testing.assert_close(states[f"k.{layer}"], kept.keys[0, :, -1])
             torch.testing.assert_close(states[f"v.{layer}"], kept.values[0, :, -1])
+
+
+def test_a_block_that_did_not_run_is_refused():
+    """Cross-attention to a picture that is not there: transformers skips the block."""
+    lm = family("mllama")
+    with pytest.raises(InputError, match=r"layer 1 of tiny-mllama does not run on text alone"):
+        kvlens.record(lm, TEXTS)
+    others = [layer for layer in range(lm.info.n_layers) if layer != 1]
+    assert kvlens.record(lm, TEXTS, layers=others).layers == tuple(others)
