@@ -9,7 +9,7 @@ SEED ?= 0
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/pytest -n $(PROCESSES)
 
 .DEFAULT_GOAL := help
-.PHONY: help install profile lint check test test-matrix torture bench notebooks figures clean
+.PHONY: help install profile lint check test test-matrix torture bench notebooks figures models clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -52,6 +52,9 @@ notebooks: install  ## run the notebooks again and store their outputs
 
 figures: install  ## the paper's figures, from the saved results in figures/data: no model is needed
 	$(BIN)/python figures/build.py
+
+models: install  ## docs/models.md: what works on which family of models, found by running it
+	OMP_NUM_THREADS=1 $(BIN)/python tests/models_page.py
 
 clean:  ## remove .venv, .matrix and runs
 	rm -rf $(VENV) .matrix runs

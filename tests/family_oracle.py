@@ -28,13 +28,19 @@ class Pass:
 
     Attributes:
         biases: re-routed layer -> bias.
+        position: of the prefix: ``keep``, ``origin`` or ``none``.
         layer: the block that runs.
-        asked: layers whose attention asked for our function.
+        asked: modules that asked for our function, by layer.
+        replayed: whether the last token's key is being made again, see `replay`.
+        key: which came out ``[1, n_kv_heads, 1, d_head]``.
     """
 
     biases: dict[int, float] = field(default_factory=dict)
+    position: str = "keep"
     layer: int = -1
-    asked: set[int] = field(default_factory=set)
+    asked: dict[int, list[Any]] = field(default_factory=dict)
+    replayed: bool = False
+    key: Tensor | None = None
 
 
 running = Pass()
@@ -53,25 +59,32 @@ def attend(
     **unused: Any,
 ) -> tuple[Tensor, Tensor]:
     """An attention function of transformers: ``[batch, heads, seq_len, d_head]`` each."""
-    running.asked.add(running.layer)
-    scores = query.double() @ repeated(key, query).double().mT
-    scores = scores * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
+    if running.replayed:
+        running.key = key
+    running.asked.setdefault(running.layer, []).append(module)
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = logits(query, key, scaling, softcap)
     values = repeated(value, query).double()
     seen = additive(attention_mask, scores.shape[-2:])
     if indices is not None:  # sparse attention's choice of keys
         chosen = torch.zeros_like(scores[:, 0], dtype=torch.bool).scatter(-1, indices.long(), True)
         seen = seen.masked_fill(~chosen[:, None], -math.inf)
     columns = scores + seen
-    if running.layer in running.biases:
+    if running.layer in running.biases and not running.replayed:
+        last = key[:, :, -1:] if running.position == "keep" else running.key
         # What the mask adds to the last key is what the last position sees of itself.
         added = torch.nan_to_num(seen[..., -1:, -1:], neginf=0.0)
-        prefix = scores[..., -1:] + added + running.biases[running.layer]
+        bias = running.biases[running.layer]
+        prefix = logits(query, last, scaling, softcap) + added + bias
         columns = torch.cat([prefix, columns], dim=-1)
         values = torch.cat([values[:, :, -1:], values], dim=2)
     weights = with_sink(columns, s_aux).softmax(-1)[..., : columns.shape[-1]]
     return (weights @ values).to(value.dtype).transpose(1, 2).contiguous(), weights
+
+
+def logits(query: Tensor, key: Tensor, scaling: float, softcap: float | None) -> Tensor:
+    scores = query.double() @ repeated(key, query).double().mT * scaling
+    return scores if softcap is None else softcap * torch.tanh(scores / softcap)
 
 
 def repeated(states: Tensor, query: Tensor) -> Tensor:
@@ -105,11 +118,40 @@ AttentionInterface.register(NAME, attend)
 AttentionMaskInterface.register(NAME, dense_mask)
 
 
+def replay(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """A hook of an attention module: the last token's key, made again at another position.
+
+    The module runs on that token alone, with the rotary tables of the first one, or with those of
+    no rotation.
+    """
+    if running.position == "keep" or running.layer not in running.biases:
+        return
+    call = {**dict(zip(inspect.signature(module.forward).parameters, args, strict=False)), **kwargs}
+    call["hidden_states"] = call["hidden_states"][:, -1:]
+    if isinstance(call.get("attention_mask"), Tensor):
+        call["attention_mask"] = call["attention_mask"][..., -1:, -1:]
+    if call.get("position_ids") is not None:
+        call["position_ids"] = call["position_ids"][..., :1]
+    if call.get("position_embeddings") is not None:
+        call["position_embeddings"] = at_first(call["position_embeddings"])
+    running.replayed = True
+    module.forward(**call)
+    running.replayed = False
+
+
+def at_first(tables: Any) -> Any:
+    """Cosines and sines, or complex numbers, of the first position ``[1, 1, d]``, or unrotated."""
+    if isinstance(tables, Tensor):
+        return tables[:, :1] if running.position == "origin" else torch.ones_like(tables[:, :1])
+    cos, sin = (table[..., :1, :] for table in tables)
+    return (cos, sin) if running.position == "origin" else (torch.ones_like(cos), 0 * sin)
+
+
 def edited(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A hook of an attention module: the prefix as the last token's own column, made visible.
 
     The bias b is added at (i, last) for i < last, and log(1 + e^b) at (last, last), where prefix
-    and column are one.
+    and column are one. With its key elsewhere the prefix is one more token, a copy of the last one.
     """
     states = kwargs.get("hidden_states", args[0] if args else None)
     length = states.shape[1]
@@ -120,8 +162,13 @@ def edited(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     mask = additive(mask, (length, length)) + own_mask(module, length)
     if running.layer in running.biases:
         bias = running.biases[running.layer]
-        mask[..., :-1, -1] = bias
-        mask[..., -1, -1] += math.log1p(math.exp(bias))
+        if running.position != "keep":
+            args, kwargs = with_copy(args, kwargs, length)
+            mask = torch.cat([mask, mask[..., -1:, :]], dim=-2)
+            mask = torch.cat([mask, torch.full_like(mask[..., :1], bias)], dim=-1)
+        else:
+            mask[..., :-1, -1] = bias
+            mask[..., -1, -1] += math.log1p(math.exp(bias))
     if type(module).__name__ == "CodeGenAttention":  # which adds the mask before it divides
         mask = mask * float(module.scale_attn)
     mask = mask.clamp(min=torch.finfo(torch.float64).min)
@@ -129,6 +176,35 @@ def edited(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         by_position = by_position[..., -length:] + mask[0]
         return args, {**kwargs, "attention_mask": None, "position_bias": by_position}
     return args, {**kwargs, "attention_mask": mask}
+
+
+def with_copy(args: tuple[Any, ...], kwargs: dict[str, Any], length: int) -> Any:
+    """Arguments of an attention module, the last token's copy at position 0 behind them."""
+
+    def extended(value: Any, dim: int, at: int) -> Any:
+        return torch.cat([value, value.narrow(dim, at, 1)], dim=dim)
+
+    if args:
+        args = (extended(args[0], 1, length - 1), *args[1:])
+    more = {}
+    if "hidden_states" in kwargs:
+        more["hidden_states"] = extended(kwargs["hidden_states"], 1, length - 1)
+    if kwargs.get("position_ids") is not None:
+        more["position_ids"] = extended(kwargs["position_ids"], 1, 0)
+    if kwargs.get("position_embeddings") is not None:
+        more["position_embeddings"] = tuple(
+            extended(table, -2, 0) for table in kwargs["position_embeddings"]
+        )
+    return args, {**kwargs, **more}
+
+
+def without_copy(module: Any, args: tuple[Any, ...], kwargs: Any, output: Any) -> Any:
+    """A hook after an attention module: what it says of the text's own tokens."""
+    if running.position == "keep" or running.layer not in running.biases:
+        return output
+    first, *rest = output if isinstance(output, tuple) else (output,)
+    cut = first[:, :-1]
+    return (cut, *rest) if isinstance(output, tuple) else cut
 
 
 def own_mask(module: Any, length: int) -> Tensor:
@@ -156,11 +232,11 @@ class Oracle:
     way: str
     layers: frozenset[int]
 
-    def states(self, row: Tensor, biases: dict[int, float]) -> Tensor:
+    def states(self, row: Tensor, biases: dict[int, float], position: str = "keep") -> Tensor:
         """The final hidden states ``[seq_len, d]`` of one text; biases: layer -> bias."""
         if not set(biases) <= self.layers:
             raise ValueError(f"no oracle for layers {set(biases) - self.layers}")
-        return run(self.decoder, row, biases)
+        return run(self.decoder, row, biases, position)
 
 
 @functools.cache
@@ -175,21 +251,25 @@ def oracle(name: str) -> Oracle:
         block.register_forward_pre_hook(functools.partial(note, layer))
     model.set_attn_implementation(NAME)
     run(decoder, torch.tensor([5, 6]), {})
-    asked = frozenset(running.asked)
-    if asked:
-        return Oracle(decoder, "concatenation", asked)
+    if running.asked:
+        modules = [module for called in running.asked.values() for module in called]
+        for module in {id(module): module for module in modules}.values():
+            module.register_forward_pre_hook(replay, with_kwargs=True)
+        return Oracle(decoder, "concatenation", frozenset(running.asked))
     model.set_attn_implementation("eager")
     attention = {layer: attention_of(block) for layer, block in enumerate(blocks)}
     found = {layer: module for layer, module in attention.items() if module is not None}
     for module in found.values():
         module.register_forward_pre_hook(edited, with_kwargs=True)
+        module.register_forward_hook(without_copy, with_kwargs=True)
     return Oracle(decoder, "mask edit", frozenset(found))
 
 
-def run(decoder: Any, row: Tensor, biases: dict[int, float]) -> Tensor:
+def run(decoder: Any, row: Tensor, biases: dict[int, float], position: str = "keep") -> Tensor:
     running.biases = biases
+    running.position = position
     running.layer = -1
-    running.asked = set()
+    running.asked = {}
     torch.set_default_dtype(torch.float64)
     try:
         with torch.no_grad():

@@ -142,6 +142,10 @@ class _Pass:
     def prepend(self, module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Before a block: the last token's state at the placeholder."""
         states = args[0].clone()
+        if states.ndim != 3 or states.shape[-1] != len(self.embedding):
+            raise InputError(
+                f"token_prepending needs one hidden state a token, not {list(states.shape)}"
+            )
         row, place, last_place = (
             index.to(states.device) for index in (self.row, self.place, self.batch.last)
         )

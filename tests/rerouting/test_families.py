@@ -1,36 +1,94 @@
 """Re-routing on every family of the zoo, held against the oracle in float64."""
 
+import itertools
+
 import pytest
 import torch
-from families import NAMES, build
+from families import NAMES, build, family
+from family_cases import (
+    BIASES,
+    KEPT_OUT,
+    NO_ORACLE,
+    READ,
+    REROUTED,
+    TOLERANCE,
+    UNREAD,
+    difference,
+    layers_of,
+    rows,
+    sides_of,
+    states_of,
+    truth_of,
+)
 from family_oracle import decoder_of, oracle
+
+from kvlens import InputError, reroute
 
 pytestmark = [pytest.mark.zoo, pytest.mark.slow]
 
-LENGTHS = (26, 1, 13, 5, 9)
-# What the oracle does not state, and why.
-NOT_IN_THE_ORACLE = {
-    "cpmant": "learned prompts stand before the text",
-    "deepseek_v4": "keys are compressed",
-    "hrm_text": "its blocks run several times",
-    "inkling2_text": "no float64",
-    "inkling_text": "positions are a bias that depends on the query",
-    "minimax_m3_vl_text": "sparse attention of its own",
-    "paligemma": "it reads the text in both directions",
-}
-IN_THE_ORACLE = [name for name in NAMES if name not in NOT_IN_THE_ORACLE]
+
+def is_one_line(refusal):
+    return "\n" not in str(refusal.value) and len(str(refusal.value)) < 300
 
 
-def rows(lengths=LENGTHS):
-    generator = torch.Generator().manual_seed(3)
-    return [torch.randint(3, 300, (length,), generator=generator) for length in lengths]
+def test_at_least_forty_families_reroute():
+    assert len(REROUTED) >= 40
+    assert set(READ) | set(UNREAD) == set(NAMES)
+    assert set(REROUTED) | set(KEPT_OUT) == set(READ)
+    assert not set(REROUTED) & set(NO_ORACLE)
 
 
-@pytest.mark.parametrize("name", IN_THE_ORACLE)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in NO_ORACLE])
 def test_the_oracle_without_a_prefix_is_the_plain_model(name):
     decoder = decoder_of(build(name))
     for row in rows():
         truth = oracle(name).states(row, {})
         with torch.no_grad():
             plain = decoder(row[None], use_cache=False).last_hidden_state[0]
-        assert float((plain - truth).abs().max() / truth.abs().max()) < 1e-5
+        assert difference([plain], [truth]) < TOLERANCE
+
+
+@pytest.mark.parametrize("position", ["keep", "origin", "none"])
+@pytest.mark.parametrize("name", REROUTED)
+def test_all_layers_equal_brute_force(name, position):
+    lm = family(name)
+    layers = layers_of(lm)
+    assert layers
+    assert set(layers) <= oracle(name).layers
+    plain = truth_of(name, (), 0.0)
+    for bias in BIASES if position == "keep" else BIASES[:1]:
+        truth = truth_of(name, layers, bias, position)
+        assert difference(plain, truth) > 1e-2, "it has to change something"
+        for side, texts in itertools.product(sides_of(name), (rows(), rows()[:1])):
+            with reroute(lm, layers, bias, position):
+                states = states_of(lm, texts, side)
+            assert difference(states, truth[: len(texts)]) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", REROUTED)
+def test_one_layer_alone_equals_brute_force(name):
+    lm = family(name)
+    layer = layers_of(lm)[-1]
+    with reroute(lm, [layer]):
+        states = states_of(lm, rows()[:1], "right")
+    assert difference(states, truth_of(name, [layer], 1.0)[:1]) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", sorted(UNREAD))
+def test_what_cannot_be_read_is_refused_in_one_line(name):
+    with pytest.raises(InputError, match=UNREAD[name]) as refusal:
+        family(name)
+    assert is_one_line(refusal)
+
+
+@pytest.mark.parametrize("position", ["keep", "origin", "none"])
+@pytest.mark.parametrize("name", sorted(KEPT_OUT))
+def test_what_is_not_exact_is_not_rerouted(name, position):
+    lm = family(name)
+    layers = layers_of(lm) or [0]
+    with (
+        pytest.raises(InputError, match=KEPT_OUT[name]) as refusal,
+        reroute(lm, layers, 1.0, position),
+    ):
+        pass
+    assert is_one_line(refusal)

@@ -1,0 +1,55 @@
+"""Recording on every family of the zoo, and the layers that are selected from it."""
+
+import pytest
+from families import family
+from family_cases import KEPT_OUT, MISRECORDED, NOT_RECORDED, RECORDED, SEES_PADDING, layers_of
+
+import kvlens
+from kvlens.layers.rules import PROFILE_RULES
+
+pytestmark = [pytest.mark.zoo, pytest.mark.slow]
+
+FEW = ["a", "The cat sat on the mat.", "Two sentences are here. The second one is longer."]
+# Different in their last tokens, which is all that a small window sees.
+MANY = [f"{word} {number:03}" for word in ("cats", "river", "stone") for number in range(24)]
+
+
+def test_at_least_thirty_five_families_record():
+    assert len(RECORDED) >= 35
+
+
+def wrong(name):
+    """A parameter that has to fail, until it leaves the table."""
+    return pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=MISRECORDED[name]))
+
+
+@pytest.mark.parametrize("name", [*RECORDED, *map(wrong, MISRECORDED)])
+def test_what_is_recorded_is_what_raw_transformers_says(name):
+    result = kvlens.check(family(name), FEW)
+    assert result.tolerance == 2e-4
+    assert result.recording_passed, result.differences
+
+
+@pytest.mark.parametrize("name", [name for name in RECORDED if name not in KEPT_OUT])
+def test_layers_are_selected_among_those_that_reroute(name):
+    lm = family(name)
+    profile = kvlens.estimate(kvlens.record(lm, MANY, "raw", keep=("hidden",)))
+    for rule in PROFILE_RULES:
+        chosen = kvlens.select(profile, rule=rule)
+        assert chosen.layers
+        assert set(chosen.layers) <= set(layers_of(lm))
+        with kvlens.reroute(lm, chosen):
+            pass
+
+
+@pytest.mark.parametrize("name", sorted(NOT_RECORDED))
+def test_what_cannot_be_recorded_is_refused_in_one_line(name):
+    with pytest.raises(kvlens.InputError, match=NOT_RECORDED[name]) as refusal:
+        kvlens.record(family(name), FEW)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", SEES_PADDING)
+def test_a_model_that_sees_padding_is_padded_on_the_right(name):
+    with pytest.raises(kvlens.InputError, match="sees padding on the left"):
+        kvlens.record(family(name), FEW, padding_side="left")
