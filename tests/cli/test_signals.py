@@ -107,7 +107,7 @@ def test_another_thread_leaves_signals_alone(handlers, capsys):
     ],
 )
 def test_it_says_what_goes_on(line, goes_on, place, pairs_file, run, monkeypatch, capsys):
-    monkeypatch.setattr("kvlens.models.loading.load", lambda *options: interrupt())
+    monkeypatch.setattr("kvlens.models.loading.load", lambda *names, **options: interrupt())
     (place / "pairs.jsonl").write_bytes(pairs_file.read_bytes())
     before = set(place.iterdir())
     assert run(line) == 130

@@ -53,7 +53,7 @@ def no_model(monkeypatch):
     """Loading a model is refused, and remembered."""
     loaded = []
 
-    def load(name, *options):
+    def load(name, **options):
         loaded.append(name)
         raise InputError("a model is loaded")
 
