@@ -65,25 +65,14 @@ NO_ORACLE = {
 SEES_PADDING = ("llama4", "llama4_text", "recurrent_gemma")
 # Several streams of hidden states, which are neither recorded nor written to.
 STREAMS = ("gemma3n_text", "hy_v4", "qwen4_exp_text")
-NOT_WHAT_IS_MEANT = "it cannot be recorded"
 # Read, and not recorded: what the refusal says.
 NOT_RECORDED = {
     **dict.fromkeys(STREAMS, r"gives states \["),
-    "inkling2_text": NOT_WHAT_IS_MEANT,
-    "inkling_text": "makes no keys",
     "mllama": "does not run on text alone",
-    # TransformerLens shows a part of the key.
-    "deepseek_v2": NOT_WHAT_IS_MEANT,
-    "deepseek_v3": NOT_WHAT_IS_MEANT,
-    "glm4_moe_lite": NOT_WHAT_IS_MEANT,
-    "glm_moe_dsa": NOT_WHAT_IS_MEANT,
-    "youtu": NOT_WHAT_IS_MEANT,
 }
-# Recorded, and wrong: why.
-MISRECORDED = {"zaya": "a key is mixed with those before it, and is recorded without them"}
 READ = [name for name in NAMES if name not in UNREAD]
 REROUTED = [name for name in READ if name not in KEPT_OUT]
-RECORDED = [name for name in READ if name not in {**NOT_RECORDED, **MISRECORDED}]
+RECORDED = [name for name in READ if name not in NOT_RECORDED]
 
 
 def sides_of(name: str) -> tuple[str, ...]:

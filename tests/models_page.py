@@ -6,7 +6,6 @@ from pathlib import Path
 
 from families import NAMES, WRAPPERS, build, family
 from family_cases import (
-    MISRECORDED,
     NO_ORACLE,
     TOLERANCE,
     difference,
@@ -46,9 +45,9 @@ Versions: {versions}.
 """
 
 
-def recording(lm: kvlens.LanguageModel, name: str) -> str:
+def recording(lm: kvlens.LanguageModel) -> str:
     """Where states come from, if they are right."""
-    if name in MISRECORDED or not kvlens.check(lm, FEW).recording_passed:
+    if not kvlens.check(lm, FEW).recording_passed:
         return NO
     source = source_of(lm)
     return "both" if source.tree == "bridge" and source.again else source.tree
@@ -80,7 +79,7 @@ def line(name: str) -> list[str]:
     lm = tried(family, name)
     if lm == REFUSED:
         return [*cells, REFUSED, REFUSED, REFUSED, *refusals]
-    cells.append(tried(recording, lm, name))
+    cells.append(tried(recording, lm))
     cells += [tried(rerouting, lm, name, position) for position in ("keep", "origin")]
     return [*cells, "; ".join([*to_know(name, lm), *refusals])]
 

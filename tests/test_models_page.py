@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from families import NAMES
-from family_cases import KEPT_OUT, MISRECORDED, RECORDED, REROUTED, UNREAD
+from family_cases import KEPT_OUT, RECORDED, REROUTED, UNREAD
 
 pytestmark = pytest.mark.zoo
 
@@ -24,7 +24,7 @@ def test_rows_say_what_the_tables_say():
         if name in RECORDED:
             assert recording in ("bridge", "raw", "both"), name
         else:
-            assert recording == ("**no**" if name in MISRECORDED else "refused"), name
+            assert recording == "refused", name
         assert keep == origin == ("exact" if name in REROUTED else "refused"), name
         if name in UNREAD or name in KEPT_OUT:
             assert re.search(r"\w{3}", to_know), "a refusal has its reason"

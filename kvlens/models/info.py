@@ -98,7 +98,7 @@ class ModelInfo(Record):
         layer = unable[0]
         why = "it has no keys and values of its own"
         if layer in self.layers_with_keys():
-            why = "other layers read its keys and values"
+            why = "others read its keys and values, or its KV cache is of its own kind"
         raise InputError(
             f"layer {layer} of {self.name} cannot be re-routed: {why}; "
             f"those that can: {phrase(able)}"

@@ -23,6 +23,10 @@ from kvlens.tracing.trace import KEEP
 DTYPE = torch.float32  # said, since torch's default is another while a thread loads a model
 
 
+class OtherStates(InputError):
+    """A hook brought states of another shape than the layer's."""
+
+
 class Buffers:
     """The kept rows of all texts.
 
@@ -110,13 +114,14 @@ class Buffers:
 
         Raises:
             InputError: on NaN or infinity.
+            OtherStates: (an `InputError`) for another number of elements.
         """
         finite_or_refuse(rows, f"{kind} of layer {layer}", self.info)
         target = self.tensors.get(f"{kind}.{layer}")
         if target is None:
             target = self.tensors[kind][:, self.with_keys.index(layer)]
         if rows[0].numel() != target[0].numel():
-            raise InputError(
+            raise OtherStates(
                 f"{kind} of layer {layer} of {self.info.name} is {list(rows.shape)}, "
                 f"not of {list(target.shape[1:])} numbers a text: it cannot be recorded"
             )

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from kvlens.models.anatomy import LayerAnatomy
@@ -142,13 +143,23 @@ class LayerHooks:
 
     def _on_call(self, module: Any, args: Any, kwargs: Any, kinds: frozenset[str]) -> None:
         call = AttentionCall.of(self.lm.attention(self.layer.layer), args, kwargs)
-        final = call.of_tokens(self.buffers.batch.last.to(call.states.device))
-        made = final.key_and_value()
-        states = {"k": made[0], "v": made[1]}
+        # Keys that go to a cache of another kind may be mixed with those of earlier tokens.
+        if self.layer.takes_cache:
+            call = call.of_tokens(self.buffers.batch.last.to(call.states.device))
+        key, value = call.key_and_value()
+        states = {"k": key, "v": value}
         if "k_pre" in kinds:
-            states["k_pre"] = final.at("none", None).key_and_value()[0]
+            states["k_pre"] = call.at("none", None).key_and_value()[0]
         for kind in kinds:
-            self.buffers.store(kind, self.layer.layer, states[kind][:, :, 0])
+            self.buffers.store(kind, self.layer.layer, self._final(states[kind]))
+
+    def _final(
+        self, states: Float[Tensor, "batch heads seq_len width"]
+    ) -> Float[Tensor, "batch heads width"]:
+        """The final token's, of all tokens or of these alone."""
+        if states.shape[2] == 1:
+            return states[:, :, 0]
+        return self.buffers.final(states.transpose(1, 2))
 
     def _on_state(self, kind: str, point: str, states: Tensor, hook: Any) -> None:
         if point.endswith("hook_k_normed") and states.ndim == 4:  # it has heads before positions

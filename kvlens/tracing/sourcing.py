@@ -15,7 +15,7 @@ from kvlens.models.language_model import LanguageModel
 from kvlens.models.probe_batch import LENGTHS, SIDES, probe_batch
 from kvlens.store.errors import InputError, one_line, shortened
 from kvlens.store.sharing import PerObject
-from kvlens.tracing.buffers import Buffers
+from kvlens.tracing.buffers import Buffers, OtherStates
 from kvlens.tracing.hooks import key_point, record_batch, rotated_key_point
 from kvlens.tracing.request import Request
 from kvlens.tracing.source import KEYS_AND_VALUES, Source
@@ -66,6 +66,8 @@ def _tried(lm: LanguageModel) -> Source:
     try:
         again = _not_shown(lm)
         wrong = _wrong(lm, Source("bridge", again))
+    except OtherStates as error:
+        return Source("raw", KEYS_AND_VALUES, str(error))
     except InputError:
         raise
     except Exception as error:  # whatever the bridge of an unknown architecture raises

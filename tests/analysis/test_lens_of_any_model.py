@@ -15,7 +15,7 @@ N = 60
 TEXTS = [f"{7919 * i % 1000:03d} about {chr(33 + i)}{chr(40 + 3 * i % 70)}" for i in range(N)]
 SIZES = {
     "lfm2": {1: (2, 8), 3: (2, 8)},
-    "gemma4_text": {0: (2, 8), 1: (2, 16), 2: (2, 8), 3: (2, 16)},
+    "gemma4_text": {0: (2, 8), 1: (2, 8), 2: (2, 16), 3: (2, 8), 4: (2, 16)},
     "mimo_v2_flash": {0: (2, 12), 1: (4, 12), 2: (2, 12), 3: (4, 12)},
 }
 """Family -> heads and width of the keys of its layers."""
@@ -78,10 +78,11 @@ def test_a_trace_says_each_kind_once(case):
 
 def test_some_layers_of_a_model_whose_layers_differ(tmp_path):
     lm = family("gemma4_text")
-    trace = kvlens.record(lm, TEXTS[:3], "{text}", keep=("k", "v"), layers=[1, 3])
+    trace = kvlens.record(lm, TEXTS[:3], "{text}", keep=("k", "v"), layers=[2, 3])
     trace.save(tmp_path / "trace.safetensors")
     again = kvlens.open(tmp_path / "trace.safetensors")
-    assert again.states(3, "kv").shape == (3, 64)
+    assert again.states(2, "kv").shape == (3, 64)
+    assert again.states(3, "kv").shape == (3, 32)
     assert again.heads(3, "v") == 2
 
 

@@ -137,7 +137,7 @@ def test_what_cannot_be_rerouted_is_refused_by_name():
         Route.of(profile.model, [3, 2])
     assert str(caught.value) == REFUSED
     shared = profile.model.model_copy(update={"key_layers": (2, 3, 7)})
-    with pytest.raises(InputError, match="other layers read its keys and values"):
+    with pytest.raises(InputError, match="others read its keys and values"):
         Route.of(shared, [2])
 
 
