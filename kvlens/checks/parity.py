@@ -69,7 +69,7 @@ def check(
     """
     texts = as_texts(texts)
     prompt = as_prompt(prompt)
-    worst = _recording(lm, texts, prompt)
+    worst = recording_differences(lm, texts, prompt)
     source = source_of(lm)
     return CheckResult(
         model=lm.info,
@@ -90,8 +90,22 @@ def check(
     )
 
 
-def _recording(lm: LanguageModel, texts: Texts, prompt: Prompt) -> dict[str, tuple[float, int]]:
-    """Kind of states -> the recording's largest difference, and its layer."""
+def recording_differences(
+    lm: LanguageModel, texts: Texts, prompt: Prompt
+) -> dict[str, tuple[float, int]]:
+    """How far the recording is from raw transformers.
+
+    Args:
+        lm: the model.
+        texts: what is recorded.
+        prompt: around every text.
+
+    Returns:
+        Kind of states -> the largest relative difference, and its layer.
+
+    Raises:
+        InputError: as `record`.
+    """
     truth = _truth(lm, texts, prompt)
     worst = dict.fromkeys(KEEP, (-1.0, 0))
     for side in source_of(lm).sides:
