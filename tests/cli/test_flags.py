@@ -18,7 +18,7 @@ from kvlens.cli.flags import flags_in
         ("embed", "`source` is a folder", "-i is a folder"),
         ("report", "give `lm=None`", "give `lm=None`"),
         ("report", "make it with `kvlens profile MODEL`", "make it with `kvlens profile MODEL`"),
-        ("check", "`overwrite=True` replaces it", "`overwrite=True` replaces it"),
+        ("models", "`overwrite=True` replaces it", "`overwrite=True` replaces it"),
         ("profile", "`names` of models", "`names` of models"),
         ("evaluate", "`limit=5` and `layers=7-10`", "--limit 5 and --layers 7-10"),
     ],

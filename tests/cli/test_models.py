@@ -35,9 +35,9 @@ def hybrid(tmp_path_factory):
 def test_layers_without_keys_are_named(run, hybrid, capsys):
     assert run(f"models {hybrid}") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "layers 0, 2: linear: no keys" in lines
-    assert any(line.startswith("layer 1: full attention, ") for line in lines)
-    assert lines[-1].startswith("re-routing: layer 1, where it is exact")
+    assert "layer 1: linear: no keys" in lines
+    assert any(line.startswith("layers 0, 2: full attention, ") for line in lines)
+    assert lines[-1].startswith("re-routing: layers 0, 2, where it is exact")
 
 
 def test_json_has_every_layer(run, hybrid, capsys):
@@ -45,9 +45,9 @@ def test_json_has_every_layer(run, hybrid, capsys):
     answer = json.loads(capsys.readouterr().out)
     assert answer["model"]["architecture"] == "Qwen3NextForCausalLM"
     assert answer["model"]["n_layers"] == len(answer["layers"]) == 3
-    assert [layer["kind"] for layer in answer["layers"]] == ["linear", "full", "linear"]
-    assert [layer["can_reroute"] for layer in answer["layers"]] == [False, True, False]
-    assert [layer["n_kv_heads"] for layer in answer["layers"]] == [0, 2, 0]
+    assert [layer["kind"] for layer in answer["layers"]] == ["full", "linear", "full"]
+    assert [layer["can_reroute"] for layer in answer["layers"]] == [True, False, True]
+    assert [layer["n_kv_heads"] for layer in answer["layers"]] == [2, 0, 2]
 
 
 def test_how_to_load_needs_what_to_load(run, capsys):
