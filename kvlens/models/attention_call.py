@@ -16,10 +16,11 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import Module
 
+from kvlens.models.rotary_tables import Tables, as_many, map_tables, of_tokens, unrotating
 from kvlens.store.errors import InputError
 
 # What attention modules call their KV cache argument.
@@ -30,9 +31,6 @@ TABLES = "position_embeddings"
 POSITIONS = "position_ids"
 CATCHING = "kvlens_catching"
 """Name of the attention function that only looks at what it is given."""
-
-Tables = Tensor | tuple[Tensor, Tensor]
-"""Cosines and sines ``[batch, seq_len, rotary_dim]``, or complex numbers of half the width."""
 
 
 @functools.cache
@@ -140,7 +138,7 @@ class AttentionCall:
         arguments = {**self.arguments, MASK: _mask_of_one(self.arguments.get(MASK))}
         arguments[STATES] = states[row, index][:, None]
         if self.tables is not None:
-            arguments[TABLES] = map_tables(lambda table: _tokens(table, row, index), self.tables)
+            arguments[TABLES] = map_tables(lambda table: of_tokens(table, row, index), self.tables)
         if isinstance(self.arguments.get(POSITIONS), Tensor):
             positions = self.arguments[POSITIONS].expand(len(states), -1)
             arguments[POSITIONS] = positions[row, index][:, None]
@@ -165,7 +163,7 @@ class AttentionCall:
             if position == "none":
                 changed[TABLES] = unrotating(tables)
             elif origin is not None:
-                changed[TABLES] = _like(origin, tables)
+                changed[TABLES] = as_many(origin, tables)
         if isinstance(self.arguments.get(POSITIONS), Tensor):
             changed[POSITIONS] = torch.zeros_like(self.arguments[POSITIONS])
         return AttentionCall(self.module, {**self.arguments, **changed})
@@ -238,70 +236,12 @@ def attention_function(module: Any, name: str) -> Iterator[None]:
         config._attn_implementation = before
 
 
-def map_tables(change: Callable[[Tensor], Tensor], tables: Tables) -> Tables:
-    """Rotary tables, each changed."""
-    if isinstance(tables, Tensor):
-        return change(tables)
-    cos, sin = tables
-    return change(cos), change(sin)
-
-
-def join_tables(first: Tables, then: Tables) -> Tables:
-    """The tables of some tokens and of those after them, for as many rows as `first` has."""
-    if isinstance(first, Tensor) or isinstance(then, Tensor):
-        return _join(first, then)
-    return _join(first[0], then[0]), _join(first[1], then[1])
-
-
-def _join(first: Any, then: Any) -> Tensor:
-    seq_len, width = then.shape[-2:]
-    return torch.cat([first, then.expand(*first.shape[:-2], seq_len, width)], dim=-2)
-
-
-def turned_tables(tables: Tables, cosine: float, sine: float) -> Tables:
-    """Tables of the same shape that rotate every pair by one angle.
-
-    Args:
-        tables: of a module.
-        cosine: of the angle.
-        sine: of the angle.
-
-    Returns:
-        Theirs.
-    """
-    if isinstance(tables, Tensor):
-        return torch.full_like(tables, complex(cosine, sine))
-    cos, sin = tables
-    return torch.full_like(cos, cosine), torch.full_like(sin, sine)
-
-
-def unrotating(tables: Tables) -> Tables:
-    """Tables that rotate nothing."""
-    return turned_tables(tables, 1.0, 0.0)
-
-
-def _tokens(
-    table: Shaped[Tensor, "*more rows seq_len width"],
-    row: Int[Tensor, " batch"],
-    index: Int[Tensor, " batch"],
-) -> Shaped[Tensor, "*more batch 1 width"]:
-    """One token of each row."""
-    *more, _, seq_len, width = table.shape
-    return table.expand(*more, len(row), seq_len, width)[..., row, index, :].unsqueeze(-2)
-
-
 def _mask_of_one(mask: Any) -> Any:
     """The mask of a single token, which sees itself; None where there is none."""
     if not isinstance(mask, Tensor) or mask.ndim != 4:
         return None
     seen = torch.zeros_like(mask[..., :1, :1])
     return ~seen if mask.dtype == torch.bool else seen
-
-
-def _like(origin: Tables, tables: Tables) -> Tables:
-    """The tables of position 0 for as many rows and tokens."""
-    like = tables if isinstance(tables, Tensor) else tables[0]
-    return map_tables(lambda table: table.expand_as(like), origin)
 
 
 class _Caught(Exception):

@@ -28,9 +28,9 @@ from kvlens.models.attention_call import (
     Attended,
     AttentionCall,
     cache_name_of,
-    turned_tables,
 )
 from kvlens.models.dispatched import input_device
+from kvlens.models.rotary_tables import turned_tables
 from kvlens.models.turns import Turn, turn_on
 from kvlens.store.errors import InputError, one_line, shortened
 

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from kvlens.models.anatomy import Anatomy, blocks_of, decoder_of
-from kvlens.models.attention_call import AttentionCall, Tables
+from kvlens.models.attention_call import AttentionCall
 from kvlens.models.bridge import bridge_over, firing_hooks, point_names
 from kvlens.models.dispatched import bring_back, input_device
 from kvlens.models.dissection import calls_at_origin
@@ -22,6 +22,7 @@ from kvlens.models.identity import info_of
 from kvlens.models.info import ModelInfo
 from kvlens.models.kind import refuse_other_than_decoder
 from kvlens.models.registered import anatomy_of
+from kvlens.models.rotary_tables import Tables
 from kvlens.models.turns import Purpose, Turn, turn_on
 from kvlens.store.checking import a
 from kvlens.texts.batches import position_ids

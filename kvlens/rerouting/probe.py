@@ -27,11 +27,11 @@ from kvlens.models.attention_call import (
     TABLES,
     AttentionCall,
     attention_function,
-    join_tables,
     states_of,
 )
 from kvlens.models.language_model import LanguageModel, Tree
 from kvlens.models.probe_batch import SIDES, probe_batch
+from kvlens.models.rotary_tables import join_tables
 from kvlens.rerouting.prefix import additive_mask, rerouted
 from kvlens.store.errors import InputError
 from kvlens.texts.batches import TokenBatch
