@@ -238,7 +238,7 @@ class World:
         if architecture not in self.models:
             self.models[architecture] = tiny(architecture)
         lm = self.models[architecture]
-        fresh = kvlens.LanguageModel(lm.hf, lm.tokenizer, lm.info)
+        fresh = kvlens.LanguageModel(lm.hf, lm.tokenizer, lm.info, lm.anatomy)
         return Stage(fresh, self.saved, self.folder / name)
 
     def expected(self, architecture: str, action: str) -> bytes:
