@@ -40,6 +40,14 @@ def ids_of(lm, text):
     return ids or [lm.tokenizer.bos_token_id]
 
 
+def prepared(text):
+    """The three steps of quoted prompts, by hand."""
+    if text[-1:] not in list(".?\"'"):
+        text = text + "."
+    text = "".join("'" if character == '"' else character for character in text)
+    return text[:-1] + "." if text[-1] == "?" else text
+
+
 def raw(lm, text):
     """Final hidden states ``[seq_len, d]`` of one text."""
     with torch.no_grad():

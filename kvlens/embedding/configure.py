@@ -9,7 +9,7 @@ from typing import Any
 
 from kvlens.layers.layer_set import LayerSet
 from kvlens.layers.route import Route, RouteLike, block_indices, check_model
-from kvlens.methods.base import Method, get_method, takes_layers
+from kvlens.methods.base import PREPARE, Method, get_method, takes_layers
 from kvlens.models.info import ModelInfo
 from kvlens.store.errors import InputError
 
@@ -46,7 +46,10 @@ def configure(
         return get_method(method, **{**brought, **settings})
     if layers is not None:
         raise InputError("layers go with the name of a method; this Method has its own settings")
-    return replace(method, **settings)
+    prepare = settings.get(PREPARE)
+    changes = {name: value for name, value in settings.items() if name != PREPARE}
+    changed = replace(method, **changes)
+    return changed if prepare is None else changed.preparing(prepare)
 
 
 def settings_from(layers: RouteLike, model: ModelInfo, force: bool = False) -> dict[str, Any]:

@@ -64,6 +64,7 @@ def _instructed(encoder: Encoder, task: Any) -> Method:
         prefix=f"Instruct: {text}\n{plain.prefix}",
         suffix=plain.suffix,
         chat=plain.chat,
+        prepare=plain.prepare,
     )
     changes: dict[str, Any] = {field: prompt}
     return replace(encoder.method, **changes)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kvlens.methods.base import Method, attention_layers
+from kvlens.methods.base import Method, Read
+from kvlens.methods.depth import attention_layers
 from kvlens.methods.pooling import last
-from kvlens.models.attention_call import states_of
-from kvlens.models.forward import run_base
+from kvlens.methods.readout import Readout
+from kvlens.methods.watch import Watch
 from kvlens.models.language_model import LanguageModel
 from kvlens.texts.batches import TokenBatch
 from kvlens.texts.prompts import PROMPTS, Prompt
@@ -29,8 +29,11 @@ class AlignedWVA(Method):
 
     name = "aligned_wva"
     source = "arXiv:2602.01572"
+    reads_states = False
     query: Prompt = PROMPTS["prompt-eol"]
     document: Prompt = PROMPTS["prompt-eol"]
+    readout: Readout | None = None
+    final_norm: bool | None = None
     depth: tuple[float, float] = (0.5, 1.0)
 
     def for_model(self, lm: LanguageModel) -> AlignedWVA:
@@ -38,15 +41,13 @@ class AlignedWVA(Method):
         attention_layers(lm, self.depth)
         return self
 
-    def embed(self, lm: LanguageModel, batch: TokenBatch) -> Float[Tensor, "batch d_model"]:
+    def read(self, lm: LanguageModel, batch: TokenBatch, watch: Watch) -> Read:
         """The mean output of the attention blocks at the last token."""
         outputs: list[Tensor] = []
 
-        def keep(module: Any, args: Any, output: Any) -> None:
-            outputs.append(last(states_of(output), batch))
+        def keep(states: Float[Tensor, "batch seq_len d_model"]) -> None:
+            outputs.append(last(states, batch))
 
-        with lm.turn() as turn:
-            for layer in attention_layers(lm, self.depth):
-                turn.after(lm.attention(layer), keep)
-            run_base(lm, batch)
-        return torch.stack(outputs).mean(0)
+        for layer in attention_layers(lm, self.depth):
+            watch.attention(layer, keep)
+        return lambda: torch.stack(outputs).mean(0)

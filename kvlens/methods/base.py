@@ -5,6 +5,7 @@ It knows what every method has, and none of them by name.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import pkgutil
@@ -17,17 +18,23 @@ from torch import Tensor
 
 import kvlens.methods
 from kvlens.methods.pooling import POOLINGS
+from kvlens.methods.readout import LAST, Readout, block_of, readout_argument
+from kvlens.methods.watch import Watch
 from kvlens.models.chat_prompt import chat
 from kvlens.models.forward import run_base
 from kvlens.models.language_model import LanguageModel
-from kvlens.store.arguments import shown, text_argument
+from kvlens.store.arguments import flag_argument, text_argument
 from kvlens.store.checking import a
 from kvlens.store.errors import InputError
 from kvlens.texts.batches import TokenBatch
 from kvlens.texts.prompts import PROMPTS, Prompt
 from kvlens.texts.tokens import TokenizedText, tokenize
 
+PREPARE = "prepare"  # a setting of every method that is recorded within its prompts
+
 Embed = Callable[[Any, LanguageModel, TokenBatch], Tensor]
+Read = Callable[[], Tensor]
+"""Gives vectors when a pass is run."""
 
 
 def _in_turn(embed: Embed) -> Embed:
@@ -53,18 +60,25 @@ class Method:
         name: by which it is asked for; a class without one is a helper, not a method.
         source: the paper.
         takes_layers: it re-routes, and has the fields layers, bias and position.
+        reads_states: it pools hidden states, after the block that `readout` says.
         query: the prompt around queries.
         document: the prompt around documents.
         pooling: one of `kvlens.methods.pooling.POOLINGS`.
+        readout: the block after which hidden states are read: its index (-1: the last), or a share
+            of the blocks.
+        final_norm: whether they go through the model's final norm first.
     """
 
     name: ClassVar[str] = ""
     source: ClassVar[str] = ""
     takes_layers: ClassVar[bool] = False
+    reads_states: ClassVar[bool] = True
 
     query: Prompt = PROMPTS["raw"]
     document: Prompt = PROMPTS["raw"]
     pooling: str = "last"
+    readout: Readout | None = LAST
+    final_norm: bool | None = True
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -75,25 +89,48 @@ class Method:
         for name in ("query", "document"):
             _a_prompt(name, getattr(self, name))
         check_pooling(text_argument("pooling", self.pooling))
+        self._check_readout()
 
-    def for_model(self, lm: LanguageModel) -> Method:
+    def _check_readout(self) -> None:
+        """Raise InputError for a readout that is none, or that the method does not look at."""
+        looks_at_it = self.reads_states and type(self).embed is Method.embed
+        for name, argument in (("readout", readout_argument), ("final_norm", flag_argument)):
+            value = getattr(self, name)
+            default = getattr(type(self), name)
+            if value is None and default is None:
+                continue
+            if not looks_at_it and value != default:
+                raise InputError(f"{self.name} has no readout: leave out `{name}`")
+            object.__setattr__(self, name, argument(name, value))
+
+    def for_model(self, lm: LanguageModel) -> Self:
         """The method with every setting that depends on the model filled in.
 
         Args:
             lm: the model.
 
         Returns:
-            The method for `lm`.
+            The method for `lm`; its readout is a block's index.
 
         Raises:
             InputError: where the model cannot serve the settings.
         """
-        return self
+        if self.readout is None:
+            return self
+        return replace(self, readout=block_of(self.readout, lm.info.n_layers))
 
     def in_chat(self, lm: LanguageModel, system: str | None = None) -> Self:
         """The method with both prompts inside the model's chat template, see `kvlens.chat`."""
         changes: dict[str, Any] = {
             name: chat(lm, getattr(self, name), system) for name in ("query", "document")
+        }
+        return replace(self, **changes)
+
+    def preparing(self, prepare: bool) -> Self:
+        """The method with texts prepared for both prompts, or for none, see `Prompt.prepare`."""
+        on = flag_argument(PREPARE, prepare)
+        changes: dict[str, Any] = {
+            name: getattr(self, name).prepares(on) for name in ("query", "document")
         }
         return replace(self, **changes)
 
@@ -123,9 +160,37 @@ class Method:
         """
         return tokenize(lm.tokenizer, texts, prompt, max_length, strict)
 
+    @contextlib.contextmanager
+    def around(self, lm: LanguageModel, batch: TokenBatch) -> Iterator[TokenBatch]:
+        """What a method does to the model while a pass is run; nothing, unless it is overridden.
+
+        Args:
+            lm: the model, the one of `for_model`.
+            batch: what `tokenize` gave.
+
+        Yields:
+            What the pass runs on.
+        """
+        yield batch
+
+    def read(self, lm: LanguageModel, batch: TokenBatch, watch: Watch) -> Read:
+        """Ask for what a pass shows.
+
+        Args:
+            lm: the model, the one of `for_model`.
+            batch: what the pass runs on.
+            watch: takes what is asked for.
+
+        Returns:
+            Gives the vectors when the pass is run: a row a text, of the model's dtype or float32.
+        """
+        readout = LAST if self.readout is None else self.readout
+        states = watch.states(readout, bool(self.final_norm))
+        return lambda: POOLINGS[self.pooling](states(), batch)
+
     @_in_turn
     def embed(self, lm: LanguageModel, batch: TokenBatch) -> Float[Tensor, "batch d"]:
-        """Vectors of a batch.
+        """Vectors of a batch, by `around` and `read`.
 
         Args:
             lm: the model, the one of `for_model`.
@@ -137,11 +202,15 @@ class Method:
         Raises:
             InputError: inside a `with reroute` block, and for a model in train mode.
         """
-        return POOLINGS[self.pooling](final_hidden(lm, batch), batch)
+        (vectors,) = embed_together(lm, [self], batch)
+        return vectors
 
     def settings(self) -> dict[str, Any]:
-        """Every setting, as plain values."""
+        """Every setting, as plain values; without the readout where it is the plain one."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        # So files and hashes of before there was a readout stay what they were.
+        if self.readout is None or (self.readout, self.final_norm) == (LAST, True):
+            del values["readout"], values["final_norm"]
         return {name: _plain(value) for name, value in values.items()}
 
 
@@ -157,60 +226,33 @@ def final_hidden(lm: LanguageModel, batch: TokenBatch) -> Float[Tensor, "batch s
     return run_base(lm, batch).last_hidden_state
 
 
+def embed_together(
+    lm: LanguageModel, methods: Sequence[Method], batch: TokenBatch
+) -> list[Float[Tensor, "batch _"]]:
+    """Vectors of one batch by methods that share the forward pass.
+
+    Args:
+        lm: the model, the one of `Method.for_model`.
+        methods: at least one.
+        batch: what the `tokenize` of each of them gives.
+
+    Returns:
+        The vectors of each method, as its `embed` gives them.
+
+    Raises:
+        InputError: as `Method.embed`.
+    """
+    with lm.turn("measurement"), methods[0].around(lm, batch) as run:
+        watch = Watch(lm, run)
+        reads = [method.read(lm, run, watch) for method in methods]
+        watch.run()
+        return [read() for read in reads]
+
+
 def check_pooling(name: str) -> None:
     """Raise InputError for an unknown pooling."""
     if name not in POOLINGS:
         raise InputError(f"unknown pooling {name!r}: give one of {', '.join(POOLINGS)}")
-
-
-def relative(lm: LanguageModel, depth: float) -> int:
-    """A layer count given as a share of the depth, rounded to this model's own."""
-    return round(depth * lm.info.n_layers)
-
-
-def layers_between(lm: LanguageModel, depth: tuple[float, float]) -> range:
-    """The layers between two shares of the depth, at least one.
-
-    Args:
-        lm: the model.
-        depth: from and to, 0 to 1; rounded to this model's layers.
-
-    Returns:
-        Block indices.
-
-    Raises:
-        InputError: where there are none.
-    """
-    problem = InputError(
-        f"`depth` needs two shares of the layers, 0 <= from <= to <= 1, not {shown(depth)}"
-    )
-    try:
-        first, end = (relative(lm, share) for share in depth)
-    except (TypeError, ValueError, OverflowError):
-        raise problem from None
-    if not 0 <= depth[0] <= depth[1] <= 1 or first == lm.info.n_layers:
-        raise problem
-    return range(first, max(end, first + 1))
-
-
-def attention_layers(lm: LanguageModel, depth: tuple[float, float]) -> tuple[int, ...]:
-    """Those of `layers_between` that have keys and values of their own.
-
-    Args:
-        lm: the model.
-        depth: from and to, 0 to 1.
-
-    Returns:
-        Block indices.
-
-    Raises:
-        InputError: where there are none.
-    """
-    with_keys = set(lm.info.layers_with_keys())
-    layers = tuple(layer for layer in layers_between(lm, depth) if layer in with_keys)
-    if not layers:
-        raise InputError(f"`depth` {shown(depth)} holds no attention layers of {lm.info.name}")
-    return layers
 
 
 def methods() -> dict[str, type[Method]]:
@@ -238,7 +280,8 @@ def get_method(name: str, **settings: Any) -> Method:
 
     Args:
         name: one of `methods`.
-        **settings: its fields; each has a default.
+        **settings: its fields; each has a default. And `prepare`: whether both prompts prepare the
+            texts, see `kvlens.texts.preparation`; default: as each prompt says.
 
     Returns:
         The method, not yet for a model (see `Method.for_model`).
@@ -249,9 +292,11 @@ def get_method(name: str, **settings: Any) -> Method:
     known = methods()
     if name not in known:
         raise InputError(f"unknown method {name!r}: give one of {', '.join(known)}")
+    prepare = settings.pop(PREPARE, None)
     try:
-        return known[name](**settings)
+        method = known[name](**settings)
     except TypeError as error:
         problem = str(error).split("() ")[-1]
-        allowed = ", ".join(field.name for field in fields(known[name]))
+        allowed = ", ".join([*(field.name for field in fields(known[name])), PREPARE])
         raise InputError(f"{name}: {problem}; its settings are {allowed}") from error
+    return method if prepare is None else method.preparing(prepare)

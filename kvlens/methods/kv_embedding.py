@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from jaxtyping import Float
-from torch import Tensor
-
 from kvlens.layers.route import Route
-from kvlens.methods.base import Method, final_hidden
-from kvlens.methods.pooling import POOLINGS
+from kvlens.methods.base import Method
 from kvlens.models.language_model import LanguageModel
 from kvlens.rerouting.door import check_route, reroute
 from kvlens.store.arguments import text_argument
@@ -43,7 +41,7 @@ class KVEmbedding(Method):
     def for_model(self, lm: LanguageModel) -> KVEmbedding:
         """The method with its layers checked against the model."""
         check_route(lm, self.route(lm))
-        return replace(self, layers=tuple(self.layers or ()))
+        return replace(super().for_model(lm), layers=tuple(self.layers or ()))
 
     def route(self, lm: LanguageModel) -> Route:
         """What is re-routed; raises InputError without layers, and as `Route.of` does."""
@@ -53,8 +51,9 @@ class KVEmbedding(Method):
             )
         return Route.of(lm.info, self.layers, self.bias, self.position)
 
-    def embed(self, lm: LanguageModel, batch: TokenBatch) -> Float[Tensor, "batch d_model"]:
-        """The pooled states of one re-routed pass."""
+    @contextlib.contextmanager
+    def around(self, lm: LanguageModel, batch: TokenBatch) -> Iterator[TokenBatch]:
+        """The pass is re-routed."""
         with reroute(lm, self.route(lm)) as rerouting:
             rerouting.last = batch.last
-            return POOLINGS[self.pooling](final_hidden(lm, batch), batch)
+            yield batch

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
 from torch import Tensor
 
-from kvlens.methods.base import Method, attention_layers
+from kvlens.methods.base import Method, Read
+from kvlens.methods.depth import attention_layers
 from kvlens.methods.pooling import POOLINGS
-from kvlens.models.forward import run_base
+from kvlens.methods.readout import Readout
+from kvlens.methods.watch import Watch
 from kvlens.models.language_model import LanguageModel
-from kvlens.models.values import watch_values
+from kvlens.models.values import Values
 from kvlens.store.errors import InputError
 from kvlens.texts.batches import TokenBatch
 
@@ -26,7 +27,10 @@ class ValueAggregation(Method):
 
     name = "value_aggregation"
     source = "arXiv:2602.01572"
+    reads_states = False
     pooling: str = "mean"
+    readout: Readout | None = None
+    final_norm: bool | None = None
     depth: tuple[float, float] = (0.5, 1.0)
 
     def for_model(self, lm: LanguageModel) -> ValueAggregation:
@@ -40,16 +44,15 @@ class ValueAggregation(Method):
             )
         return self
 
-    def embed(self, lm: LanguageModel, batch: TokenBatch) -> Float[Tensor, "batch kv_width"]:
-        """The pooled mean value; ``kv_width`` is n_kv_heads * d_value."""
+    def read(self, lm: LanguageModel, batch: TokenBatch, watch: Watch) -> Read:
+        """The pooled mean value; a vector has n_kv_heads * d_value numbers."""
         layers = attention_layers(lm, self.depth)
         by_token: list[Tensor] = []
 
-        def keep(layer: int, values: Float[Tensor, "batch n_kv_heads seq_len d_value"]) -> None:
+        def keep(values: Values) -> None:
             flat = values.transpose(1, 2).flatten(2)
             by_token[:] = [by_token[0].to(flat.device) + flat if by_token else flat]
 
-        with lm.turn() as turn:
-            watch_values(turn, lm, layers, keep)
-            run_base(lm, batch)
-        return POOLINGS[self.pooling](by_token[0] / len(layers), batch)
+        for layer in layers:
+            watch.values(layer, keep)
+        return lambda: POOLINGS[self.pooling](by_token[0] / len(layers), batch)

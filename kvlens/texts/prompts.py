@@ -1,6 +1,7 @@
 """Prompts: templates as data.
 
-A text is placed between `prefix` and `suffix` and is never interpreted. In a chat, all of it is the
+A text is placed between `prefix` and `suffix` and is never interpreted; some prompts have it
+prepared before, see `preparation`. In a chat, all of it is the
 message of the user; `models.chat_prompt` puts it there.
 """
 
@@ -8,12 +9,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, StrictBool, ValidationError
 
 from kvlens.store.arguments import shown
 from kvlens.store.artifact import Record, first_problem
 from kvlens.store.bounds import at_most
 from kvlens.store.errors import InputError, shortened
+from kvlens.texts.preparation import prepared
 from kvlens.texts.texts import text_problem
 
 MOST_CHARACTERS = 100_000  # on each side of the text; no context holds more
@@ -47,6 +49,7 @@ class Prompt(Record):
         suffix: after the text.
         source: where it comes from.
         chat: what stands around all of it, see `kvlens.chat`; None: nothing.
+        prepare: whether a text is prepared before, see `preparation.prepared`.
 
     Raises:
         InputError: for a field that is no text.
@@ -56,8 +59,9 @@ class Prompt(Record):
     prefix: Side = ""
     suffix: Side = ""
     source: str = ""
-    # Not written where there is none: files and hashes without a chat stay what they were.
+    # Not written where there is none: files and hashes without them stay what they were.
     chat: Chat | None = Field(default=None, exclude_if=lambda chat: chat is None)
+    prepare: StrictBool = Field(default=False, exclude_if=lambda prepare: not prepare)
 
     def __init__(self, **fields: Any):  # a user makes these; other records are made by the code
         for name in ("name", "prefix", "suffix", "source"):
@@ -86,10 +90,19 @@ class Prompt(Record):
     def deciding(self) -> list[str]:
         """What decides how a text becomes tokens: the name and the source do not."""
         around = [self.chat.before, self.chat.after] if self.chat else []
-        return [self.prefix, self.suffix, *around]
+        changing = ["prepare"] if self.prepare else []
+        return [self.prefix, self.suffix, *around, *changing]
+
+    def taken(self, text: str) -> str:
+        """`text` as it stands in the prompt: prepared, where the prompt says so."""
+        return prepared(text) if self.prepare else text
+
+    def prepares(self, prepare: bool) -> Prompt:
+        """The same prompt with texts prepared, or not."""
+        return self.model_copy(update={"prepare": prepare})
 
     def render(self, text: str) -> str:
-        """`text` inside the prompt."""
+        """`text`, which is prepared already, inside the prompt."""
         return f"{self.opening}{text}{self.closing}"
 
     def in_chat(self, chat: Chat | None) -> Prompt:
@@ -127,6 +140,8 @@ def from_template(template: str, name: str = "custom", source: str = "user") -> 
 PAPER = "arXiv:2601.01046, compression prompt"
 QUOTED = "variant of arXiv:2601.01046 quoted in secondary sources"
 PROMPT_EOL = "arXiv:2307.16645, PromptEOL"
+AFTER_PROMPT_EOL = "arXiv:2404.03921"
+ECHO = "arXiv:2402.15449, zero-shot; {first} is the first copy"
 
 # name, template, source
 TEMPLATES = (
@@ -137,10 +152,34 @@ TEMPLATES = (
     ("kv-document-inner", 'Context: "{text}" Compress the Context in one word:"', QUOTED),
     ("kv-query-inner", 'Query: "{text}" Compress the Query in one word:"', QUOTED),
     ("prompt-eol", 'This sentence : "{text}" means in one word:"', PROMPT_EOL),
+    (
+        "cot",
+        'After thinking step by step , this sentence : "{text}" means in one word:"',
+        AFTER_PROMPT_EOL,
+    ),
+    (
+        "ke",
+        "The essence of a sentence is often captured by its main subjects and actions, while "
+        "descriptive terms provide additional but less central details. With this in mind , "
+        'this sentence : "{text}" means in one word:"',
+        AFTER_PROMPT_EOL,
+    ),
+    (
+        "echo-paragraph",
+        "Rewrite the following paragraph: {first}\nThe rewritten paragraph: {text}",
+        ECHO,
+    ),
+    ("echo-sentence", "Rewrite the sentence: {first}, rewritten sentence: {text}", ECHO),
 )
 
+# Their authors prepare the text.
+PREPARING = ("prompt-eol", "cot", "ke")
+
 PROMPTS: dict[str, Prompt] = {"raw": Prompt(name="raw", source="no prompt")}
-PROMPTS |= {name: from_template(template, name, source) for name, template, source in TEMPLATES}
+PROMPTS |= {
+    name: from_template(template, name, source).prepares(name in PREPARING)
+    for name, template, source in TEMPLATES
+}
 
 # Chosen on STS-B validation, 300 pairs evenly spread, re-routed by rule paper, Spearman x 100
 # (SmolLM2-135M / Gemma 3 270M): kv-document 63.1 / 79.4, -quoted 68.9 / 75.9, -inner 76.6 / 76.4.

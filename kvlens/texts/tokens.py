@@ -21,7 +21,7 @@ class TokenizedText:
 
     Attributes:
         ids: prompt and text.
-        span: token range ``[start, end)`` of the text itself, without the prompt.
+        span: token range ``[start, end)`` of the text itself, as prepared, without the prompt.
         truncated: whether the text was cut at its end.
     """
 
@@ -41,7 +41,7 @@ def tokenize(
     Args:
         tokenizer: a fast tokenizer of transformers.
         texts: without their prompt.
-        prompt: placed around each.
+        prompt: placed around each, which is prepared before where the prompt says so.
         max_length: most tokens, prompt included. A longer text is cut at its end, the prompt
             never; an empty one without a prompt gets the tokenizer's BOS or EOS.
         strict: refuse a longer text instead.
@@ -55,6 +55,7 @@ def tokenize(
     if prompt.chat is not None:
         notice_other_template(tokenizer, prompt.chat)
     tokenized = []
+    texts = [prompt.taken(text) for text in texts]
     for text, encoding in zip(texts, encode(tokenizer, texts, prompt), strict=True):
         truncated = len(encoding.ids) > max_length
         if truncated:
@@ -85,7 +86,7 @@ def fitting(
 
     Args:
         tokenizer: a fast tokenizer of transformers.
-        text: without its prompt.
+        text: without its prompt, prepared already.
         prompt: placed around it.
         max_length: most tokens, prompt included.
         copies: how many times the text has to fit in.

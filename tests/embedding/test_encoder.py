@@ -76,7 +76,7 @@ def test_prompts(encoder):
         "query": ('Query: "', '" Compress the Query in one word:"'),
         "document": ('Context: "', '" Compress the Context in one word:"'),
         "kv-document": ("Context: ", " Compress the Context in one word:"),
-        "prompt-eol": ('This sentence : "', '" means in one word:"'),
+        "kv-document-quoted": ('"Context: ', '" Compress the Context in one word:'),
     }
     for name, (prefix, suffix) in rendered.items():
         truth = by_hand(encoder.lm, f"{prefix}a cat{suffix}")
@@ -102,7 +102,7 @@ def test_prompts(encoder):
 def test_any_text_is_plain_text(encoder, text):
     truth = by_hand(encoder.lm, f'Context: "{text}" Compress the Context in one word:"')
     np.testing.assert_allclose(encoder.encode(text), truth, atol=1e-6)
-    eol = Encoder(encoder.lm, "prompt_eol")
+    eol = Encoder(encoder.lm, "prompt_eol", prepare=False)
     truth = by_hand(encoder.lm, f'This sentence : "{text}" means in one word:"', "last", layers=())
     np.testing.assert_allclose(eol.encode_query(text), truth, atol=1e-5)
     np.testing.assert_allclose(

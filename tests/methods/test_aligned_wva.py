@@ -3,7 +3,16 @@
 import pytest
 import torch
 from brute_force import output_of
-from method_cases import ARCHITECTURES, AWKWARD, build, close, embed, model, values_and_patterns
+from method_cases import (
+    ARCHITECTURES,
+    AWKWARD,
+    build,
+    close,
+    embed,
+    model,
+    prepared,
+    values_and_patterns,
+)
 
 
 def project(attention, mixed):
@@ -19,7 +28,7 @@ def test_aligned_wva_from_patterns_values_and_the_output_matrix(architecture):
     for depth, layers in (((0.5, 1.0), (2, 3)), ((0.25, 0.75), (1, 2))):
         expected = []
         for text in AWKWARD:
-            prompted = f'This sentence : "{text}" means in one word:"'
+            prompted = f'This sentence : "{prepared(text)}" means in one word:"'
             values, patterns = values_and_patterns(architecture, prompted)
             outputs = []
             for layer in layers:

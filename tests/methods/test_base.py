@@ -23,7 +23,7 @@ NAMES = [name for name, cls in methods().items() if cls.__module__.startswith("k
 
 
 def test_the_matrix_runs_every_method():
-    helpers = {"__init__", "base", "pooling"}
+    helpers = {"__init__", "base", "depth", "pooling", "readout", "watch"}
     files = {path.stem for path in Path(kvlens.methods.__path__[0]).glob("*.py")}
     assert set(NAMES) == files - helpers
     assert {"aligned_wva", "echo", "kv_embedding", "last_token", "mean"} < set(NAMES)
@@ -59,7 +59,7 @@ def test_every_method_on_every_architecture(name, architecture):
     assert many.shape == (len(AWKWARD), width)
     assert torch.isfinite(many).all()
     # Three windows of 7 do not reach past the prompt.
-    if (name, architecture) != ("token_prepending", "mistral"):
+    if (name, architecture) not in [("token_prepending", "mistral"), ("ke", "mistral")]:
         assert torch.pdist(many).min() > 1e-3, "texts differ, so vectors do"
     torch.manual_seed(2)
     assert torch.equal(embed(method, lm, AWKWARD), many)
@@ -83,7 +83,9 @@ def test_settings_are_plain_values_that_build_the_method_again(name):
     lm = model("llama")
     method = build(name, lm)
     values = json.loads(json.dumps(method.settings()))
-    assert list(values) == [field.name for field in fields(method)]
+    plain = (method.readout, method.final_norm) in [(-1, True), (None, None)]
+    left_out = ("readout", "final_norm") if plain else ()
+    assert list(values) == [field.name for field in fields(method) if field.name not in left_out]
     assert values.pop("query") == method.query.model_dump()
     assert values.pop("document") == method.document.model_dump()
     for setting, value in values.items():
@@ -95,8 +97,21 @@ def test_settings_are_plain_values_that_build_the_method_again(name):
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("nothing", {}, r"unknown method 'nothing': give one of aligned_wva, echo, kv_embedding"),
+        (
+            "nothing",
+            {},
+            r"unknown method 'nothing': give one of aligned_wva, cot, echo, ke, kv_embedding",
+        ),
         ("mean", {"layers": [1]}, r"mean: .*'layers'; its settings are query, document, pooling"),
+        ("mean", {"readout": 4}, r"`readout` is 4; the blocks are 0 to 3, or -1 for the last"),
+        ("mean", {"readout": -5}, r"`readout` is -5; the blocks are 0 to 3"),
+        ("mean", {"readout": 1.5}, r"`readout` is 1.5 \(float\), not a block's index"),
+        ("mean", {"readout": None}, r"`readout` is None \(NoneType\), not a block's index"),
+        ("mean", {"final_norm": 1}, r"`final_norm` is 1 \(int\), not True or False"),
+        ("mean", {"prepare": "yes"}, r"`prepare` is 'yes' \(str\), not True or False"),
+        ("aligned_wva", {"readout": 1}, r"aligned_wva has no readout: leave out `readout`"),
+        ("value_aggregation", {"final_norm": True}, r"has no readout: leave out `final_norm`"),
+        ("token_prepending", {"published": "x"}, r"`published` is 'x'; it must be one of llama"),
         (
             "mean",
             {"pooling": "max"},
@@ -141,7 +156,9 @@ def test_a_new_method_is_found_and_serves_the_encoder():
     encoder = Encoder(lm, "first_token", document=from_template("Say {text}"), power=2)
     squared = raw(lm, "Say hello")[0].numpy() ** 2
     np.testing.assert_allclose(encoder.encode("hello"), squared, rtol=1e-4, atol=1e-5)
-    with pytest.raises(InputError, match="its settings are query, document, pooling, power"):
+    with pytest.raises(InputError, match="first_token has no readout"):
+        get_method("first_token", readout=1)
+    with pytest.raises(InputError, match="final_norm, power, prepare"):
         get_method("first_token", strength=2)
     del FirstToken, Again, encoder
     gc.collect()

@@ -84,7 +84,7 @@ def test_any_lengths_and_spans(spans, side, seed):
 
 
 def test_the_text_mean_of_an_empty_text_is_its_final_token_and_touches_no_other_row():
-    texts = tokenize(byte_tokenizer(), ["", "ab", ""], get_prompt("prompt-eol"), 256)
+    texts = tokenize(byte_tokenizer(), ["", "ab", ""], get_prompt("kv-document-inner"), 256)
     batch, hidden, rows = batch_and_rows(texts, "right", math.nan)
     before = batch.text_mask.clone()
     found = POOLINGS["text_mean"](hidden, batch)

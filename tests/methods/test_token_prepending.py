@@ -4,10 +4,10 @@ import pytest
 import torch
 import transformers as tf
 from brute_force import visible, window_of
-from method_cases import ARCHITECTURES, AWKWARD, build, close, embed, ids_of, model
+from method_cases import ARCHITECTURES, AWKWARD, build, close, embed, ids_of, model, prepared
 from zoo import SHAPE, byte_tokenizer
 
-from kvlens import InputError, LanguageModel
+from kvlens import PROMPTS, InputError, LanguageModel
 from kvlens.methods.base import get_method
 
 
@@ -44,7 +44,7 @@ def loop_with_placeholder(architecture, text, start, leave, output):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_token_prepending_is_a_plain_loop_over_blocks(architecture):
     lm = model(architecture)
-    ended = [text if text.endswith((".", '"', "'", "?")) else f"{text}." for text in AWKWARD]
+    ended = [prepared(text) for text in AWKWARD]
     for settings in (
         {},
         {"start": 1, "exit": 4, "output": 4},
@@ -61,10 +61,10 @@ def test_token_prepending_is_a_plain_loop_over_blocks(architecture):
 def test_token_prepending_text_preparation_and_placeholder():
     lm = model("llama")
     method = build("token_prepending", lm)
-    texts = ["a", "a.", "a?", 'a"', "a'", "a!", ""]
+    texts = ["a", "a.", "a?", 'a"', "a'", "a!", "", 'say "no"?']
     tokenized = method.tokenize(lm, texts, method.document, 256)
     for text, prompted in zip(texts, tokenized, strict=True):
-        ended = text if text and text[-1] in ".?\"'" else text + "."
+        ended = prepared(text)
         ids = list(prompted.ids)
         assert ids.pop(len("This sentence :")) == -1
         assert ids == ids_of(lm, f'This sentence : "{ended}" means in one word:"')
@@ -87,3 +87,32 @@ def test_published_settings_scale_with_depth():
     assert blocks == {2: (1, 2, 2), 12: (1, 3, 10), 18: (1, 4, 15), 30: (1, 7, 25), 32: (1, 7, 27)}
     with pytest.raises(InputError, match="needs 1 <= start < exit <= 1"):
         get_method("token_prepending").for_model(deep(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "n_layers", "blocks"),
+    [
+        ("llama-2-7b", 32, (1, 7, 27)),
+        ("llama-2-13b", 40, (1, 7, 39)),
+        ("llama-3-8b", 32, (1, 3, 31)),
+        ("qwen2-7b", 28, (1, 6, 27)),
+        ("gemma-2-9b", 42, (1, 6, 41)),
+    ],
+)
+def test_published_settings_are_exact_at_their_own_depth(name, n_layers, blocks):
+    method = get_method("token_prepending", published=name).for_model(deep(n_layers))
+    assert (method.start, method.exit, method.output) == blocks
+    assert (method.readout, method.final_norm) == (blocks[2] - 1, False)
+    begin = "T" if name == "llama-2-7b" else "After thinking step by step , t"
+    assert method.document.render("x") == f'{begin}his sentence : "x" means in one word:"'
+    own = get_method("token_prepending", published=name, document=PROMPTS["ke"])
+    assert own.document == PROMPTS["ke"]
+
+
+def test_output_and_readout_are_one_setting():
+    lm = model("llama")
+    by_output = build("token_prepending", lm, output=2)
+    by_readout = build("token_prepending", lm, readout=1)
+    assert by_output == by_readout
+    with pytest.raises(InputError, match="takes `output` or `readout`, not both"):
+        build("token_prepending", lm, readout=1, output=3)

@@ -8,6 +8,7 @@ from zoo import TEXTS, byte_tokenizer
 
 from kvlens import PROMPTS, InputError
 from kvlens.texts.batches import batches, pad
+from kvlens.texts.prompts import Prompt
 from kvlens.texts.tokens import tokenize
 
 TOKENIZER = byte_tokenizer()
@@ -25,10 +26,28 @@ NASTY = [
 ]
 
 
+def by_hand(text):
+    """The three steps of quoted prompts."""
+    text = text if text[-1:] in (".", "?", '"', "'") else text + "."
+    text = text.replace('"', "'")
+    return text[:-1] + "." if text.endswith("?") else text
+
+
+def test_a_text_is_prepared_before_it_is_cut():
+    prompt = Prompt(name="quoted", prefix='"', suffix='"', prepare=True)
+    for limit, kept in ((99, "'a b'."), (8, "'a b'."), (7, "'a b'"), (5, "'a ")):
+        (tokenized,) = tokenize(TOKENIZER, ['"a b"?'], prompt, limit)
+        (expected,) = tokenize(TOKENIZER, [kept], prompt.prepares(False), 99)
+        assert (tokenized.ids, tokenized.span) == (expected.ids, expected.span)
+        assert tokenized.truncated == (limit < 8)
+
+
 @pytest.mark.parametrize("text", NASTY)
 @pytest.mark.parametrize("prompt", list(PROMPTS.values()), ids=list(PROMPTS))
 def test_text_is_plain_text_inside_the_prompt(text, prompt):
-    (tokenized,) = tokenize(TOKENIZER, [text], prompt, 256)
+    (tokenized,) = tokenize(TOKENIZER, [text], prompt, 512)
+    if prompt.prepare:
+        text = by_hand(text)
     rendered = prompt.prefix + text + prompt.suffix
     decoded = bytearray(len(tokenized.ids))
     alphabet = {v: k for k, v in TOKENIZER.get_vocab().items()}
