@@ -23,7 +23,7 @@ def without_descriptions(schema: Any) -> Any:
 
 
 # Definition -> the fields that came later; the definitions that came with them.
-LATER = {"Prompt": ("chat",), "ModelInfo": ("key_layers", "reroutable")}
+LATER = {"Prompt": ("chat", "prepare"), "ModelInfo": ("key_layers", "reroutable")}
 CAME_ALONG = ("Chat",)
 
 

@@ -100,7 +100,7 @@ def test_settings_are_plain_values_that_build_the_method_again(name):
         (
             "nothing",
             {},
-            r"unknown method 'nothing': give one of aligned_wva, cot, echo, ke, kv_embedding",
+            r"unknown method 'nothing': give one of aligned_wva, cot, echo, ke, kv_e",
         ),
         ("mean", {"layers": [1]}, r"mean: .*'layers'; its settings are query, document, pooling"),
         ("mean", {"readout": 4}, r"`readout` is 4; the blocks are 0 to 3, or -1 for the last"),

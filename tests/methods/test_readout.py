@@ -97,8 +97,10 @@ def test_blocks_above_are_not_run(zoo):
 
 @pytest.mark.parametrize(
     ("readout", "n_layers", "block"),
-    [(0, 30, 0), (-1, 30, -1), (29, 30, -1), (-2, 30, 28), (-30, 30, 0)]
-    + [(0.5, 30, 14), (1.0, 30, -1), (0.01, 30, 0), (0.7, 18, 12), (0.99, 30, -1), (0, 1, -1)],
+    [
+        *((0, 30, 0), (-1, 30, -1), (29, 30, -1), (-2, 30, 28), (-30, 30, 0), (0, 1, -1)),
+        *((0.5, 30, 14), (1.0, 30, -1), (0.01, 30, 0), (0.7, 18, 12), (0.99, 30, -1)),
+    ],
 )
 def test_which_block(readout, n_layers, block):
     assert block_of(readout, n_layers) == block
