@@ -44,6 +44,8 @@ _HOME = {
     "attention_patterns": "analysis.uptake",
     "kv_lens": "analysis.lens",
     "KVLens": "analysis.lens",
+    "word_lens": "analysis.word_reading",
+    "WordLens": "analysis.word_lens",
     "Geometry": "analysis.method_geometry",
     "Sweep": "studies.layer_sweep",
     "LayerStudy": "studies.regret",
@@ -80,6 +82,7 @@ _LOADERS = {
     "kvlens.sweep": "Sweep",
     "kvlens.trace": "Trace",
     "kvlens.vectors": "load_vectors",
+    "kvlens.word-lens": "WordLens",
 }
 READERS |= {name: f"kvlens.{_HOME[public]}:{public}" for name, public in _LOADERS.items()}
 

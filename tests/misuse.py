@@ -332,6 +332,21 @@ def of_analysis(world: World) -> Iterator[Case]:
         seed=(None, *NO_WHOLE, -1),
         probe=NO_NAMES,
     )
+    yield case(
+        "word_lens",
+        kvlens.word_lens,
+        {"lm": world.lm, "texts": TEXTS[:3]},
+        lm=NO_MODEL,
+        texts=NO_TEXTS,
+        embeddings=("a", [["a"]], THING, 5),
+        prompt=(None, *NO_PROMPT),
+        normed=(None, *NO_FLAG),
+        top=(None, *NO_COUNT, 301),
+        shown=(None, *NO_WHOLE, -1),
+        heads=(None, *NO_FLAG),
+        progress=NO_FUNCTION,
+        **LIMITS,
+    )
 
 
 def of_studies(world: World) -> Iterator[Case]:
@@ -495,6 +510,7 @@ SAVED = (
     "Scores",
     "Sweep",
     "Trace",
+    "WordLens",
 )
 ROOMS = (
     of_texts,

@@ -21,6 +21,7 @@ OURS = (
     "patterns.safetensors",
     "shift.safetensors",
     "kv_lens.json",
+    "word_lens.json",
     "id_*.json",
     "geometry.json",
     "sweep.json",

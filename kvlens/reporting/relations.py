@@ -14,6 +14,7 @@ from typing import Any
 from kvlens.analysis.attention import AttentionResult
 from kvlens.analysis.lens import KVLens
 from kvlens.analysis.method_geometry import Geometry
+from kvlens.analysis.word_lens import WordLens
 from kvlens.dimension.profile import IDProfile
 from kvlens.embedding.configure import settings_from
 from kvlens.embedding.post import Post
@@ -240,7 +241,10 @@ def _results_of_scores(scores: Scores, filed: FiledResults) -> str | None:
     return f"{len(unbacked)} rows ({row.label} on {row.task}) are not what was filed in"
 
 
-MEASURED = (IDProfile, Trace, KVLens, AttentionResult, Geometry, Sweep, LayerStudy, Scores)
+MEASURED = (
+    *(IDProfile, Trace, KVLens, WordLens, AttentionResult, Geometry),
+    *(Sweep, LayerStudy, Scores),
+)
 WITH_MODEL = (*MEASURED, VectorsInfo, Started)
 RELATIONS = (
     *(Relation(kind, LayerSet, "same model", _same_model) for kind in WITH_MODEL),

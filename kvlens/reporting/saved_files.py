@@ -28,6 +28,7 @@ WRITTEN = (
     "scores-limit-*.json",
     "geometry.json",
     "kv_lens.json",
+    "word_lens.json",
     "trace.safetensors",
     "shift.safetensors",
     "patterns.safetensors",

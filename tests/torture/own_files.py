@@ -183,6 +183,26 @@ def _checked() -> kvlens.CheckResult:
     return kvlens.check(tiny("llama"), ["a cat", "a text"])
 
 
+def use_word_lens(lens: kvlens.WordLens, scratch: Path) -> None:
+    _show(lens)
+    for share in lens.shares:
+        assert share in lens.shares_of(share.kind, share.centred, share.head)
+        lens.half_interval(share)
+    for words in lens.words:
+        assert len(words.tokens) == len(words.weights) == len(words.own)
+        assert words in lens.words_of(words.text, words.kind, words.centred, words.head)
+    _save_again(lens, scratch)
+
+
+@functools.cache
+def _read() -> kvlens.WordLens:
+    return kvlens.word_lens(tiny("llama"), ["a cat", "a text"], top=2, heads=False)
+
+
+def make_word_lens(folder: Path) -> Path:
+    return _read().save(folder / "word_lens.json")
+
+
 def make_check(folder: Path) -> Path:
     return _checked().save(folder / "check.json")
 
@@ -231,6 +251,7 @@ FORMATS = (
     old_format("kv_lens.json", kvlens.KVLens, use_lens),
     old_format("geometry.json", kvlens.Geometry, use_geometry),
     Format("check.json", make_check, kvlens.CheckResult.load, use_check),
+    Format("word_lens.json", make_word_lens, kvlens.WordLens.load, use_word_lens),
     Format("any JSON", partial(_copy, "layers_explicit.json"), kvlens.open, use_layer_set),
     Format("any tensors", partial(_copy, "shift.safetensors"), kvlens.open, use_shift),
     Format("a run folder", make_run_folder, Run.read, use_run, exact=True, weight=0.3),
