@@ -55,7 +55,7 @@ class Vectors:
         kind: which prompt
         normalize: unit length
         truncate_dim: keep so many leading dimensions
-        post: center, zscore or whiten, fitted before; or its file
+        post: center, project_mean, zscore, whiten, fitted before; embed_filter; or a file
         fit_post: fit it now, on Wikipedia passages
     """
 
@@ -64,7 +64,7 @@ class Vectors:
     normalize: bool = False
     truncate_dim: WholeNumber | None = None
     post: str | None = None
-    fit_post: Literal["center", "zscore", "whiten"] | None = None
+    fit_post: Literal["center", "project_mean", "zscore", "whiten", "embed_filter"] | None = None
 
 
 @Parameter(name="*")
@@ -165,7 +165,6 @@ def _encoder(
     limits: EmbedLimits,
 ) -> Encoder:
     from kvlens.embedding.encoder import Encoder
-    from kvlens.texts.wikipedia import calibration_texts
 
     encoder = Encoder(
         lm,
@@ -177,7 +176,7 @@ def _encoder(
         **asdict(limits),
     )
     if vectors.fit_post:
-        encoder.fit_post(vectors.fit_post, calibration_texts())
+        encoder.fit_post(vectors.fit_post)
     return encoder
 
 

@@ -36,7 +36,7 @@ class TaskOptions:
 
     Attributes:
         tasks: which, by name
-        post: none, center, zscore, whiten: comma-separated, a row each
+        post: none, center, project_mean, zscore, whiten, embed_filter: a row each
         data_dir: a folder with a folder per task, read in place of the hub
         split: evaluate this split, not the task's own
         limit: a quick look at so many items of a task; NOT comparable

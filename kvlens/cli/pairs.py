@@ -31,7 +31,7 @@ class PairOptions:
         n: how many pairs, evenly spread [default: all]
         prompts: document prompts to compare, comma-separated [default: each method's own]
         bias: bias of kv_embedding [default: the layer set's, else 1]
-        pooling: last, mean, hybrid or text_mean [default: each method's own]
+        pooling: last, mean, hybrid, hybrid_unnormalized or text_mean [default: each method's own]
     """
 
     pairs: Path | None = None

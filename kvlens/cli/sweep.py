@@ -66,7 +66,7 @@ class Embedded:
 
     Attributes:
         prompt: a named prompt, or a template with {text}
-        pooling: last, mean, hybrid or text_mean
+        pooling: last, mean, hybrid, hybrid_unnormalized or text_mean
         position: keep, origin or none: coding of the re-routed key
         batch_tokens: padded tokens in a batch
     """

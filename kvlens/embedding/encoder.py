@@ -13,10 +13,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from kvlens.embedding.bar import text_bar
+from kvlens.embedding.calibration import calibration_for
 from kvlens.embedding.configure import configure
+from kvlens.embedding.embed_filter import filter_of
 from kvlens.embedding.output import Output, OutputOptions
 from kvlens.embedding.passes import each_once, embed_batches
-from kvlens.embedding.post import Post, find_post, fit, post_file
+from kvlens.embedding.post import TEXTLESS, Post, find_post, fit, post_file
 from kvlens.embedding.prompt_meant import prompt_meant
 from kvlens.embedding.signature import signature_of
 from kvlens.embedding.similarity import cosine_matrix, cosine_pairs
@@ -74,8 +76,9 @@ class Encoder:
             method: a name (see `kvlens.methods`), or a Method.
             layers: for a method that re-routes, a LayerSet or its file (both bring bias, position,
                 prompts and pooling along), a Route, or block indices.
-            post: ``center``, ``zscore`` or ``whiten`` (fitted before by `fit_post`, kept beside
-                the layer-set file), a file, or a Post.
+            post: ``center``, ``project_mean``, ``zscore`` or ``whiten`` (fitted before by
+                `fit_post`, kept beside the layer-set file), ``embed_filter`` (made of the model),
+                a file, or a Post.
             max_length: most tokens of a text with its prompt; default the model's context.
             batch_tokens: most padded tokens of a batch.
             strict: refuse a longer text, where it is cut otherwise.
@@ -97,7 +100,9 @@ class Encoder:
         self.method = configured.for_model(lm)
         self._truncated = PerThread(0)
         self.post: Post | None = None
-        if post is not None:
+        if isinstance(post, str) and post in TEXTLESS:
+            self.post = filter_of(self)
+        elif post is not None:
             self.post = find_post(post, self.folder, self.signature, force)
 
     @property
@@ -211,16 +216,17 @@ class Encoder:
     def fit_post(
         self,
         kind: str,
-        texts: Sequence[str] | Texts,
+        texts: Sequence[str] | Texts | None = None,
         dimension: int | None = None,
         shrinkage: float | None = None,
     ) -> Post:
         """Fit a post-processing and use it from now on.
 
         Args:
-            kind: ``center``, ``zscore`` or ``whiten``.
-            texts: calibration texts, never evaluated ones.
-            dimension: see `fit`.
+            kind: ``center``, ``project_mean``, ``zscore``, ``whiten`` or ``embed_filter``.
+            texts: calibration texts, never evaluated ones; default passages of Wikipedia, as many
+                as `calibration_for` says. ``embed_filter`` needs none.
+            dimension: see `fit` and `embed_filter`.
             shrinkage: see `fit`.
 
         Returns:
@@ -230,10 +236,15 @@ class Encoder:
         Raises:
             InputError: as `fit`.
         """
-        items = as_texts(texts).items
-        with text_bar(None, len(set(items)), None) as tell:
-            vectors = self._rows(items, self.prompt_for(), None, tell).numpy(force=True)
-        post = fit(vectors, kind, self.signature, dimension, shrinkage)
+        if kind in TEXTLESS:
+            post = filter_of(self, dimension)
+        else:
+            if texts is None:
+                texts = calibration_for(kind, self._width())
+            items = as_texts(texts).items
+            with text_bar(None, len(set(items)), None) as tell:
+                vectors = self._rows(items, self.prompt_for(), None, tell).numpy(force=True)
+            post = fit(vectors, kind, self.signature, dimension, shrinkage)
         if self.folder is not None:
             post.save(post_file(self.folder, kind, self.signature))
         self.post = post
@@ -267,6 +278,10 @@ class Encoder:
     def prompt_for(self, name: str | None = None, prompt: str | Prompt | None = None) -> Prompt:
         """The prompt that keywords of sentence-transformers mean, see `prompt_meant`."""
         return prompt_meant(self.method, name, prompt)
+
+    def _width(self) -> int:
+        """How many numbers a raw vector has."""
+        return self._embed([], self.prompt_for(), None, silent).shape[1]
 
     def _rows(
         self, texts: Sequence[str], prompt: Prompt, batch_size: int | None, progress: Progress

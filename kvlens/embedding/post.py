@@ -1,6 +1,7 @@
-"""Post-processing fitted on calibration embeddings: center, z-score, PCA whitening.
+"""Post-processing, an affine map without labels; its file stands beside that of the layer set.
 
-An affine map, fitted without labels; its file stands beside that of the layer set.
+Fitted on calibration embeddings: center, the mean direction projected out, z-score, PCA whitening.
+Without any text: `embed_filter`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,14 @@ from kvlens.store.arrays import check_array, check_finite, check_names
 from kvlens.store.artifact import TensorArtifact
 from kvlens.store.bounds import Count, within
 from kvlens.store.errors import InputError
+from kvlens.store.notices import notice
 
-KINDS = ("center", "zscore", "whiten")
+FITTED = ("center", "project_mean", "zscore", "whiten")
+"""Fitted on calibration embeddings."""
+TEXTLESS = ("embed_filter",)
+"""Made of the model alone."""
+KINDS = (*FITTED, *TEXTLESS)
+PER_DIMENSION = 4  # embeddings a dimension that whitening wants: its axes are no noise then
 CONSTANT = 1e-6  # of the largest coordinate; what varies less than float32 rounds is constant
 LEAST_VARIANCE = 1e-10  # of the largest; an axis with less would blow up noise
 
@@ -31,10 +38,10 @@ class Post(TensorArtifact):
     """An affine map ``(x - mean) @ matrix`` fitted without labels.
 
     Attributes:
-        kind: ``center``, ``zscore`` or ``whiten``.
+        kind: one of `KINDS`.
         embedder: what made the embeddings it was fitted on (see `Encoder.signature`); an encoder
             refuses one fitted on other embeddings.
-        n: how many embeddings it was fitted on.
+        n: how many embeddings it was fitted on; 0 for one of `TEXTLESS`.
         shrinkage: the share of the mean variance in the covariance; 0 for the other kinds.
         mean: float32 ``[d]``.
         matrix: float32 ``[d, dimension]``.
@@ -119,9 +126,11 @@ def fit(
 
     Args:
         embeddings: of calibration texts, ``[n, d]``.
-        kind: ``center``: subtract the mean. ``zscore``: also divide each coordinate by its
-            standard deviation, a constant one by 1. ``whiten``: center, rotate to the principal
-            axes and divide by the root of their variances.
+        kind: ``center``: subtract the mean. ``project_mean``: take out the mean's direction
+            (arXiv:2511.11041; all-but-the-top of depth 1). ``zscore``: center, and divide each
+            coordinate by its standard deviation, a constant one by 1. ``whiten``: center, rotate to
+            the principal axes and divide by the root of their variances; it warns where it is
+            fitted on fewer than four times as many embeddings as dimensions.
         embedder: what made the embeddings, see `Encoder.signature`.
         dimension: how many leading axes ``whiten`` keeps; default all.
         shrinkage: share of the mean variance mixed into the covariance of ``whiten``; default
@@ -145,9 +154,12 @@ def fit(
     mixed = 0.0
     if kind == "center":
         matrix = np.eye(d)
+    elif kind == "project_mean":
+        matrix = _without_direction(mean)
     elif kind == "zscore":
         matrix = np.diag(1 / np.where(constant, 1.0, centred.std(0)))
     else:
+        _warn_of_few(n, d)
         mixed = _ledoit_wolf(centred) if shrinkage is None else float(shrinkage)
         matrix = _whitening(centred, mixed, dimension)
     return Post(
@@ -166,14 +178,31 @@ def _check_request(
     if embeddings.ndim != 2 or not np.isfinite(embeddings).all():
         raise InputError("post-processing is fitted on finite embeddings [n, d]")
     n, d = embeddings.shape
-    if kind not in KINDS:
-        raise InputError(f"unknown post-processing {kind!r}: give one of {', '.join(KINDS)}")
+    if kind not in FITTED:
+        raise InputError(f"unknown post-processing {kind!r}: give one of {', '.join(FITTED)}")
     if n < 2:
         raise InputError(f"post-processing is fitted on at least 2 texts, got {n}")
     if dimension is not None and (kind != "whiten" or not 1 <= dimension <= d):
         raise InputError(f"a dimension goes with whiten and lies in 1 to {d}")
     if shrinkage is not None and (kind != "whiten" or not 0 <= shrinkage <= 1):
         raise InputError("a shrinkage goes with whiten and lies in 0 to 1")
+
+
+def _warn_of_few(n: int, d: int) -> None:
+    if n < PER_DIMENSION * d:
+        notice(
+            f"whitening is fitted on {n} embeddings of {d} dimensions: "
+            f"give at least {PER_DIMENSION * d}, or its last axes are noise"
+        )
+
+
+def _without_direction(mean: Float[np.ndarray, " d"]) -> Float[np.ndarray, "d d"]:
+    """The projection that takes out the mean's direction, and so the mean."""
+    length = np.linalg.norm(mean)
+    if length == 0:
+        raise InputError("the mean of the embeddings is zero: it has no direction to take out")
+    direction = mean / length
+    return np.eye(len(mean)) - np.outer(direction, direction)
 
 
 def _ledoit_wolf(centred: Float[np.ndarray, "n d"]) -> float:

@@ -7,9 +7,14 @@ from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
+import numpy as np
+from jaxtyping import Float
+
 from kvlens.embedding.cache import EmbeddingCache
+from kvlens.embedding.calibration import calibration_for
+from kvlens.embedding.embed_filter import filter_of
 from kvlens.embedding.encoder import Encoder
-from kvlens.embedding.post import Post, fit
+from kvlens.embedding.post import TEXTLESS, Post, fit
 from kvlens.embedding.spec import MethodSpec, parse_specs
 from kvlens.evaluation.adapter import mteb_encoder
 from kvlens.evaluation.kinds import unit
@@ -20,9 +25,10 @@ from kvlens.models.language_model import LanguageModel
 from kvlens.store.progress import Progress
 from kvlens.texts.limits import Limits
 from kvlens.texts.prompts import Prompt
+from kvlens.texts.texts import Texts
 from kvlens.texts.wikipedia import calibration_texts
 
-CALIBRATION = 600  # passages that the post-processing is fitted on
+CALIBRATION = 600  # passages that a post-processing is fitted on; whitening on more, if need be
 
 
 @dataclass(frozen=True)
@@ -109,12 +115,23 @@ class CalibratedPosts:
 
         Args:
             encoder: What embeds the passages.
-            kind: center, zscore or whiten.
+            kind: one of `kvlens.embedding.post.KINDS`.
             progress: Called with (done, missing) passages.
         """
         key = (encoder.signature, kind)
         if key not in self._fits:
-            passages = calibration_texts(CALIBRATION).items
-            vectors = self._cache.encode(encoder, passages, "document", progress)
-            self._fits[key] = fit(vectors, kind, encoder.signature)
+            self._fits[key] = self._fit(encoder, kind, progress)
         return self._fits[key]
+
+    def _fit(self, encoder: Encoder, kind: str, progress: Progress) -> Post:
+        if kind in TEXTLESS:
+            return filter_of(encoder)
+
+        def vectors_of(passages: Texts) -> Float[np.ndarray, "n d"]:
+            return self._cache.encode(encoder, passages.items, "document", progress)
+
+        vectors = vectors_of(calibration_texts(CALIBRATION))
+        passages = calibration_for(kind, vectors.shape[1], CALIBRATION)
+        if passages.n > CALIBRATION:
+            vectors = vectors_of(passages)
+        return fit(vectors, kind, encoder.signature)

@@ -23,7 +23,7 @@ class Score(Record):
     Attributes:
         method: The method's name.
         label: What a table shows: the method and what tells it from its other rows.
-        post: The post-processing: center, zscore, whiten or None.
+        post: The post-processing, one of `kvlens.embedding.post.KINDS`, or None.
         settings: The method's.
         task: The task's name.
         split: Its splits, joined by commas.

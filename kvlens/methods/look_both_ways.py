@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from numbers import Integral
 
+from kvlens.layers.route import Route
 from kvlens.methods.base import Method
 from kvlens.models.language_model import LanguageModel
 from kvlens.rerouting.both_ways import both_ways
+from kvlens.rerouting.door import check_route
 from kvlens.store.arguments import real_number, whole_number
 from kvlens.store.errors import InputError
 from kvlens.texts.batches import TokenBatch
@@ -20,13 +22,14 @@ Count = int | float
 
 @dataclass(frozen=True)
 class LookBothWays(Method):
-    """"Look Both Ways and No Sink", ACL 2025: a mask edit, one pass, mean pooling, raw text.
+    """Look Both Ways and No Sink, ACL 2025: a mask edit, one pass, mean pooling, raw text.
 
     In the top layers every token sees those after it, too; in the topmost of these no token but
     the first sees the first, which would serve as the attention sink. The first 1 to 3 layers have
     to stay causal. The defaults, shares of the depth, lie where TinyLlama-1.1B (22 layers) gains:
     41 with all layers causal, 44.5 with the top 9 to 19 opened, 47.8 without the sink in the top 7
     to 10 (read off the paper's figures). Of hybrids, layers that attend are opened.
+    A model whose attention does more than its mask says is refused, as re-routing refuses it.
 
     Attributes:
         opened: how many top layers see both directions.
@@ -53,17 +56,20 @@ class LookBothWays(Method):
             raise InputError(
                 f"look_both_ways needs sinkless <= opened <= {n} layers, not {sinkless}, {opened}"
             )
+        # Where re-routing is proven exact, attention heeds an edited mask, and nothing but it.
+        check_route(lm, Route.of(lm.info, self._top(lm, opened)))
         return replace(super().for_model(lm), opened=opened, sinkless=sinkless)
 
     @contextlib.contextmanager
     def around(self, lm: LanguageModel, batch: TokenBatch) -> Iterator[TokenBatch]:
         """The masks of the top layers are opened."""
-        n = lm.info.n_layers
-        able = lm.info.layers_with_keys()
-        opened = [layer for layer in able if layer >= n - _layers_of(self.opened, n)]
-        sinkless = [layer for layer in able if layer >= n - _layers_of(self.sinkless, n)]
-        with both_ways(lm, opened, sinkless, batch):
+        with both_ways(lm, self._top(lm, self.opened), self._top(lm, self.sinkless), batch):
             yield batch
+
+    def _top(self, lm: LanguageModel, count: Count) -> list[int]:
+        """The topmost blocks, as far as they attend."""
+        n = lm.info.n_layers
+        return [layer for layer in lm.info.layers_with_keys() if layer >= n - _layers_of(count, n)]
 
 
 def _count_argument(name: str, value: object) -> Count:

@@ -29,7 +29,14 @@ def hybrid(
     hidden: Float[Tensor, "batch seq_len d"], batch: TokenBatch
 ) -> Float32[Tensor, "batch d"]:
     """``normalize((h_last + mean_i h_i) / 2)`` (arXiv:2601.01046, section 3.4)."""
-    return normalize((last(hidden, batch).float() + mean(hidden, batch)) / 2, dim=-1)
+    return normalize(hybrid_unnormalized(hidden, batch), dim=-1)
+
+
+def hybrid_unnormalized(
+    hidden: Float[Tensor, "batch seq_len d"], batch: TokenBatch
+) -> Float32[Tensor, "batch d"]:
+    """``(h_last + mean_i h_i) / 2``, for classifiers of a fixed penalty, to which length counts."""
+    return (last(hidden, batch).float() + mean(hidden, batch)) / 2
 
 
 def text_mean(
@@ -56,5 +63,6 @@ POOLINGS: dict[str, Callable[[Tensor, TokenBatch], Tensor]] = {
     "last": last,
     "mean": mean,
     "hybrid": hybrid,
+    "hybrid_unnormalized": hybrid_unnormalized,
     "text_mean": text_mean,
 }

@@ -61,7 +61,10 @@ def _before_attention(
         call = AttentionCall.of(module, args, kwargs)
         if any(call.arguments.get(name) is not None for name in DISTANCE_BIASES):
             raise InputError("its keys are biased by distance (ALiBi): none lies behind a token")
-        mask = opened_mask(call.arguments.get(MASK), call.states, real, first)
+        mask = call.arguments.get(MASK)
+        if mask is not None and not isinstance(mask, Tensor):
+            raise InputError("its layers are given several masks at once: none can be opened")
+        mask = opened_mask(mask, call.states, real, first)
         return (), {**call.arguments, MASK: mask}
 
     return hook

@@ -16,7 +16,8 @@ from kvlens.texts.wikitext import Paragraph
 MIN_WORDS = 10
 MAX_WORDS = 200
 # With 10 from each article there would be 957 passages, since some articles are very short.
-PER_ARTICLE = 11
+PER_ARTICLE = 11  # in a sweep over the articles
+SWEEPS = 9  # after which next to nothing is left of them
 # The longest passage asked for, lowered until an article gives enough: a short article has to
 # make do with short passages.
 LONGEST = (MAX_WORDS, 100, 50, 25)
@@ -25,11 +26,18 @@ Article = tuple[str, list[Paragraph]]
 """Title and paragraphs."""
 
 
-def passages_of(articles: Sequence[Article]) -> list[tuple[str, str]]:
-    """All passages, in rounds over the articles.
+Runs = list[list[str]]
+"""What is left of an article: its unbroken runs of sentences."""
+
+
+def passages_of(articles: Sequence[Article], most: int | None = None) -> list[tuple[str, str]]:
+    """Passages, in rounds over the articles.
+
+    A sweep of 11 rounds is cut at a time, each from what the sweeps before have left.
 
     Args:
         articles: in their order, which decides the lengths asked for.
+        most: how many are wanted; None: all.
 
     Returns:
         (id, passage), all different; the id is ``title #round``, rounds counted from 1.
@@ -37,19 +45,24 @@ def passages_of(articles: Sequence[Article]) -> list[tuple[str, str]]:
     ids: dict[str, str] = {}
     for name, passage in _in_rounds(articles):
         ids.setdefault(passage, name)
+        if len(ids) == most:
+            break
     return [(name, passage) for passage, name in ids.items()]
 
 
 def _in_rounds(articles: Sequence[Article]) -> Iterator[tuple[str, str]]:
-    n = len(articles)
-    cuts = [
-        cut_article(paragraphs, lengths_asked_for(number, n))
-        for number, (_, paragraphs) in enumerate(articles)
-    ]
-    for turn in range(PER_ARTICLE):
-        for (title, _), passages in zip(articles, cuts, strict=True):
-            if turn < len(passages):
-                yield f"{title} #{turn + 1}", passages[turn]
+    left = [_runs(paragraphs) for _, paragraphs in articles]
+    for sweep in range(SWEEPS):
+        first = sweep * PER_ARTICLE
+        cuts = []
+        for number, runs in enumerate(left):
+            targets = lengths_asked_for(number, len(articles), first)
+            passages, left[number] = cut_article(runs, targets)
+            cuts.append(passages)
+        for turn in range(PER_ARTICLE):
+            for (title, _), passages in zip(articles, cuts, strict=True):
+                if turn < len(passages):
+                    yield f"{title} #{first + turn + 1}", passages[turn]
 
 
 def golden(i: int) -> float:
@@ -57,35 +70,35 @@ def golden(i: int) -> float:
     return i * (math.sqrt(5) - 1) / 2 % 1
 
 
-def lengths_asked_for(article: int, n_articles: int) -> list[float]:
-    """Words of each passage of one article: log-uniform, over the rounds and over the articles."""
-    places = [golden(turn * n_articles + article) for turn in range(PER_ARTICLE)]
+def lengths_asked_for(article: int, n_articles: int, first_round: int = 0) -> list[float]:
+    """Words of each passage of a sweep: log-uniform, over the rounds and over the articles."""
+    rounds = range(first_round, first_round + PER_ARTICLE)
+    places = [golden(turn * n_articles + article) for turn in rounds]
     return [MIN_WORDS * (MAX_WORDS / MIN_WORDS) ** place for place in places]
 
 
-def cut_article(paragraphs: Sequence[Paragraph], targets: Sequence[float]) -> list[str]:
+def cut_article(runs: Runs, targets: Sequence[float]) -> tuple[list[str], Runs]:
     """The passages of one article, in the order of `targets`; fewer where it is too short.
 
     Args:
-        paragraphs: of the article.
+        runs: what is left of the article.
         targets: the words asked for, one number a passage.
 
     Returns:
-        As many as the best of `LONGEST` gives.
+        As many as the best of `LONGEST` gives, and what is left then.
     """
     best: dict[int, str] = {}
+    left = runs
     for longest in LONGEST:
         if len(best) < len(targets):
-            shorter = cut(paragraphs, [min(target, longest) for target in targets])
-            best = max(best, shorter, key=len)
-    return [best[turn] for turn in sorted(best)]
+            shorter, rest = cut_runs(runs, [min(target, longest) for target in targets])
+            if len(shorter) > len(best):
+                best, left = shorter, rest
+    return [best[turn] for turn in sorted(best)], left
 
 
 def cut(paragraphs: Iterable[Paragraph], targets: Sequence[float]) -> dict[int, str]:
-    """Passages of one article; none crosses a gap or a paragraph, none overlaps another.
-
-    The longest target is served first. Among the passages within 10 % of the r-th target, the one
-    nearest to the place ``golden(r)`` of the article is taken.
+    """Passages of one article, see `cut_runs`.
 
     Args:
         paragraphs: of the article.
@@ -94,7 +107,28 @@ def cut(paragraphs: Iterable[Paragraph], targets: Sequence[float]) -> dict[int, 
     Returns:
         Index of the target -> passage; targets that nothing is left for are absent.
     """
-    runs = [run for paragraph in paragraphs for run in unbroken(paragraph)]
+    return cut_runs(_runs(paragraphs), targets)[0]
+
+
+def _runs(paragraphs: Iterable[Paragraph]) -> Runs:
+    return [run for paragraph in paragraphs for run in unbroken(paragraph)]
+
+
+def cut_runs(runs: Runs, targets: Sequence[float]) -> tuple[dict[int, str], Runs]:
+    """Passages of one article; none crosses a gap or a paragraph, none overlaps another.
+
+    The longest target is served first. Among the passages within 10 % of the r-th target, the one
+    nearest to the place ``golden(r)`` of the article is taken.
+
+    Args:
+        runs: what is left of the article.
+        targets: the words asked for, one number a passage.
+
+    Returns:
+        Index of the target -> passage, where targets that nothing is left for are absent; and what
+        is left then.
+    """
+    runs = list(runs)
     passages: dict[int, str] = {}
     for turn in sorted(range(len(targets)), key=lambda turn: -targets[turn]):
         choices = _choices(runs, targets[turn], golden(turn))
@@ -103,7 +137,7 @@ def cut(paragraphs: Iterable[Paragraph], targets: Sequence[float]) -> dict[int, 
             run = runs[best.run]
             passages[turn] = " ".join(run[: best.end])
             runs[best.run] = run[best.end :]
-    return passages
+    return passages, runs
 
 
 def unbroken(paragraph: Paragraph) -> list[list[str]]:

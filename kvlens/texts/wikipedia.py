@@ -40,10 +40,11 @@ def calibration_texts(n: int = 1000) -> Texts:
     Deterministic: the first n passages are the same whatever n is. Round by round, each article
     gives one passage, so that any first n are mixed in article and in length (log-uniform, as far
     as paragraphs are long enough). No article gives more than 10 passages up to n = 957, nor more
-    than 11 at all: 16 of the 106 give fewer, four of them none. Fetched at first use, then cached.
+    than 11 up to n = 1,047: 16 of the 106 give fewer, four of them none. Beyond, long articles give
+    more. Fetched at first use, then cached.
 
     Args:
-        n: how many, 1 to 1,047.
+        n: how many, at least 1; see `most_calibration_texts`.
 
     Returns:
         The passages; their ids are ``title #round``.
@@ -52,11 +53,16 @@ def calibration_texts(n: int = 1000) -> Texts:
         InputError: when n is out of range or the fetch fails.
     """
     n = whole_number("n", n)
-    passages = passages_of(parsed_articles())
-    if not 1 <= n <= len(passages):
-        raise InputError(f"`n` is {n}; there are 1 to {len(passages)} calibration texts")
-    ids, items = zip(*passages[:n], strict=True)
+    passages = passages_of(parsed_articles(), n) if n > 0 else []
+    if len(passages) != max(n, 1):
+        raise InputError(f"`n` is {n}; there are 1 to {most_calibration_texts()} calibration texts")
+    ids, items = zip(*passages, strict=True)
     return Texts(items, f"passages from {ATTRIBUTION}", ids)
+
+
+def most_calibration_texts() -> int:
+    """How many calibration texts there are."""
+    return len(passages_of(parsed_articles()))
 
 
 def articles() -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Post-processing against numpy and scikit-learn; how an encoder finds, uses and refuses a fit."""
 
 import json
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -16,9 +17,11 @@ from sklearn.preprocessing import StandardScaler
 from test_old_files import DATA
 from zoo import TEXTS
 
+from kvlens.embedding.embed_filter import embed_filter
 from kvlens.embedding.encoder import Encoder
-from kvlens.embedding.post import KINDS, Post, fit
+from kvlens.embedding.post import FITTED, Post, fit
 from kvlens.store.errors import InputError
+from kvlens.store.notices import Notice
 
 FIT_TEXTS = [
     f"{word} {i} {word[::-1]}"
@@ -37,6 +40,64 @@ def test_center_and_zscore_equal_scikit_learn():
         mapped = apply(fit(x, kind), new)
         assert mapped.dtype == np.float32
         np.testing.assert_allclose(mapped, truth, atol=1e-4)
+
+
+def test_the_mean_direction_is_projected_out():
+    x, new = sample(50, 8) + 2, sample(7, 8, 1)
+    direction = x.astype(np.float64).mean(0)
+    # Gram-Schmidt, one vector after another.
+    along = [vector @ direction / (direction @ direction) for vector in new.astype(np.float64)]
+    truth = [vector - share * direction for vector, share in zip(new, along, strict=True)]
+    mapped = apply(fit(x, "project_mean"), new)
+    np.testing.assert_allclose(mapped, truth, atol=1e-5)
+    assert np.abs(mapped @ direction).max() < 1e-4
+    balanced = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]], np.float32)
+    with pytest.raises(InputError, match="is zero: it has no direction"):
+        fit(balanced, "project_mean")
+
+
+def test_embed_filter_keeps_the_middle_of_the_unembedding(lm):
+    head = lm.hf.get_output_embeddings().weight.numpy().astype(np.float64)
+    axes = np.linalg.svd(head)[2]
+    x = sample(9, 32)
+    for dimension, first in ((None, 8), (5, 13), (32, 0)):
+        kept = axes[first : first + (dimension or 16)]
+        post = embed_filter(lm, dimension=dimension)
+        mapped = apply(post, x).astype(np.float64)
+        # The axes' signs are arbitrary, the scalar products are not.
+        truth = x @ kept.T
+        np.testing.assert_allclose(np.abs(mapped), np.abs(truth), atol=1e-3)
+        np.testing.assert_allclose(mapped @ mapped.T, truth @ truth.T, rtol=1e-3, atol=1e-3)
+        assert (post.n, post.kind, post.matrix.shape) == (0, "embed_filter", (32, len(kept)))
+    for dimension in (0, 33):
+        with pytest.raises(InputError, match=f"lies in 1 to 32, not {dimension}"):
+            embed_filter(lm, dimension=dimension)
+
+
+def test_an_encoder_filters_without_a_text(lm, saved, tmp_path):
+    plain, encoder = Encoder(lm, "mean"), Encoder(lm, "mean", post="embed_filter")
+    mapped = plain.encode(TEXTS) @ encoder.post.matrix
+    np.testing.assert_allclose(encoder.encode(TEXTS), mapped, atol=1e-4)
+    Encoder(lm, layers=saved, post="embed_filter")
+    assert not list(saved.parent.glob("post-*"))
+    encoder = Encoder(lm, layers=saved)
+    again = Post.load(encoder.fit_post("embed_filter").save(tmp_path / "filter.safetensors"))
+    assert (again.kind, again.n) == ("embed_filter", 0)
+    (file,) = saved.parent.glob("post-*")
+    assert "embed_filter" in file.name
+    with pytest.raises(
+        InputError, match=r"of 32 dimensions, and the vectors of value_agg.* have 16"
+    ):
+        Encoder(lm, "value_aggregation", post="embed_filter")
+
+
+def test_whitening_warns_where_its_axes_are_noise():
+    with pytest.warns(Notice, match="fitted on 31 embeddings of 8 dimensions: give at least 32"):
+        fit(sample(31, 8), "whiten")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(sample(32, 8), "whiten")
+        fit(sample(9, 8), "zscore")
 
 
 @settings(max_examples=25, deadline=None)
@@ -116,7 +177,7 @@ def test_a_constant_coordinate_is_not_blown_up():
         (
             sample(9, 3),
             {"kind": "pca"},
-            "unknown post-processing 'pca': give one of center, zscore, whiten",
+            "unknown post-processing 'pca': give one of center, project_mean, zscore, whiten",
         ),
         (sample(1, 3), {"kind": "center"}, "at least 2 texts, got 1"),
         (sample(9, 3)[0], {"kind": "center"}, r"\[n, d\]"),
@@ -126,6 +187,8 @@ def test_a_constant_coordinate_is_not_blown_up():
         (sample(9, 3), {"kind": "whiten", "dimension": 4}, "lies in 1 to 3"),
         (sample(9, 3), {"kind": "zscore", "shrinkage": 0.5}, "a shrinkage goes with whiten"),
         (sample(9, 3), {"kind": "whiten", "shrinkage": 1.5}, "lies in 0 to 1"),
+        (sample(9, 3), {"kind": "embed_filter"}, "unknown post-processing 'embed_filter'"),
+        (np.zeros((9, 3), np.float32), {"kind": "project_mean"}, "all 9 embeddings are equal"),
         (np.ones((9, 3), np.float32), {"kind": "zscore"}, "all 9 embeddings are equal"),
         (np.full((9, 3), 0.1, np.float32), {"kind": "whiten"}, "all 9 embeddings are equal"),
     ],
@@ -136,7 +199,7 @@ def test_bad_fits_are_refused(x, options, says):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FITTED)
 def test_saved_and_loaded_equal(kind, tmp_path):
     post = fit(sample(30, 5), kind, "made-by")
     again = Post.load(post.save(tmp_path / "post.safetensors"))
@@ -185,7 +248,7 @@ def saved(lm, tmp_path):
     return tmp_path / "layers.json"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FITTED)
 def test_an_encoder_finds_its_fit_beside_the_layer_set(lm, saved, kind):
     encoder = Encoder(lm, layers=saved)
     raw, base = encoder.encode(TEXTS), encoder.encode(FIT_TEXTS).astype(np.float64)
@@ -263,7 +326,8 @@ def test_fit_of_another_encoder_is_refused(lm, saved):
 
 def test_wrong_kinds_and_dimensions_are_refused(lm, saved):
     with pytest.raises(
-        InputError, match="unknown post-processing 'pca': give one of center, zscore, whiten"
+        InputError,
+        match="unknown post-processing 'pca': give one of center, project_mean, zscore, whiten",
     ):
         Encoder(lm, layers=saved, post="pca")
     encoder = Encoder(lm, layers=saved)

@@ -115,7 +115,7 @@ def test_settings_are_plain_values_that_build_the_method_again(name):
         (
             "mean",
             {"pooling": "max"},
-            r"unknown pooling 'max': give one of last, mean, hybrid, text_mean",
+            r"unknown pooling 'max': give one of last, mean, hybrid, hybrid_unnormalized, text",
         ),
         ("kv_embedding", {"layers": None}, r"kv_embedding needs layers"),
         ("kv_embedding", {"layers": (4,)}, r"layer 4 is outside tiny-llama"),

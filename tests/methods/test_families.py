@@ -14,6 +14,8 @@ pytestmark = [pytest.mark.zoo, pytest.mark.slow]
 CACHE_UNREAD = ("inkling2_text", "inkling_text", "minimax_m3_vl_text", "qwen4_exp_text", "zaya")
 # Values that differ in size between the layers of the default depth are not added up.
 SIZES_DIFFER = ("gemma4_unified", "gemma4_unified_text", "mimo_v2_flash")
+# Blocks of the upper half read the keys of others.
+SHARING = ("gemma3n_text", "gemma4", "gemma4_text")
 
 
 NOT_THERE = {
@@ -21,9 +23,10 @@ NOT_THERE = {
     "value_aggregation": (*SIZES_DIFFER, *CACHE_UNREAD),
     "token_prepending": STREAMS,
     "ke": STREAMS,
+    "look_both_ways": (*KEPT_OUT, *SHARING),
 }
 # Raw transformers, too, gives other states in a batch: near-ties of a sparse choice fall otherwise.
-TIES = {"cot": ("dots3_note_text", "hy_v4"), "look_both_ways": ("hy_v4",)}
+TIES = {"cot": ("dots3_note_text", "hy_v4")}
 
 
 @pytest.mark.parametrize("name", READ)
@@ -46,6 +49,8 @@ def test_methods_give_finite_vectors_whatever_the_batch(name):
         *((name, "value_aggregation", "more than keys and values") for name in CACHE_UNREAD),
         *((name, "token_prepending", "one hidden state a token") for name in STREAMS),
         *((name, "ke", r"gives states \[") for name in STREAMS),
+        *((name, "look_both_ways", KEPT_OUT[name]) for name in KEPT_OUT),
+        *((name, "look_both_ways", "others read its keys and values") for name in SHARING),
         *((name, "kv_embedding", KEPT_OUT[name]) for name in KEPT_OUT),
     ],
 )

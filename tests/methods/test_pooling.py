@@ -24,6 +24,7 @@ TRUTH = {
     "last": lambda rows, span: rows[-1],
     "mean": lambda rows, span: rows.mean(0),
     "hybrid": lambda rows, span: unit((rows[-1] + rows.mean(0)) / 2),
+    "hybrid_unnormalized": lambda rows, span: (rows[-1] + rows.mean(0)) / 2,
     "text_mean": lambda rows, span: (
         rows[span[0] : span[1]].mean(0) if span[0] < span[1] else rows[-1]
     ),

@@ -7,19 +7,26 @@ import re
 import shutil
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
 from table_files import one_line
 
 from kvlens.store.errors import InputError
-from kvlens.store.files import cache_dir
+from kvlens.store.files import cache_dir, sha256_texts
 from kvlens.texts import wikipedia
 from kvlens.texts.wikipedia import articles, calibration_texts
 
 DUMP = "enwiki-shortened.xml.bz2"
 SHA256_1000 = "f54f4e7f53778401d8e393ce9cf7a5b8a3332074a8f2ba328962f2254bc0722a"
+SHA256_1047 = "3a70ee0e382f4ebb9ef70f89f4a30b3b07287f8fe6dda3fde9d735933b31a60a"
+
+
+@pytest.fixture(scope="module")
+def many():
+    return calibration_texts(3000)
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +64,30 @@ def test_any_first_n_is_mixed(passages):
 
 
 @pytest.mark.real
-def test_calibration_texts_are_clean_prose(passages):
-    for text in passages:
+def test_more_passages_leave_the_first_as_they_were(many):
+    assert sha256_texts(many.items[:1047]) == SHA256_1047
+    assert many.n == len(set(many.items)) == len(set(many.ids))
+    counts = Counter(name.rpartition(" #")[0] for name in many.ids)
+    assert max(counts.values()) > 11
+    assert all(10 <= len(text.split()) <= 200 for text in many)
+
+
+@pytest.mark.real
+def test_passages_of_an_article_do_not_overlap(many):
+    texts = dict(articles())
+    places = defaultdict(list)
+    for name, text in zip(many.ids, many.items, strict=True):
+        title = name.rpartition(" #")[0]
+        start = texts[title].find(text)
+        if texts[title].count(text) == 1:
+            places[title].append((start, start + len(text)))
+    for spans in places.values():
+        assert all(end <= start for (_, end), (start, _) in pairwise(sorted(spans)))
+
+
+@pytest.mark.real
+def test_calibration_texts_are_clean_prose(many):
+    for text in many:
         assert not re.search(
             r"\[\[|\]\]|\{|\}|<|>|''|\||&\w+;|https?:|\n|\t|  |\ufffc|\x00| [,.;]|\( ?\)", text
         ), text
@@ -86,9 +115,9 @@ def test_passages_stand_in_their_articles_and_those_in_the_dump(passages):
 
 @pytest.mark.real
 def test_calibration_texts_out_of_range():
-    for n in (0, -1, 1048):
+    for n in (0, -1, 5811):
         with pytest.raises(
-            InputError, match=rf"`n` is {n}; there are 1 to 1047 calibration texts"
+            InputError, match=rf"`n` is {n}; there are 1 to 5810 calibration texts"
         ) as error:
             calibration_texts(n)
         one_line(error)
