@@ -65,6 +65,8 @@ _HOME = {
     "plot_beta": "plots.uptake",
     "plot_ends": "plots.uptake",
     "plot_patterns": "plots.patterns",
+    "plot_own_words": "plots.own_words",
+    "plot_words": "plots.word_grid",
 }
 
 # Format of a saved file -> what loads it.
@@ -90,6 +92,7 @@ READERS |= {name: f"kvlens.{_HOME[public]}:{public}" for name, public in _LOADER
 PICTURES |= {
     "IDProfile": "kvlens.plots.pictures:profile_picture",
     "AttentionShift": "kvlens.plots.pictures:shift_picture",
+    "WordLens": "kvlens.plots.pictures:words_picture",
 }
 
 # Without `open`: a star import must not hide the builtin.

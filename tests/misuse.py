@@ -462,6 +462,25 @@ def of_plots(world: World) -> Iterator[Case]:
     )
     good = {"shift": world.shift}
     yield case("plot_ends", kvlens.plot_ends, good, shift=NO_VALUE, ax=NO_AXES, width=NO_WIDTH)
+    lens = kvlens.word_lens(world.lm, TEXTS[:3], heads=False)
+    yield case(
+        "plot_own_words",
+        kvlens.plot_own_words,
+        {"lens": lens},
+        lens=NO_VALUE,
+        axes=NO_AXES,
+        width=NO_WIDTH,
+    )
+    yield case(
+        "plot_words",
+        kvlens.plot_words,
+        {"lens": lens},
+        lens=NO_VALUE,
+        text=(None, *NO_HEAD, 2),
+        centred=NO_FLAG,
+        axes=NO_AXES,
+        width=NO_WIDTH,
+    )
     yield case(
         "plot_patterns",
         kvlens.plot_patterns,

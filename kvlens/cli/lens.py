@@ -1,4 +1,7 @@
-"""`kvlens lens`: what the final token's K and V hold, and the geometry of each method's vectors."""
+"""`kvlens lens`: what the final token's K and V hold, and the geometry of each method's vectors.
+
+With `--words`, what they say in words.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,18 @@ from cyclopts import Parameter
 
 from kvlens.cli.answers import Answer, folder_answer
 from kvlens.cli.folders import output_folder, run_folder
-from kvlens.cli.options import LengthOptions, ModelName, ModelOptions, RequiredRoute, TextOptions
+from kvlens.cli.options import (
+    TEXTS,
+    LengthOptions,
+    ModelName,
+    ModelOptions,
+    RouteOptions,
+    TextOptions,
+)
 from kvlens.cli.progress import progress
 from kvlens.cli.values import Names, WholeNumber, layers_or_file
+from kvlens.cli.words import WORD_FILES, write_words
+from kvlens.store.errors import InputError
 
 if TYPE_CHECKING:
     from kvlens.analysis.method_geometry import Geometry
@@ -31,12 +43,16 @@ class Looked:
     """What is looked at.
 
     Attributes:
+        words: read values, hidden states and the embedding as words, and nothing else
+        n_words: how many texts for the words
         n: how many texts for the KV lens
         n_geometry: how many of them for each method's geometry
         methods: methods whose geometry is compared, comma-separated [default: six]
         pairs: .jsonl with sentence1, sentence2, score: those above 4 count as one meaning
     """
 
+    words: bool = False
+    n_words: WholeNumber = 60
     n: WholeNumber = 300
     n_geometry: WholeNumber = 200
     methods: Names | None = None
@@ -59,23 +75,48 @@ class Looked:
         return f"{'/'.join(parts)}, score above {ONE_MEANING}"
 
 
+@Parameter(name="*", group=TEXTS)
+@dataclass(frozen=True, kw_only=True)
+class LensTexts(TextOptions):
+    """Which texts are read.
+
+    Attributes:
+        text: one text, for --words
+        texts: .txt, .jsonl, .csv, .tsv, .parquet, or - [default: Wikipedia passages]
+    """
+
+    text: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
+
+    def read(self, n: int, at_least: int = 1) -> Texts:
+        """The one text, or as `TextOptions.read`; raises InputError for both."""
+        from kvlens.texts.texts import as_texts
+
+        if self.text is None:
+            return super().read(n, at_least)
+        if self.texts is not None:
+            raise InputError("give either `text` or `texts`")
+        return as_texts([self.text], source="the command line")
+
+
 def lens(
     name: ModelName,
     /,
     *,
-    route: RequiredRoute,
+    route: RouteOptions = RouteOptions(),
     looked: Looked = Looked(),
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     overwrite: bool = False,
-    texts: TextOptions = TextOptions(),
+    texts: LensTexts = LensTexts(),
     limits: LengthOptions = LengthOptions(),
     model: ModelOptions = ModelOptions(),
 ) -> Answer:
     """What the final token's K and V hold: ID, rank, share of the embedding; geometry by method.
 
+    With --words: what they, the hidden states and the embedding say in words.
+
     Args:
         name: named model, hub id, directory or .gguf file
-        route: the layers that are re-routed
+        route: the layers that are re-routed; those of the embedding with --words, or none
         looked: what is looked at
         output: folder to write [default: runs/MODEL-lens]
         overwrite: replace what it wrote before; other files stay
@@ -87,6 +128,17 @@ def lens(
     from kvlens.embedding.cache import EmbeddingCache
 
     folder = output or run_folder(name, suffix="-lens")
+    if looked.words:
+        with output_folder(folder, overwrite, WORD_FILES) as scratch:
+            read = texts.read(looked.n_words)
+            layers = layers_or_file(route.layers)
+            summary = write_words(model.load(name), read, layers, route.force, limits, scratch)
+            files = sorted(path.name for path in scratch.iterdir())
+        return folder_answer(folder, files, summary)
+    if route.layers is None:
+        raise InputError("`layers` is missing: give a layer-set file, or layers such as 7-10")
+    if texts.text is not None:
+        raise InputError("one `text` is read by `words` alone: give `texts`")
     with output_folder(folder, overwrite, WRITES) as scratch:
         read = texts.read(looked.n, MIN_POINTS)
         pairs = looked.close_pairs()

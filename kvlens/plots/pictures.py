@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from kvlens.analysis.attention import AttentionShift
+from kvlens.analysis.word_lens import WordLens
 from kvlens.dimension.profile import IDProfile
+from kvlens.plots.own_words import plot_own_words
 from kvlens.plots.profile import plot_profile
 from kvlens.plots.style import picture_html
 from kvlens.plots.uptake import plot_ends
@@ -27,3 +29,13 @@ def shift_picture(shift: AttentionShift, alt: str) -> str:
         alt: the picture in words, for those who cannot see it.
     """
     return picture_html(plot_ends(shift), alt)
+
+
+def words_picture(lens: WordLens, alt: str) -> str:
+    """The share of the text's own words by layer, as an ``<img>`` that holds its own SVG.
+
+    Args:
+        lens: what is drawn.
+        alt: the picture in words, for those who cannot see it.
+    """
+    return picture_html(plot_own_words(lens)[0], alt)

@@ -8,7 +8,9 @@ from typing import Any
 from kvlens.analysis.attention import KINDS, AttentionPatterns, AttentionShift
 from kvlens.analysis.lens import KVLens
 from kvlens.analysis.method_geometry import Geometry
+from kvlens.analysis.word_lens import WordLens
 from kvlens.plots.geometry import plot_geometry, plot_sentences
+from kvlens.plots.own_words import has_heads, plot_own_words, plot_word_heads
 from kvlens.plots.patterns import plot_patterns
 from kvlens.plots.profile import plot_profile
 from kvlens.plots.profile_page import profile_html
@@ -16,6 +18,7 @@ from kvlens.plots.profile_picture import LayerSets, Profiles
 from kvlens.plots.states import plot_ranks, plot_similarities, plot_spectra
 from kvlens.plots.style import save_figures
 from kvlens.plots.uptake import plot_beta, plot_ends
+from kvlens.plots.word_grid import plot_words
 from kvlens.store.files import atomic_path
 
 
@@ -107,3 +110,24 @@ def save_lens_plots(
         pictures["geometry"] = plot_geometry(geometry)
         pictures["sentences"] = plot_sentences(geometry)
     return save_figures({name: axes[0].figure for name, axes in pictures.items()}, folder)
+
+
+def save_word_plots(lens: WordLens, folder: str | Path) -> list[Path]:
+    """Write every picture of a word lens, as `save_figures` does.
+
+    Args:
+        lens: what is drawn.
+        folder: where the files go; made when missing.
+
+    Returns:
+        The paths.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    figures: dict[str, Any] = {"own_words": plot_own_words(lens)[0].figure}
+    for text in range(len(lens.shown)):
+        figures[f"words_{text + 1}"] = plot_words(lens, text)[0].figure
+    if has_heads(lens):
+        figures["word_heads"] = plot_word_heads(lens).figure
+    return save_figures(figures, folder)

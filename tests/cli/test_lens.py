@@ -61,3 +61,61 @@ def test_the_command_writes_what_python_gives(look):
         assert written.effective_rank == pytest.approx(computed.effective_rank, rel=1e-4)
     for written, computed in zip(lens.similarities, again.similarities, strict=True):
         assert written.value == pytest.approx(computed.value, abs=1e-3)
+
+
+@pytest.fixture
+def words(look, monkeypatch, capsys):
+    """`kvlens lens MODEL --words` with more: its exit code, and what it said."""
+    place, *_ = look
+    monkeypatch.setenv("KVLENS_CACHE", str(place / "cache"))
+
+    def run(*more):
+        code = main(["lens", f"{place}/llama", "--words", *map(str, more)])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.mark.slow
+def test_words_are_those_of_python_and_stand_in_a_table(look, words, tmp_path):
+    place, *_ = look
+    texts = ["--texts", place / "texts.txt", "--n-words", 9]
+    code, out, _ = words("-o", tmp_path / "out", "--layers", 2, *texts)
+    assert code == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"word_lens.json", "own_words.png", "words_2.pdf", "word_heads.png"} <= names
+    lens = kvlens.WordLens.load(tmp_path / "out/word_lens.json")
+    lm = kvlens.load(str(place / "llama"))
+    embeddings = kvlens.Encoder(lm, "kv_embedding", (2,)).encode(LINES[:9])
+    again = kvlens.word_lens(lm, LINES[:9], embeddings)
+    assert [each.own for each in lens.shares] == [each.own for each in again.shares]
+    assert "--n-words 9" in lens.command
+    lines = out.splitlines()
+    assert lines[0] == f"text 1: {LINES[0]}"
+    (last,) = (line for line in lines if line.startswith("        3  "))
+    share = lens.shares_of("hidden", centred=True)[3]
+    assert f"{share.own:.2f} ({share.other:.2f})" in last
+    assert any(line.startswith("embedding") for line in lines)
+    assert "left out: values of layer 0, centred: they are the same for every text" in lines
+
+
+@pytest.mark.slow
+def test_words_of_one_text_and_what_is_refused(look, words, tmp_path):
+    place, *_ = look
+    out = tmp_path / "one"
+    code, said, _ = words("-o", out, "--text", "-a text \x1b[31m")
+    assert code == 0
+    assert said.startswith(r"text 1: -a text \x1b[31m")
+    assert "another text" not in said
+    assert kvlens.WordLens.load(out / "word_lens.json").texts.n == 1
+    code, _, error = words("-o", tmp_path / "two", "--text", "a", "--texts", place / "texts.txt")
+    assert (code, error) == (2, "kvlens: give either --text or --texts\n")
+    assert not (tmp_path / "two").exists()
+    code, _, error = words("-o", out, "--text", "a")
+    assert code == 2
+    assert error.count("\n") == 1
+    assert main(["lens", f"{place}/llama", "-o", f"{tmp_path}/three"]) == 2
+    assert (
+        main(["lens", f"{place}/llama", "-o", f"{tmp_path}/3", "--layers", "1", "--text", "a"]) == 2
+    )

@@ -65,6 +65,11 @@ COMMANDS = (
         "lens model --layers 1 --texts texts.txt --methods mean -o run",
         whole=("run",),
     ),
+    Command(
+        "lens-words",
+        "lens model --words --texts texts.txt --n-words 5 -o run",
+        whole=("run",),
+    ),
     Command("report-alone", "report run --no-model", before=OLD_RUN),
     Command("report", "report run --texts texts.txt --n 20", before=OLD_RUN[:1]),
     Command("sweep", f"{SWEEP} --widths 1"),
