@@ -5,6 +5,8 @@
 3. Take the standard errors from the neighbour graph.
 4. Say what speaks against a value (`doubts`): too few points for it, no plateau over scales, many
    copies, points that are not independent.
+5. Feed the distances inside random halves of the texts to the same estimators (`halves`).
+6. Find the block that writes position 0's massive activation (`sink`).
 """
 
 from __future__ import annotations
@@ -16,9 +18,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kvlens.dimension.doubts import NOT_INDEPENDENT, many_copies, off_plateau, too_small
+from kvlens.dimension.draws import MOST_DRAWS
 from kvlens.dimension.estimators import ESTIMATORS, gride_scales
-from kvlens.dimension.neighbours import Neighbours, distinct_neighbours
+from kvlens.dimension.halves import DRAWS, Halves
+from kvlens.dimension.neighbours import Distinct, Neighbours, distinct_points
 from kvlens.dimension.profile import IDEstimate, IDProfile, NoEstimate, ScaleProfile
+from kvlens.dimension.sink import Sink, sink_of
 from kvlens.store.checking import a, arguments, function, names, optional, text, whole
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress, silent
@@ -41,12 +46,16 @@ def _a_trace(name: str, value: Any) -> Any:
     states=text,
     estimators=names,
     progress=optional(function),
+    draws=whole(least=0, most=MOST_DRAWS),
+    seed=whole(least=0),
 )
 def estimate(
     trace: Trace,
     states: str = "hidden",
     estimators: Sequence[str] = DEFAULT,
     progress: Progress | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> IDProfile:
     """Estimate the ID of every recorded layer that has the states; see `estimate_points`.
 
@@ -55,28 +64,35 @@ def estimate(
         states: hidden, k, k_pre, v or kv (k beside v).
         estimators: ``twonn``, ``mle`` or both.
         progress: called with (layers done, layers).
+        draws: how many random halves of the texts are measured too, for the stability of choices;
+            no text is recorded again.
+        seed: of the halves.
 
     Returns:
         The profile. A layer that has such states but no estimate is left out and named in
-        `IDProfile.skipped`.
+        `IDProfile.skipped`. It has no sink where the trace lacks a layer, and no draws where the
+        halves have too few points.
 
     Raises:
         InputError: as `estimate_points`, and when no layer has an estimate.
     """
     progress = progress or silent
+    halves = Halves(trace.texts.n, draws, seed)
     estimated: list[tuple[dict[str, IDEstimate], ScaleProfile]] = []
     skipped: dict[int, str] = {}
     layers = trace.layers_of(states)
+    points = trace.points if states == "hidden" else "last"  # K and V: always the final token's
     for done, layer in enumerate(layers, 1):
         try:
-            estimated.append(estimate_points(trace.states(layer, states), estimators, layer))
+            distinct, estimates, scales = _estimated(trace.states(layer, states), estimators, layer)
+            halves.measure(distinct, _text_of_point(trace, points), estimators)
+            estimated.append((estimates, scales))
         except NoEstimate as error:
             skipped[layer] = str(error).removeprefix(f"layer {layer}: ")
         progress(done, len(layers))
     if not estimated:
         reason = next(iter(skipped.values()), "no recorded layer has keys and values")
         raise InputError(f"no layer has an ID estimate: {reason}")
-    points = trace.points if states == "hidden" else "last"  # K and V: always the final token's
     rows = [estimates for estimates, _ in estimated]
     if points == "all":
         rows = [_not_independent(row) for row in rows]
@@ -90,7 +106,18 @@ def estimate(
         scales=tuple(scales for _, scales in estimated),
         skipped=skipped,
         versions=versions(trace.versions),
+        sink=_sink(trace),
+        draws=halves.draws(),
     )
+
+
+def _text_of_point(trace: Trace, points: str) -> NDArray:
+    return trace.tensors["text_index"].numpy() if points == "all" else np.arange(trace.texts.n)
+
+
+def _sink(trace: Trace) -> Sink | None:
+    ratios = trace.tensors.get("position_zero")
+    return None if ratios is None else sink_of(ratios.numpy())
 
 
 @arguments(estimators=names, layer=whole(least=0))
@@ -118,13 +145,22 @@ def estimate_points(
         NoEstimate: (an `InputError`) for fewer than 50 distinct points, and for distances so
             degenerate that an estimate is 0, NaN or infinite.
     """
+    _, estimates, scales = _estimated(X, estimators, layer)
+    return estimates, scales
+
+
+def _estimated(
+    X: ArrayLike, estimators: Sequence[str], layer: int
+) -> tuple[Distinct, dict[str, IDEstimate], ScaleProfile]:
+    """The points without copies, and what `estimate_points` gives."""
     _check_names(estimators)
     points = _as_points(X, layer)
-    neighbours = distinct_neighbours(points, layer)
+    distinct = distinct_points(points, layer)
+    neighbours = distinct.neighbours
     scales = gride_scales(neighbours, layer)
     dropped = len(points) - neighbours.n
     estimates = {name: _estimate(name, neighbours, scales, dropped) for name in estimators}
-    return estimates, scales
+    return distinct, estimates, scales
 
 
 def _check_names(estimators: Sequence[str]) -> None:

@@ -45,8 +45,23 @@ class Neighbours:
         return len(self.distances)
 
 
-def distinct_neighbours(points: NDArray, layer: int) -> Neighbours:
-    """Neighbours of the points that are left when copies are dropped.
+@dataclass(frozen=True)
+class Distinct:
+    """The points that are left when copies are dropped.
+
+    Attributes:
+        rows: which of the given points they are, ascending.
+        points: they, float64, with the mean of all given ones at the origin.
+        neighbours: up to `NEIGHBOURS` of each.
+    """
+
+    rows: Int[np.ndarray, " n"]
+    points: Float[np.ndarray, "n d"]
+    neighbours: Neighbours
+
+
+def distinct_points(points: NDArray, layer: int) -> Distinct:
+    """The points that are left when copies are dropped, with their neighbours.
 
     Each connected group of copies, exact or near ones, keeps its first member.
 
@@ -55,7 +70,7 @@ def distinct_neighbours(points: NDArray, layer: int) -> Neighbours:
         layer: named in the refusal.
 
     Returns:
-        Up to `NEIGHBOURS` neighbours of each point that is left, in the order of `points`.
+        What is left, in the order of `points`.
 
     Raises:
         NoEstimate: when fewer than `MIN_POINTS` are left.
@@ -67,14 +82,16 @@ def distinct_neighbours(points: NDArray, layer: int) -> Neighbours:
     rounding = ROUNDING_STEPS * rounding_step * np.sqrt(np.einsum("nd,nd->n", points, points))
     # Else a common offset makes the search imprecise, and its refinement slow.
     points -= points.mean(axis=0)
+    rows = np.arange(total)
     while len(kept) >= MIN_POINTS:
         if len(kept) < len(points):
+            rows = rows[kept]
             points = points[kept]
             rounding = rounding[kept]
         neighbours = nearest_neighbours(points, min(NEIGHBOURS, len(points) - 1))
         kept = _first_of_copies(neighbours, rounding)
         if len(kept) == len(points):
-            return neighbours
+            return Distinct(rows, points, neighbours)
     raise NoEstimate(
         f"layer {layer}: {len(kept)} of {total} points are distinct, "
         f"at least {MIN_POINTS} are needed: give more, and different, texts"

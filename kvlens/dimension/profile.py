@@ -12,9 +12,11 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import Field, model_validator
 
+from kvlens.dimension.draws import Draws
+from kvlens.dimension.sink import Sink
 from kvlens.models.info import ModelInfo
 from kvlens.store.arguments import choice_argument
-from kvlens.store.artifact import JsonArtifact, Record
+from kvlens.store.artifact import JsonArtifact, Record, later_field
 from kvlens.store.bounds import Count
 from kvlens.store.errors import InputError
 from kvlens.store.facts import facts_html, facts_text, picture_of
@@ -86,13 +88,16 @@ class IDProfile(JsonArtifact):
         skipped: layers without an estimate, and why (the key and value of layer 0 are the same for
             every text that ends in the same token).
         versions: package -> version.
+        sink: the block that writes position 0's massive activation, b*; None: not measured.
+        draws: the same IDs of random halves of the texts; None: not measured. Both are None in
+            version 1.
     """
 
     what: ClassVar[str] = "an ID profile"
     again: ClassVar[str] = "profile the model again"
 
     format: Literal["kvlens.id-profile"] = "kvlens.id-profile"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     model: ModelInfo
     states: str
     points: str
@@ -102,6 +107,8 @@ class IDProfile(JsonArtifact):
     scales: tuple[ScaleProfile, ...]
     skipped: dict[int, str] = Field(default_factory=dict)
     versions: dict[str, str]
+    sink: Sink | None = later_field()
+    draws: Draws | None = later_field()
 
     @model_validator(mode="after")
     def _consistent(self) -> IDProfile:
@@ -114,7 +121,24 @@ class IDProfile(JsonArtifact):
                 raise ValueError("the estimators have to cover the same layers")
         for scale in self.scales:
             self.model.check_layers([scale.layer])
+        self._check_additions()
         return self
+
+    def _check_additions(self) -> None:
+        """Raise ValueError for what version 2 brought, where it fits no profile of this kind."""
+        if self.version == 1 and (self.sink or self.draws):
+            raise ValueError("version 1 has neither sink nor draws")
+        if self.sink and self.sink.block is not None:
+            self.model.check_layers([self.sink.block])
+        if self.draws is None:
+            return
+        if self.draws.values.keys() != self.estimates.keys():
+            raise ValueError("draws and estimates have to have the same estimators")
+        if len({len(lines) for lines in self.draws.values.values()}) != 1:
+            raise ValueError("the estimators have to have the same draws")
+        lines = [line for lines in self.draws.values.values() for line in lines]
+        if any(len(line) != len(self.layers) for line in lines):
+            raise ValueError("a draw has to have one ID a layer")
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -129,6 +153,12 @@ class IDProfile(JsonArtifact):
     def stderrs(self, estimator: str) -> Float[np.ndarray, " n_layers"]:
         """Its standard errors, float64; raises as `values`."""
         return np.array([estimate.stderr for estimate in self._of(estimator)])
+
+    def drawn_values(self, estimator: str) -> Float[np.ndarray, "draws n_layers"]:
+        """The ID by layer of each draw, float64; none without draws; raises as `values`."""
+        shape = (-1, len(self._of(estimator)))
+        lines = self.draws.values[estimator] if self.draws else ()
+        return np.array(lines, dtype=np.float64).reshape(shape)
 
     def _of(self, estimator: str) -> tuple[IDEstimate, ...]:
         return self.estimates[choice_argument("estimator", estimator, self.estimates)]
@@ -160,6 +190,7 @@ class IDProfile(JsonArtifact):
         facts = {
             "states": f"{self.states}, points {self.points}, prompt {self.prompt.name}",
             "texts": f"{self.texts.n}, {self.texts.source}",
+            "b*": str(self.sink or "not measured"),
         }
         for estimator, row in self.estimates.items():
             facts[f"{estimator} ID"] = f"{_extreme(min, row)} to {_extreme(max, row)}"

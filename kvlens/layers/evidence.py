@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor
 
 import numpy as np
+from jaxtyping import Float
 
 from kvlens.dimension.profile import IDProfile
 from kvlens.layers.layer_set import RuleParameters
-from kvlens.layers.shape import Shape
+from kvlens.layers.shape import Shape, shape
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import phrase
 
@@ -47,6 +48,15 @@ class Evidence:
             error=dict(zip(profile.layers, errors, strict=True)),
             shape=shape,
             parameters=parameters,
+        )
+
+    def with_values(self, values: Float[np.ndarray, " n_layers"]) -> Evidence:
+        """The same with another ID by layer, and the shape that it has with the same errors."""
+        errors = list(self.error.values())
+        return replace(
+            self,
+            value=dict(zip(self.layers, values, strict=True)),
+            shape=shape(values, errors, self.parameters.z, self.layers),
         )
 
     @property

@@ -8,8 +8,9 @@ from pydantic import ConfigDict, Field, FiniteFloat, model_validator
 
 from kvlens.dimension.profile import IDProfile
 from kvlens.layers.shape import LayerIndices, Shape, Z
+from kvlens.layers.stability import UNKNOWN, Stability
 from kvlens.models.info import ModelInfo
-from kvlens.store.artifact import JsonArtifact, Record
+from kvlens.store.artifact import JsonArtifact, Record, later_field
 from kvlens.store.bounds import within
 from kvlens.store.facts import facts_html, facts_text
 from kvlens.store.layer_ranges import phrase
@@ -80,13 +81,15 @@ class LayerSet(JsonArtifact):
         profile: ID by layer with errors, and the calibration texts.
         versions: those of the selection.
         command: the command line that made it, or null.
+        stability: how often the rule takes each layer over halves of the texts; not there when
+            that is unknown, as in version 1, or when the user chose.
     """
 
     model_config = ConfigDict(
         title="kvlens layer set",
         json_schema_extra={
             "$schema": "https://json-schema.org/draft/2020-12/schema",
-            "$id": "urn:kvlens:layer-set:1",
+            "$id": "urn:kvlens:layer-set:2",
         },
     )
 
@@ -94,7 +97,7 @@ class LayerSet(JsonArtifact):
     again: ClassVar[str] = "run `kvlens profile` again"
 
     format: Literal["kvlens.layer-set"] = "kvlens.layer-set"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     model: ModelInfo
     layers: LayerIndices
     bias: FiniteFloat | tuple[FiniteFloat, ...] = 1.0
@@ -110,6 +113,7 @@ class LayerSet(JsonArtifact):
     profile: IDProfile
     versions: dict[str, str]
     command: str | None = None
+    stability: Stability | None = later_field()
 
     @model_validator(mode="after")
     def _consistent(self) -> LayerSet:
@@ -126,21 +130,33 @@ class LayerSet(JsonArtifact):
             raise ValueError(f"the bias {largest:g} is above {MOST_BIAS:g} in size")
         if self.profile.model != self.model:
             raise ValueError("model and profile.model differ")
+        if self.version == 1 and self.stability:
+            raise ValueError("version 1 has no stability")
+        if self.stability:
+            self.model.check_layers(sorted(self.stability.taken))
         return self
 
     def __str__(self) -> str:
         minima = phrase(self.shape.minima)
         shape = f"{self.shape.name} (minima: {minima})" if self.shape.minima else self.shape.name
-        facts = {"rule": self._rule(), "shape": shape, "why": self.reason}
+        facts = {"rule": self._rule(), "shape": shape, "why": self.reason, **self._stable()}
         return facts_text(self._title(), facts, self.warnings)
 
     def _repr_html_(self) -> str:
         how = f"bias {self.bias}, position {self.position}, pooling {self.pooling}"
         facts = {"rule": self.rule, "shape": self.shape.name, "why": self.reason, "re-routing": how}
+        facts |= self._stable()
         return facts_html(f"layer set: {self._title()}", facts, self.warnings)
 
     def _title(self) -> str:
         return f"{phrase(self.layers)} of {self.model.n_layers}, {self.model.name}"
+
+    def _stable(self) -> dict[str, str]:
+        """How often the layers are taken; nothing where the user chose them."""
+        if self.parameters.layers is not None:
+            return {}
+        known = self.stability.of_choice(self.layers) if self.stability else UNKNOWN
+        return {"stable": known}
 
     def _rule(self) -> str:
         """The rule and what it went by; one that the user's layers decide goes by nothing else."""

@@ -13,7 +13,8 @@ from typing import TypedDict, Unpack
 
 from pydantic import ValidationError
 
-from kvlens.dimension.profile import IDProfile, warning_kind
+from kvlens.dimension.profile import IDProfile
+from kvlens.layers.cautions import cautions
 from kvlens.layers.evidence import Evidence
 from kvlens.layers.layer_set import (
     SKIP_EARLY,
@@ -24,12 +25,12 @@ from kvlens.layers.layer_set import (
     Prompts,
     RuleParameters,
 )
-from kvlens.layers.rules import EXPLICIT, RULES, Choice
+from kvlens.layers.rules import EXPLICIT, RULES
 from kvlens.layers.shape import Z, shape
+from kvlens.layers.stability import Stability
 from kvlens.store.artifact import first_problem
 from kvlens.store.checking import a, arguments, bias, layer_list, optional, real, text
 from kvlens.store.errors import InputError
-from kvlens.store.layer_ranges import phrase
 from kvlens.store.provenance import current_command, versions
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, query_for
 
@@ -151,6 +152,7 @@ def _selected(
     profile_shape = shape(values, errors, parameters.z, profile.layers)
     evidence = Evidence.of(profile, profile_shape, parameters)
     choice = RULES[rule](evidence)
+    stability = None if rule == EXPLICIT else _stability(profile, rule, evidence)
     prompts = settings.prompts(profile.prompt)
     bias = settings.bias
     return LayerSet(
@@ -166,60 +168,18 @@ def _selected(
         branch=choice.branch,
         reason=choice.reason,
         shape=profile_shape,
-        warnings=(*choice.warnings, *_cautions(profile, evidence, choice, prompts)),
+        warnings=(*choice.warnings, *cautions(profile, evidence, choice, prompts, stability)),
         profile=profile,
         versions=versions(),
         command=current_command() or None,
+        stability=stability,
     )
 
 
-def _cautions(
-    profile: IDProfile, evidence: Evidence, choice: Choice, prompts: Prompts
-) -> list[str]:
-    """What to beware of, whatever the rule."""
-    cautions: list[str] = []
-    if evidence.parameters.layers is None:
-        cautions += _edge_cautions(evidence, choice)
-    if evidence.parameters.layers is None and evidence.all_early:
-        cautions.append("only early layers can be re-routed: `skip_early` leaves out none")
-    n_profiled = len(evidence.layers)
-    if n_profiled < evidence.n_layers:
-        cautions.append(
-            f"only {n_profiled} of the model's {evidence.n_layers} layers were profiled"
-        )
-    cautions += _doubtful_estimates(profile, evidence.parameters.estimator, choice)
-    if profile.prompt not in (prompts.query, prompts.document):
-        cautions.append(
-            f"profiled with prompt {profile.prompt.name}, "
-            f"but documents will use {prompts.document.name}"
-        )
-    return cautions
-
-
-def _edge_cautions(evidence: Evidence, choice: Choice) -> list[str]:
-    """Is the lowest layer an edge, or not chosen? Is the model's first or last layer chosen?"""
-    cautions: list[str] = []
-    layers = evidence.layers
-    lowest = min(layers, key=lambda layer: evidence.value[layer])
-    edges = (layers[0], layers[-1], *evidence.shape.edge_minima)
-    edge = ", an edge" if lowest in edges else ""
-    out = ", which is not chosen" if lowest not in choice.layers else ""
-    if edge or out:
-        cautions.append(f"the profile is lowest at {evidence.describe(lowest)}{edge}{out}")
-    ends = {"first": 0, "last": evidence.n_layers - 1}
-    chosen_ends = [name for name, layer in ends.items() if layer in choice.layers]
-    if chosen_ends:
-        cautions.append(f"the choice includes the model's {' and '.join(chosen_ends)} layer")
-    return cautions
-
-
-def _doubtful_estimates(profile: IDProfile, estimator: str, choice: Choice) -> list[str]:
-    """Which of the chosen layers' estimates carry warnings, and of what kinds."""
-    chosen = [each for each in profile.estimates[estimator] if each.layer in choice.layers]
-    doubtful = [estimate for estimate in chosen if estimate.warnings]
-    if not doubtful:
-        return []
-    layers = phrase([estimate.layer for estimate in doubtful])
-    warnings = [warning for estimate in doubtful for warning in estimate.warnings]
-    kinds = dict.fromkeys(warning_kind(warning) for warning in warnings)
-    return [f"the ID at {layers} is in doubt ({', '.join(kinds)})"]
+def _stability(profile: IDProfile, rule: str, evidence: Evidence) -> Stability | None:
+    """How often the rule takes each layer over the profile's draws; None where it has none."""
+    if profile.draws is None:
+        return None
+    draws = profile.drawn_values(evidence.parameters.estimator)
+    choices = [RULES[rule](evidence.with_values(values)).layers for values in draws]
+    return Stability.of(choices, profile.draws.n)

@@ -15,6 +15,7 @@ from kvlens.store.errors import InputError, one_line, shortened
 
 # Points of a block whose states, keys, values, scores and patterns others read.
 BLOCK_POINTS = (
+    "hook_resid_pre",
     "hook_resid_post",
     "attn.hook_k",
     "attn.hook_v",

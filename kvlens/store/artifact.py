@@ -10,11 +10,12 @@ import dataclasses
 import functools
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_type_hints
+from typing import Any, ClassVar, Literal, Self, get_args, get_type_hints
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from kvlens.store.arguments import path_argument, shown
 from kvlens.store.errors import LONGEST_REASON, InputError, one_line, shortened
@@ -31,6 +32,11 @@ class Record(BaseModel):
         allow_inf_nan=False,
         ser_json_inf_nan="constants",  # a method's settings may hold infinity
     )
+
+
+def later_field() -> Any:
+    """A field that came with a later version: None in files of earlier ones, not written there."""
+    return Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Artifact(ABC):
@@ -101,15 +107,18 @@ class Artifact(ABC):
         return InputError(f"{path} is not a valid {cls.noun()}: {reason}")
 
     @classmethod
-    def check_header(cls, path: str | Path, header: Any, format: str, version: int) -> None:
-        """Raise InputError unless `header` names this format in this version."""
+    def check_header(
+        cls, path: str | Path, header: Any, format: str, versions: Sequence[int]
+    ) -> None:
+        """Raise InputError unless `header` names this format in one of the versions."""
         if not isinstance(header, dict) or header.get("format") != format:
             raise InputError(f'{path} is not {cls.what}: it lacks "format": "{format}"')
         actual = header.get("version")
-        if actual != version:
+        if actual not in versions:
+            readable = " and ".join(map(str, versions))
             raise InputError(
                 f"{path} has {cls.noun()} version {shortened(shown(actual), 40)}, "
-                f"this kvlens reads {version}: {cls.again}"
+                f"this kvlens reads {readable}: {cls.again}"
             )
 
 
@@ -135,7 +144,8 @@ class JsonArtifact(Record, Artifact):
             reason = one_line(error)
             raise InputError(f"{path} is not {cls.what}: it is not JSON ({reason})") from error
         fields = cls.model_fields
-        cls.check_header(path, content, fields["format"].default, fields["version"].default)
+        versions = get_args(fields["version"].annotation)
+        cls.check_header(path, content, fields["format"].default, versions)
         try:
             return cls.model_validate_json(text, strict=True)
         except ValidationError as error:
@@ -173,7 +183,7 @@ class TensorArtifact(Artifact):
             raise cls.unreadable(path, error) from error
         except UNREADABLE as error:
             raise cls.invalid(path, one_line(error)) from error
-        cls.check_header(path, header, cls.format, cls.version)
+        cls.check_header(path, header, cls.format, (cls.version,))
         fields = {name: header[name] for name in header if name not in ("format", "version")}
         try:
             return cls.from_parts(fields, arrays)

@@ -17,8 +17,9 @@ from kvlens.models.forward import finite_or_refuse, hidden_or_refuse
 from kvlens.models.info import ModelInfo
 from kvlens.store.errors import InputError
 from kvlens.texts.batches import TokenBatch
+from kvlens.tracing.position_zero import PositionZero
 from kvlens.tracing.request import Request
-from kvlens.tracing.trace import KEEP
+from kvlens.tracing.trace import KEEP, POSITION_ZERO
 
 DTYPE = torch.float32  # said, since torch's default is another while a thread loads a model
 
@@ -34,6 +35,7 @@ class Buffers:
         batch: what runs through the model now; set before each pass.
         n_texts: how many there are.
         tensors: as in `Trace.tensors`, float32 on the CPU.
+        position_zero: the lengths of position 0's states, whether or not they are kept.
     """
 
     batch: TokenBatch
@@ -55,6 +57,7 @@ class Buffers:
         self.with_keys = [layer for layer in request.layers if anatomy.layers[layer].has_keys]
         per_text = lengths if request.points == "all" else [1] * len(lengths)
         self.starts = np.concatenate([[0], np.cumsum(per_text, dtype=int)])
+        self.position_zero = PositionZero(len(lengths), info.n_layers)
         self.tensors: dict[str, Tensor] = {}
         self.stored: set[str] = set()  # kind and layer
         for kind in request.keep:
@@ -98,6 +101,12 @@ class Buffers:
                 f"layer {layer} of {self.info.name} does not run on text alone: "
                 f"there is no {kind} of it; record other `layers`"
             )
+
+    def keep_position_zero(self) -> None:
+        """Add the lengths of position 0's states to the tensors, where all are known."""
+        ratios = self.position_zero.whole()
+        if ratios is not None:
+            self.tensors[POSITION_ZERO] = ratios
 
     def final(self, states: Shaped[Tensor, "batch seq_len ..."]) -> Shaped[Tensor, "batch ..."]:
         """Each text's final real token."""

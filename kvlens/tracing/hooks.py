@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kvlens.models.anatomy import LayerAnatomy
-from kvlens.models.attention_call import AttentionCall, states_of
+from kvlens.models.attention_call import STATES, AttentionCall, states_of
 from kvlens.models.forward import run_base
 from kvlens.models.language_model import LanguageModel
 from kvlens.models.turns import Turn
@@ -106,12 +106,22 @@ class LayerHooks:
     def hang(self, turn: Turn, request: Request) -> None:
         """Hang those on modules."""
         number = self.layer.layer
-        if "hidden" in request.keep and self.source.tree == "raw":
-            turn.after(self.lm.blocks[number], self._on_block)
+        if self.source.tree == "raw":
+            self._hang_on_block(turn, request)
         again = self._kinds(request) & self.source.again
         if again:
             attention = self.lm.attention(number, self.source.tree)
             turn.before(attention, partial(self._on_call, kinds=again), with_kwargs=True)
+
+    def _hang_on_block(self, turn: Turn, request: Request) -> None:
+        """Hang those that read hidden states."""
+        block = self.lm.blocks[self.layer.layer]
+        if "hidden" in request.keep:
+            turn.after(block, self._on_block)
+        if request.position_zero:
+            turn.after(block, self._on_output)
+        if request.position_zero and self.layer.layer == 0:
+            turn.before(block, self._on_input, with_kwargs=True)
 
     def taps(self, request: Request) -> list[Tap]:
         """Those at the bridge's hook points."""
@@ -129,9 +139,19 @@ class LayerHooks:
         ]
         if "hidden" in request.keep:
             taps.append((f"blocks.{self.layer.layer}.hook_resid_post", self._on_hidden))
+        if request.position_zero:
+            taps += self._length_taps()
         if request.patterns and self.layer.n_heads:
             taps.append((f"blocks.{self.layer.layer}.attn.hook_pattern", self._on_pattern))
         return taps
+
+    def _length_taps(self) -> list[Tap]:
+        """Those of the lengths of position 0's states."""
+        number = self.layer.layer
+        columns = {f"blocks.{number}.hook_resid_post": 1 + number}
+        if number == 0 and "blocks.0.hook_resid_pre" in self.lm.live_hooks:
+            columns["blocks.0.hook_resid_pre"] = 0
+        return [(point, partial(self._on_length, column=at)) for point, at in columns.items()]
 
     def _kinds(self, request: Request) -> frozenset[str]:
         """Which keys and values of the layer are kept."""
@@ -140,6 +160,16 @@ class LayerHooks:
     def _on_block(self, module: Any, args: Any, output: Any) -> None:
         states = states_of(output)
         self.buffers.store_hidden(self.at, self.layer.layer, states)
+
+    def _on_input(self, module: Any, args: Any, kwargs: Any) -> None:
+        states = args[0] if args else kwargs[STATES]
+        self._on_length(states, None, column=0)
+
+    def _on_output(self, module: Any, args: Any, output: Any) -> None:
+        self._on_length(states_of(output), None, column=1 + self.layer.layer)
+
+    def _on_length(self, states: Tensor, hook: Any, column: int) -> None:
+        self.buffers.position_zero.store(column, states, self.buffers.batch)
 
     def _on_call(self, module: Any, args: Any, kwargs: Any, kinds: frozenset[str]) -> None:
         call = AttentionCall.of(self.lm.attention(self.layer.layer), args, kwargs)

@@ -103,6 +103,7 @@ def record(
         done += len(batch.rows)
         (progress or silent)(done, len(lengths))
     buffers.check_filled()
+    buffers.keep_position_zero()
     return Trace(
         model=lm.info,
         prompt=prompt,

@@ -22,12 +22,14 @@ class Request:
         keep: which of `KEEP`.
         layers: block indices, ascending.
         patterns: whether attention weights are kept too.
+        position_zero: whether the length of position 0's state is kept too, see `PositionZero`.
     """
 
     points: Points
     keep: tuple[str, ...]
     layers: tuple[int, ...]
     patterns: bool = False
+    position_zero: bool = False
 
     @classmethod
     def of(
@@ -66,4 +68,6 @@ class Request:
             raise InputError(
                 f"layers must lie in 0 to {last} for {info.name}, got {shown(list(ascending))}"
             )
-        return cls(points, tuple(keep), ascending, patterns)
+        # A jump is between neighbouring blocks, so that all of them have to run.
+        every_layer = len(ascending) == info.n_layers
+        return cls(points, tuple(keep), ascending, patterns, position_zero=every_layer)

@@ -30,10 +30,14 @@ Points = Literal["last", "mean", "all"]
 KEEP = ("hidden", "k", "k_pre", "v")
 """The kinds of states."""
 
+POSITION_ZERO = "position_zero"
+"""Name of the lengths of position 0's states, see `kvlens.tracing.position_zero`."""
+
 AXES = {
     "hidden": "n_points n_recorded d_model",
     **dict.fromkeys(("k", "k_pre"), "n_texts n_with_keys n_kv_heads d_head"),
     "v": "n_texts n_with_keys n_kv_heads width",
+    POSITION_ZERO: "n_texts n_boundaries",
 }
 """Kind -> its axes."""
 
@@ -60,8 +64,11 @@ class Trace(TensorArtifact):
             after the model's key norm where it has one) and ``v``, each [n, key_layers,
             n_kv_heads, d_head], of the final real token; where layers differ in their sizes,
             ``k.3`` [n, n_kv_heads, d_head] of layer 3, and so on; ``text_index`` [n_points] with
-            points="all"; ``pattern.i`` [L, n_heads, seq_len, seq_len] of text i, on request. Each
-            is an attribute as well: ``trace.k``.
+            points="all"; ``position_zero`` [n, n_layers + 1], how many times as long as the median
+            of the other tokens' states that of position 0 is, before the first block and after
+            each (0 for a text of one token), where every layer is recorded; ``pattern.i``
+            [L, n_heads, seq_len, seq_len] of text i, on request. Each is an attribute as well:
+            ``trace.k``.
         versions: of the libraries that recorded.
     """
 
@@ -111,6 +118,7 @@ class Trace(TensorArtifact):
             "n_texts": n,
             "n_points": sum(self.n_tokens) if self.points == "all" else n,
             "n_recorded": len(self.layers),
+            "n_boundaries": self.model.n_layers + 1,
             "n_with_keys": len(self.key_layers),
             "n_heads": self.model.n_heads,
             "n_kv_heads": self.model.n_kv_heads,
