@@ -38,7 +38,6 @@ def layer_set(lm, layers=LAYERS, **settings):
     )
     profile = IDProfile(
         format="kvlens.id-profile",
-        version=1,
         model=lm.info,
         states="hidden",
         points="last",

@@ -191,6 +191,8 @@ def of_layers(world: World) -> Iterator[Case]:
         states=(None, *NO_TEXT),
         estimators=NO_NAMES,
         progress=NO_FUNCTION,
+        draws=(None, *NO_WHOLE, -1, HUGE),
+        seed=(None, *NO_WHOLE, -1, HUGE),
     )
     yield case(
         "estimate_points",
@@ -202,6 +204,8 @@ def of_layers(world: World) -> Iterator[Case]:
     )
     wrong = (None, 5, "x")
     yield case("IDProfile.values", world.profile.values, {"estimator": "mle"}, estimator=wrong)
+    drawn = world.profile.drawn_values
+    yield case("IDProfile.drawn_values", drawn, {"estimator": "mle"}, estimator=wrong)
     yield case(
         "select",
         kvlens.select,

@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from kvlens.dimension.draws import Draws
 from kvlens.dimension.profile import IDEstimate, IDProfile
+from kvlens.dimension.sink import Sink
 from kvlens.layers.selection import select
 from kvlens.models.info import ModelInfo
 from kvlens.texts.prompts import PROMPTS
@@ -52,8 +54,13 @@ def make_profile(
     prompt="kv-document",
     points="last",
     able=None,
+    sink=None,
+    drawn=None,
 ) -> IDProfile:
-    """A profile with these TwoNN values (and MLE ones), one a layer; warn: layer -> warning."""
+    """A profile with these TwoNN values (and MLE ones), one a layer.
+
+    warn: layer -> warning; sink: block of b*; drawn: ID by draw and layer, of every estimator.
+    """
     layers = list(range(len(values)) if layers is None else layers)
     errors = np.broadcast_to(stderr, len(layers))
     warn = warn or {}
@@ -76,7 +83,6 @@ def make_profile(
         by_estimator["mle"] = estimates(mle)
     return IDProfile(
         format="kvlens.id-profile",
-        version=1,
         model=make_model(n_layers or len(values), name, able),
         states="hidden",
         points=points,
@@ -85,7 +91,19 @@ def make_profile(
         estimates=by_estimator,
         scales=(),
         versions={"kvlens": "0"},
+        sink=sink if sink is None else Sink(block=sink, before=0.9, after=148.0, n=n, share=0.98),
+        draws=drawn if drawn is None else make_draws(drawn, by_estimator, n // 2),
     )
+
+
+def make_draws(drawn, estimators, n):
+    lines = tuple(map(tuple, np.asarray(drawn, dtype=float).round(3).tolist()))
+    return Draws(n=n, seed=0, values=dict.fromkeys(estimators, lines))
+
+
+def noisy(values, stderr=0.4, draws=50, seed=0):
+    """Draws of a profile: its values, each layer's with an error of its own."""
+    return np.random.default_rng(seed).normal(values, stderr, (draws, len(values)))
 
 
 # What pictures are drawn of.

@@ -24,6 +24,7 @@ from kvlens.dimension.halves import DRAWS, Halves
 from kvlens.dimension.neighbours import Distinct, Neighbours, distinct_points
 from kvlens.dimension.profile import IDEstimate, IDProfile, NoEstimate, ScaleProfile
 from kvlens.dimension.sink import Sink, sink_of
+from kvlens.store.bounds import MOST
 from kvlens.store.checking import a, arguments, function, names, optional, text, whole
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress, silent
@@ -47,7 +48,7 @@ def _a_trace(name: str, value: Any) -> Any:
     estimators=names,
     progress=optional(function),
     draws=whole(least=0, most=MOST_DRAWS),
-    seed=whole(least=0),
+    seed=whole(least=0, most=MOST),
 )
 def estimate(
     trace: Trace,

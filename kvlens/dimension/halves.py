@@ -110,7 +110,7 @@ def distances_inside(
     distances = np.empty((len(chosen), k))
     distances[enough] = neighbours.distances[chosen[enough]][nearest[enough]].reshape(-1, k)
     for i in np.flatnonzero(~enough):
-        distances[i] = _among_all(distinct.points, chosen[i], chosen, k)
+        distances[i] = _among_all(distinct.points, int(chosen[i]), chosen, k)
     return distances
 
 

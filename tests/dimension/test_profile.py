@@ -35,7 +35,7 @@ def test_warnings_are_grouped():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "has ID profile version 2, this kvlens reads 1: profile the model again"),
+        ({"version": 3}, "has ID profile version 3, this kvlens reads 1 and 2: profile the model"),
         ({"version": None}, "has ID profile version None"),
         ({"format": "kvlens.layer-set"}, 'lacks "format": "kvlens.id-profile"'),
         ({"states": 3}, "not a valid ID profile: states"),

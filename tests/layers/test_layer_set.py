@@ -4,7 +4,7 @@ import json
 
 import jsonschema
 import pytest
-from profile_cases import SMOLLM2, U, make_profile
+from profile_cases import SMOLLM2, U, make_profile, noisy
 
 from kvlens.layers.layer_set import LayerSet
 from kvlens.layers.rules import RULES
@@ -25,7 +25,7 @@ def test_str_is_for_the_terminal():
 def test_file_round_trip_and_schema(rule, tmp_path):
     layers = [3, 7] if rule == "explicit" else None
     # Thirds: decimals that need every digit.
-    profile = make_profile(U / 3, mle=U, warn={2: "ünsure"})
+    profile = make_profile(U / 3, mle=U, warn={2: "ünsure"}, sink=7, drawn=noisy(U / 3))
     profile = profile.model_copy(update={"skipped": {1: "all points are copies"}})
     with made_by("kvlens profile x"):
         saved = select(profile, rule, layers=layers, position="origin", pooling="mean")
@@ -33,13 +33,13 @@ def test_file_round_trip_and_schema(rule, tmp_path):
     saved.save(tmp_path / "layers.json")
     assert LayerSet.load(tmp_path / "layers.json") == saved
     content = json.loads((tmp_path / "layers.json").read_text(encoding="utf-8"))
-    assert (content["format"], content["version"]) == ("kvlens.layer-set", 1)
+    assert (content["format"], content["version"]) == ("kvlens.layer-set", 2)
     assert content["profile"]["texts"] == {"source": "made up", "n": 1000, "sha256": "0" * 64}
     published = json.loads(schema())
     validator = jsonschema.Draft202012Validator(published)
     validator.check_schema(published)
     validator.validate(content)
-    for key, value in (("layers", [3, 3]), ("position", "x"), ("version", 2), ("bias", "1")):
+    for key, value in (("layers", [3, 3]), ("position", "x"), ("version", 3), ("bias", "1")):
         assert not validator.is_valid(content | {key: value})
 
 
@@ -47,7 +47,7 @@ def test_file_round_trip_and_schema(rule, tmp_path):
     ("change", "problem"),
     [
         ({"format": "kvlens.id-profile"}, "is not a layer set"),
-        ({"version": 2}, "version 2, this kvlens reads 1: run"),
+        ({"version": 3}, "version 3, this kvlens reads 1 and 2: run"),
         ({"version": "x"}, "version"),
         ({"layers": [3, 99]}, "layer 99 is outside the model"),
         ({"layers": [4, 3]}, "ascend"),

@@ -44,6 +44,7 @@ class Name(NamedTuple):
 
 
 RECORDED = "tracing/test_raw.py::test_recording_equals_raw_transformers"
+LENGTHS = "tracing/test_position_zero.py::test_it_equals_raw_transformers"
 STATES = "tracing/test_recording.py::test_points_equal_transformers_hidden_states"
 PATTERNS = "tracing/test_recording.py::test_patterns_equal_transformers_attentions"
 SHIFT = "analysis/test_uptake.py::test_summaries_are_those_of_numpy_over_single_texts"
@@ -69,6 +70,7 @@ NAMES = (
     Name("blocks", "bridge", BRUTE_FORCE),
     Name("hook_dict", "bridge", RECORDED),
     Name("hooks", "bridge", RECORDED),
+    Name("hook_resid_pre", "hook", LENGTHS),
     Name("hook_resid_post", "hook", STATES),
     Name("hook_k", "hook", RECORDED),
     Name("hook_k_normed", "hook", RECORDED),
