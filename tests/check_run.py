@@ -24,6 +24,13 @@ def check_run(folder: Path, model: str) -> None:
             for v, e in zip(values, errors, strict=True)
         )
     assert layers.layers
+    assert profile.version == layers.version == 2
+    assert profile.sink is not None
+    assert profile.draws is not None
+    assert profile.drawn_values("twonn").shape[1] == len(profile.layers)
+    if layers.rule != "explicit":
+        assert layers.stability is not None
+        assert layers.stability.taken
     assert set(layers.layers) <= set(range(profile.model.n_layers))
     schema = json.loads(files("kvlens.layers").joinpath("layerset.schema.json").read_text())
     jsonschema.validate(json.loads((folder / "layers.json").read_text()), schema)

@@ -50,12 +50,14 @@ class Measured:
         points: which hidden states
         states: what to measure
         estimators: comma-separated; the first one selects the layers
+        draws: random halves of the texts, which tell how stable the choice of layers is
         save_trace: keep the recorded K, V and hidden states too
     """
 
     points: Literal["last", "mean", "all"] = "last"
     states: Literal["hidden", "k", "k_pre", "v", "kv"] = "hidden"
     estimators: Names = ("twonn", "mle")
+    draws: int = 50
     save_trace: bool = False
 
     @property
@@ -101,6 +103,8 @@ class Profiled:
         """For --json."""
         values = self.profile.values(self.estimator)
         stderrs = self.profile.stderrs(self.estimator)
+        sink = self.profile.sink
+        stability = self.layer_set.stability
         return {
             "model": self.profile.model.name,
             "layers": list(self.layer_set.layers),
@@ -112,6 +116,8 @@ class Profiled:
             "stderr": [round(float(value), 3) for value in stderrs],
             "n": self.n,
             "truncated": self.truncated,
+            "sink": sink and sink.model_dump(),
+            "stability": stability and stability.model_dump(),
         }
 
     @property
@@ -121,6 +127,8 @@ class Profiled:
             yield f"{self.truncated} of {self.n} texts were truncated to the token limit"
         for warning in self.profile.warnings:
             yield f"warning: {warning}"
+        if self.profile.sink:
+            yield f"b*: {self.profile.sink}"
         yield str(self.layer_set)
 
 
@@ -206,7 +214,9 @@ def _profiled(
 
     estimator = measured.estimators[0]
     with progress(f"estimating {name}", "layers") as bar:
-        profile = estimate(trace, measured.states, measured.estimators, progress=bar)
+        profile = estimate(
+            trace, measured.states, measured.estimators, progress=bar, draws=measured.draws
+        )
     layer_set = select(profile, estimator=estimator, **asdict(selection))
     home.mkdir(exist_ok=True)
     profile.save(home / "profile.json")

@@ -66,6 +66,20 @@ def test_json_alone_on_standard_output(run, capsys):
     result = json.loads(capsys.readouterr().out)
     assert result["models"][0]["layers"] == [1, 2]
     assert result["models"][0]["n"] == 60
+    assert result["models"][0]["stability"] is None  # the user chose
+    assert result["models"][0]["sink"]["block"] is None  # of random weights
+
+
+def test_the_stability_of_the_choice(place, run, capsys):
+    assert run(f"{PROFILE} -o @drawn --draws 7 --json") == 0
+    stability = json.loads(capsys.readouterr().out)["models"][0]["stability"]
+    layers = kvlens.LayerSet.load(place / "drawn" / "layers.json")
+    assert (stability["draws"], stability["n"]) == (7, 40)
+    assert stability == json.loads(layers.stability.model_dump_json())
+    assert run(f"{PROFILE} -o @undrawn --draws 0") == 0
+    out = capsys.readouterr().out
+    assert "b*: no massive activation at position 0" in out
+    assert "stable   unknown" in out
 
 
 @pytest.mark.slow
@@ -166,3 +180,5 @@ def test_bad_input_is_one_line_and_exit_2(broken, run, line, message, capsys):
 def test_real_profile(tmp_path):
     assert main(["profile", "smollm2-135m", "--n", "60", "-o", str(tmp_path / "run")]) == 0
     check_run(tmp_path / "run", "smollm2-135m")
+    sink = kvlens.IDProfile.load(tmp_path / "run" / "profile.json").sink
+    assert (sink.block, sink.share) == (11, 1.0)
