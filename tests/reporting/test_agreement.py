@@ -242,11 +242,13 @@ def test_a_lost_array_is_said(here):
 def test_layers_of_another_profile(here):
     profile = kvlens.IDProfile.load("run/profile.json")
     estimates = {"mle": profile.estimates["mle"]}
-    profile.model_copy(update={"estimates": estimates}).save("run/profile.json")
+    draws = profile.draws.model_copy(update={"values": {"mle": profile.draws.values["mle"]}})
+    change = {"estimates": estimates, "draws": draws}
+    profile.model_copy(update=change).save("run/profile.json")
     found = differing()
     assert ("layers.json", "profile") in found
     assert ("study.json", "profile") in found
-    assert "it was chosen from a profile with other estimates than profile.json" in str(
+    assert "it was chosen from a profile with other estimates, draws than profile.json" in str(
         kvlens.verify("run")
     )
 
