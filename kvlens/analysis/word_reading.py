@@ -26,7 +26,7 @@ from kvlens.analysis.word_states import WordStates
 from kvlens.models.info import ModelInfo
 from kvlens.models.language_model import LanguageModel, a_model
 from kvlens.store.checking import arguments, flag, function, optional, whole
-from kvlens.store.errors import InputError
+from kvlens.store.errors import InputError, shortened
 from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import current_command, versions
 from kvlens.texts.limits import BATCH_TOKENS, Limits
@@ -119,7 +119,7 @@ def word_lens(
         texts=texts.info(),
         top=top,
         shares=tuple(reader.shares),
-        shown=tuple(text[:LONGEST_EXCERPT] for text in texts.items[:shown]),
+        shown=tuple(shortened(text, LONGEST_EXCERPT) for text in texts.items[:shown]),
         words=tuple(reader.words),
         skipped=(*skipped, *states.skipped),
         embeddings=None if vectors is None else hashlib.sha256(vectors.tobytes()).hexdigest(),

@@ -26,6 +26,7 @@ WRITES = (
     "attention/patterns*.safetensors",
     "attention/shift.safetensors",
     "geometry.json",
+    "word_lens.json",
     "scores*.json",
     "scores*.csv",
     "scores*.md",

@@ -45,7 +45,7 @@ def report(
     texts: AttentionTexts = AttentionTexts(),
     model: ModelOptions = ModelOptions(),
 ) -> Answer:
-    """One HTML page of a run: profile, layers, attention, geometry, evaluation.
+    """One HTML page of a run: profile, layers, attention, geometry, words, evaluation.
 
     Args:
         folder: folder that `kvlens profile` wrote
@@ -95,6 +95,7 @@ def _commands(run: Run) -> dict[str, str]:
         parts.PATTERNS: report_again,
         parts.SHIFT: report_again,
         parts.GEOMETRY: report_again,
+        parts.WORDS: report_again,
         parts.SCORES: f"kvlens evaluate {model} --layers {folder}/layers.json -o {folder}",
         parts.SWEEP: f"kvlens sweep {model} --pairs PAIRS.jsonl -o {folder}/sweep.json",
     }

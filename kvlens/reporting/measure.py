@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from kvlens.analysis.method_geometry import measure
 from kvlens.analysis.uptake import attention_patterns, attention_shift
+from kvlens.analysis.word_reading import word_lens
+from kvlens.embedding.encoder import Encoder
 from kvlens.layers.layer_set import LayerSet
 from kvlens.models.language_model import LanguageModel
-from kvlens.reporting.run_folder import GEOMETRY, PATTERNS, SHIFT, SHIFT_FILE, Run
+from kvlens.reporting.run_folder import (
+    GEOMETRY,
+    PATTERNS,
+    SHIFT,
+    SHIFT_FILE,
+    WORDS,
+    WORDS_FILE,
+    Run,
+)
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Bars, silent_bar
 from kvlens.texts.texts import Texts
@@ -62,11 +73,14 @@ def measure_missing(
         _measure_shift(run, model, texts, n, bars)
     if GEOMETRY in wanted:
         _measure_geometry(run, model, texts, n, bars)
+    if WORDS in wanted:
+        with contextlib.suppress(InputError):  # `kvlens lens` says what cannot be read as words
+            _measure_words(run, model, texts, n, bars)
     return True
 
 
 def _wanted(run: Run, texts: Texts | None) -> set[str]:
-    wanted = {PATTERNS, SHIFT, GEOMETRY}.intersection(run.missing)
+    wanted = {PATTERNS, SHIFT, GEOMETRY, WORDS}.intersection(run.missing)
     if texts is not None and run.layers.layers:
         wanted |= {PATTERNS, SHIFT}
     return wanted
@@ -118,6 +132,16 @@ def _measure_geometry(run: Run, lm: LanguageModel, texts: Texts | None, n: int, 
     with bars("embedding geometry") as progress:
         geometry = measure(lm, run.layers, texts=texts, progress=progress)
     geometry.save(run.folder / "geometry.json")
+
+
+def _measure_words(run: Run, lm: LanguageModel, texts: Texts | None, n: int, bars: Bars) -> None:
+    texts = calibration_texts(n) if texts is None else texts
+    encoder = Encoder(lm, "kv_embedding", run.layers)
+    with bars("words") as progress:
+        embeddings = encoder.encode(texts.items)
+        prompt = encoder.method.document
+        lens = word_lens(lm, texts, embeddings, prompt, heads=False, progress=progress)
+    lens.save(run.folder / WORDS_FILE)
 
 
 def _rerouting(layers: LayerSet) -> dict[str, Any]:

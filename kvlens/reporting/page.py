@@ -20,8 +20,18 @@ from kvlens.embedding.spec import REFERENCE
 from kvlens.models.language_model import LanguageModel
 from kvlens.reporting.attention_browser import browser_data, page_script
 from kvlens.reporting.measure import measure_missing
-from kvlens.reporting.run_folder import COMMANDS, GEOMETRY, PATTERNS, SCORES, SHIFT, SWEEP, Run
+from kvlens.reporting.run_folder import (
+    COMMANDS,
+    GEOMETRY,
+    PATTERNS,
+    SCORES,
+    SHIFT,
+    SWEEP,
+    WORDS,
+    Run,
+)
 from kvlens.reporting.verdict import verdict
+from kvlens.reporting.word_tables import word_tables
 from kvlens.store.arguments import refusal
 from kvlens.store.checking import a, arguments, function, optional, path, whole
 from kvlens.store.errors import InputError
@@ -38,6 +48,7 @@ SECTIONS = {
     SHIFT: "attention",
     PATTERNS: "attention",
     GEOMETRY: "geometry",
+    WORDS: "words",
     SCORES: "evaluation",
     SWEEP: "evaluation",
 }
@@ -72,7 +83,7 @@ def report(
     Args:
         folder: the run folder, with profile.json and layers.json at least.
         output: the page's file; by default report.html in the folder.
-        lm: the run's model, or what loads it, called only if attention or geometry is missing;
+        lm: the run's model, or what loads it, called only if something that it can tell is missing;
             without it the page shows what is there.
         texts: measure attention (again) on these: averages over all, single texts on the first 3 of
             at most 256 tokens.
@@ -126,6 +137,7 @@ def render(run: Run, commands: Mapping[str, str] = COMMANDS) -> str:
         missing=_missing(run, commands),
         verdict=[sentence.replace(" %", "\u00a0%") for sentence in verdict(run)],
         pictures=_pictures(run),
+        tables=word_tables(run.words),
         data=browser_data(run.patterns, run.layers),
         script=script,
         script_hash=_hash(script),
@@ -152,6 +164,7 @@ def _missing(run: Run, commands: Mapping[str, str]) -> list[dict[str, str]]:
 def _pictures(run: Run) -> dict[str, str]:
     """Name in the template -> an ``<img>`` that holds its picture."""
     from kvlens.plots.geometry import plot_sentences
+    from kvlens.plots.own_words import plot_own_words
     from kvlens.plots.profile import plot_profile
     from kvlens.plots.style import picture_html
     from kvlens.plots.uptake import plot_beta, plot_ends
@@ -170,6 +183,10 @@ def _pictures(run: Run) -> dict[str, str]:
         pictures["sentences"] = picture_html(
             plot_sentences(run.geometry, width=11)[0],
             "cosines of related and unrelated sentences by method",
+        )
+    if run.words:
+        pictures["words"] = picture_html(
+            plot_own_words(run.words, width=9)[0], "share of the text's own words by layer"
         )
     return pictures
 
@@ -198,6 +215,7 @@ def _origins(run: Run) -> dict[str, Provenance]:
         "attention shift": run.shift,
         **patterns,
         "geometry": run.geometry,
+        "words": run.words,
         "evaluation": run.scores,
         "sweep": run.sweep,
     }

@@ -11,6 +11,7 @@ from typing import Any
 
 from kvlens.analysis.attention import AttentionPatterns, AttentionShift
 from kvlens.analysis.method_geometry import Geometry
+from kvlens.analysis.word_lens import WordLens
 from kvlens.dimension.profile import IDProfile
 from kvlens.evaluation.scores import Scores
 from kvlens.layers.layer_set import LayerSet
@@ -22,11 +23,13 @@ PROFILE_FILE = "profile.json"
 LAYERS_FILE = "layers.json"
 SHIFT_FILE = "attention/shift.safetensors"
 PATTERN_FILES = "attention/patterns*.safetensors"
+WORDS_FILE = "word_lens.json"
 
 KINDS: dict[str, Any] = {
     PROFILE_FILE: IDProfile,
     LAYERS_FILE: LayerSet,
     "geometry.json": Geometry,
+    WORDS_FILE: WordLens,
     "scores.json": Scores,
     "sweep.json": Sweep,
     SHIFT_FILE: AttentionShift,
@@ -36,6 +39,7 @@ KINDS: dict[str, Any] = {
 PATTERNS = "attention on single texts"
 SHIFT = "the attention shift over a corpus"
 GEOMETRY = "embedding geometry"
+WORDS = "what states say in words"
 SCORES = "an evaluation table"
 SWEEP = "a sweep over the layers"
 
@@ -43,6 +47,7 @@ COMMANDS = {
     PATTERNS: "kvlens report",
     SHIFT: "kvlens report",
     GEOMETRY: "kvlens report",
+    WORDS: "kvlens report",
     SCORES: "kvlens evaluate",
     SWEEP: "kvlens sweep",
 }
@@ -60,6 +65,7 @@ class Run:
         patterns: attention on single texts, in the order of their files' numbers.
         shift: attention over a corpus.
         geometry: the embedding spaces of several methods.
+        words: what values, hidden states and the embedding say in words.
         scores: an evaluation table.
         sweep: quality against the re-routed layers.
         hashes: file inside the folder -> its sha256, of each file that was read.
@@ -71,6 +77,7 @@ class Run:
     patterns: tuple[AttentionPatterns, ...]
     shift: AttentionShift | None
     geometry: Geometry | None
+    words: WordLens | None
     scores: Scores | None
     sweep: Sweep | None
     hashes: dict[str, str]
@@ -100,6 +107,7 @@ class Run:
             patterns=tuple(patterns),
             shift=parts.get(SHIFT_FILE),
             geometry=parts.get("geometry.json"),
+            words=parts.get(WORDS_FILE),
             scores=parts.get("scores.json"),
             sweep=parts.get("sweep.json"),
             hashes={name: sha256_file(folder / name) for name in parts},
@@ -116,6 +124,7 @@ class Run:
             PATTERNS: rerouted and not self.patterns,
             SHIFT: rerouted and self.shift is None,
             GEOMETRY: self.geometry is None,
+            WORDS: self.words is None,
             SCORES: self.scores is None,
             SWEEP: self.sweep is None,
         }

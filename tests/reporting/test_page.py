@@ -36,6 +36,21 @@ def test_hostile_text_is_only_text(page):
     assert page.run("document.querySelectorAll('i').length") == 0
 
 
+def test_words_are_those_of_the_lens_and_only_text(page, place):
+    lens = Run.read(place / "run").words
+    assert lens.shown[0] == EVIL
+    assert page.run("document.querySelector('#words q').textContent") == EVIL
+    rows = page.run("""[...document.querySelectorAll('#words details:first-of-type tr')].map(
+        row => [...row.cells].map(cell => cell.textContent.trim().split(/\\s+/)))""")
+    assert [row[0] for row in rows] == [["layer"], ["0"], ["1"], ["2"], ["3"], ["embedding"]]
+    (share,) = (each for each in lens.shares_of("hidden", centred=True) if each.layer == 2)
+    assert rows[3][4] == [f"{share.own:.2f}", f"({share.other:.2f})"]
+    (words,) = (each for each in lens.words_of(0, "hidden", centred=True) if each.layer == 2)
+    own = page.run("""[...document.querySelectorAll('#words details:first-of-type tr:nth-child(3) '
+        + 'td:nth-child(4) bdi')].map(token => token.className == 'own')""")
+    assert own == list(words.own[:5])
+
+
 @pytest.mark.parametrize("width", [1280, 380])
 def test_page_fits_its_window_and_shows_something(browser, place, width):
     browser.open(place / "run" / "report.html", width)
@@ -55,8 +70,8 @@ def test_a_bare_run_makes_a_page_that_says_what_is_missing(browser, place, capsy
     browser.open(place / "bare.html")
     assert browser.problems == []
     notes = browser.run("[...document.querySelectorAll('.missing')].map(p => p.textContent)")
-    assert len(notes) == 5
-    assert sum(f"kvlens report {place / 'bare'} makes it" in note for note in notes) == 3
+    assert len(notes) == 6
+    assert sum(f"kvlens report {place / 'bare'} makes it" in note for note in notes) == 4
     assert "not in it: embedding geometry" in capsys.readouterr().out
 
 
@@ -149,6 +164,6 @@ def test_pages_stay_under_8_mb(place):
 
 def test_a_page_made_in_python_names_commands_without_flags(place):
     page = render(Run.read(place / "bare"))
-    assert page.count("<code>kvlens report</code> makes it") == 3
+    assert page.count("<code>kvlens report</code> makes it") == 4
     assert "<code>kvlens evaluate</code> makes it" in page
     assert "<code>kvlens sweep</code> makes it" in page

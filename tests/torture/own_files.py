@@ -228,11 +228,13 @@ def make_run_folder(folder: Path) -> Path:
     (run / "attention").mkdir(parents=True)
     for file, place in RUN_FILES.items():
         shutil.copy(OLD / file, run / place)
+    model = kvlens.LayerSet.load(OLD / "layers.json").model
+    _read().model_copy(update={"model": model}).save(run / "word_lens.json")
     return run
 
 
 def use_run(run: Run, scratch: Path) -> None:
-    assert len(run.hashes) == len(RUN_FILES)
+    assert len(run.hashes) == len(RUN_FILES) + 1  # the words
     assert run.missing == ()
 
 
