@@ -22,6 +22,27 @@ NAME = "family_oracle"
 CACHES = ("past_key_values", "layer_past")
 
 
+@dataclass(frozen=True)
+class Controls:
+    """What differs from the final token's own key and value, seen by all.
+
+    Attributes:
+        heads: layer -> query heads that see the prefix; others: all.
+        n_heads: query heads of a layer.
+        blind: queries that do not see it.
+        source: index of the token that it comes from; None: the mean of all.
+        keys: layer -> unrotated key ``[n_kv_heads, d]``, NaN where it is the source's own.
+        values: layer -> value, the same.
+    """
+
+    heads: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    n_heads: int = 1
+    blind: tuple[int, ...] = ()
+    source: int | None = -1
+    keys: dict[int, Tensor] = field(default_factory=dict)
+    values: dict[int, Tensor] = field(default_factory=dict)
+
+
 @dataclass
 class Pass:
     """The pass that runs.
@@ -29,6 +50,10 @@ class Pass:
     Attributes:
         biases: re-routed layer -> bias.
         position: of the prefix: ``keep``, ``origin`` or ``none``.
+        controls: of the prefix.
+        rotation: layer -> which dimensions turn together, how many, and from which on.
+        tables: cosines and sines that the attention module was given, or None.
+        unrotated: keys of all tokens that were made again without rotation, or None.
         layer: the block that runs.
         asked: modules that asked for our function, by layer.
         replayed: whether the last token's key is being made again, see `replay`.
@@ -37,6 +62,10 @@ class Pass:
 
     biases: dict[int, float] = field(default_factory=dict)
     position: str = "keep"
+    controls: Controls = Controls()
+    rotation: dict[int, tuple[str, int, int]] = field(default_factory=dict)
+    tables: Any = None
+    unrotated: Tensor | None = None
     layer: int = -1
     asked: dict[int, list[Any]] = field(default_factory=dict)
     replayed: bool = False
@@ -59,8 +88,10 @@ def attend(
     **unused: Any,
 ) -> tuple[Tensor, Tensor]:
     """An attention function of transformers: ``[batch, heads, seq_len, d_head]`` each."""
-    if running.replayed:
+    if running.replayed and key.shape[2] == 1:
         running.key = key
+    elif running.replayed:
+        running.unrotated = key
     running.asked.setdefault(running.layer, []).append(module)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = logits(query, key, scaling, softcap)
@@ -71,15 +102,71 @@ def attend(
         seen = seen.masked_fill(~chosen[:, None], -math.inf)
     columns = scores + seen
     if running.layer in running.biases and not running.replayed:
-        last = key[:, :, -1:] if running.position == "keep" else running.key
+        prefix_key, prefix_value = prefix(key, value)
         # What the mask adds to the last key is what the last position sees of itself.
         added = torch.nan_to_num(seen[..., -1:, -1:], neginf=0.0)
-        bias = running.biases[running.layer]
-        prefix = logits(query, last, scaling, softcap) + added + bias
-        columns = torch.cat([prefix, columns], dim=-1)
-        values = torch.cat([values[:, :, -1:], values], dim=2)
+        bias = running.biases[running.layer] + hidden_from(query.shape[1], query.shape[2])
+        column = logits(query, prefix_key, scaling, softcap) + added + bias
+        columns = torch.cat([column, columns], dim=-1)
+        values = torch.cat([repeated(prefix_value, query).double(), values], dim=2)
     weights = with_sink(columns, s_aux).softmax(-1)[..., : columns.shape[-1]]
     return (weights @ values).to(value.dtype).transpose(1, 2).contiguous(), weights
+
+
+def prefix(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """The key and value in front ``[1, n_kv_heads, 1, d]``, before they meet queries."""
+    controls = running.controls
+    if controls.source is None:
+        unrotated = key if running.unrotated is None else running.unrotated
+        own_key = rotated(unrotated.double().mean(2, keepdim=True))
+        own_value = value.double().mean(2, keepdim=True)
+    else:
+        place = controls.source % key.shape[2]
+        own_key = key[:, :, place : place + 1] if running.position == "keep" else running.key
+        own_value = value[:, :, place : place + 1]
+    own_key, own_value = own_key.double(), own_value.double()
+    if running.layer in controls.keys:
+        given = controls.keys[running.layer].double()[None, :, None]
+        own_key = torch.where(given.isnan(), own_key, rotated(given))
+    if running.layer in controls.values:
+        given = controls.values[running.layer].double()[None, :, None]
+        own_value = torch.where(given.isnan(), own_value, given)
+    return own_key, own_value
+
+
+def rotated(key: Tensor) -> Tensor:
+    """A key ``[1, n_kv_heads, 1, d]`` rotated to the last position, or to the first."""
+    how, width, start = running.rotation.get(running.layer, ("none", 0, 0))
+    if running.position == "none" or how == "none":
+        return key
+    place = -1 if running.position == "keep" else 0
+    if isinstance(running.tables, Tensor):
+        table = running.tables[..., place, :].flatten()
+        cos, sin = table.real, table.imag
+    else:
+        cos, sin = (table[..., place, :].flatten() for table in running.tables)
+    half = width // 2
+    if len(cos) == width:  # of each dimension
+        paired = how == "interleaved" and torch.equal(cos[::2], cos[1::2])
+        cos, sin = (table[::2] if paired else table[:half] for table in (cos, sin))
+    turning = key[..., start : start + width]
+    if how == "half":
+        one, two = turning[..., :half], turning[..., half:]
+        turned = torch.cat([one * cos - two * sin, two * cos + one * sin], dim=-1)
+    else:
+        one, two = turning[..., ::2], turning[..., 1::2]
+        turned = torch.stack([one * cos - two * sin, two * cos + one * sin], dim=-1).flatten(-2)
+    return torch.cat([key[..., :start], turned, key[..., start + width :]], dim=-1)
+
+
+def hidden_from(n_heads: int, length: int) -> Tensor:
+    """Minus infinity ``[1, n_heads, length, 1]`` where the prefix is not seen."""
+    hidden = torch.zeros(1, n_heads, length, 1, dtype=torch.float64)
+    heads = running.controls.heads.get(running.layer)
+    if heads is not None:
+        hidden[:, [head for head in range(n_heads) if head not in heads]] = -math.inf
+    hidden[:, :, list(running.controls.blind)] = -math.inf
+    return hidden
 
 
 def logits(query: Tensor, key: Tensor, scaling: float, softcap: float | None) -> Tensor:
@@ -124,19 +211,39 @@ def replay(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     The module runs on that token alone, with the rotary tables of the first one, or with those of
     no rotation.
     """
-    if running.position == "keep" or running.layer not in running.biases:
+    if running.layer not in running.biases:
         return
     call = {**dict(zip(inspect.signature(module.forward).parameters, args, strict=False)), **kwargs}
-    call["hidden_states"] = call["hidden_states"][:, -1:]
+    running.tables = call.get("position_embeddings")
+    running.unrotated = None
+    source = running.controls.source
+    if source is None and running.tables is not None:
+        still = unrotating(running.tables)
+        run_again(module, {**call, "position_embeddings": still})
+    if running.position == "keep" or source is None:
+        return
+    place = source % call["hidden_states"].shape[1]
+    call["hidden_states"] = call["hidden_states"][:, place : place + 1]
     if isinstance(call.get("attention_mask"), Tensor):
         call["attention_mask"] = call["attention_mask"][..., -1:, -1:]
     if call.get("position_ids") is not None:
         call["position_ids"] = call["position_ids"][..., :1]
     if call.get("position_embeddings") is not None:
         call["position_embeddings"] = at_first(call["position_embeddings"])
+    run_again(module, call)
+
+
+def run_again(module: Any, call: dict[str, Any]) -> None:
     running.replayed = True
     module.forward(**call)
     running.replayed = False
+
+
+def unrotating(tables: Any) -> Any:
+    """Cosines of one and sines of zero, of all positions."""
+    if isinstance(tables, Tensor):
+        return torch.ones_like(tables)
+    return torch.ones_like(tables[0]), 0 * tables[1]
 
 
 def at_first(tables: Any) -> Any:
@@ -167,8 +274,7 @@ def edited(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             mask = torch.cat([mask, mask[..., -1:, :]], dim=-2)
             mask = torch.cat([mask, torch.full_like(mask[..., :1], bias)], dim=-1)
         else:
-            mask[..., :-1, -1] = bias
-            mask[..., -1, -1] += math.log1p(math.exp(bias))
+            mask = with_visible_column(mask, bias)
     if type(module).__name__ == "CodeGenAttention":  # which adds the mask before it divides
         mask = mask * float(module.scale_attn)
     mask = mask.clamp(min=torch.finfo(torch.float64).min)
@@ -176,6 +282,19 @@ def edited(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         by_position = by_position[..., -length:] + mask[0]
         return args, {**kwargs, "attention_mask": None, "position_bias": by_position}
     return args, {**kwargs, "attention_mask": mask}
+
+
+def with_visible_column(mask: Tensor, bias: float) -> Tensor:
+    """The mask with the source's column visible to all that see the prefix."""
+    length = mask.shape[-1]
+    place = running.controls.source % length
+    heads = running.controls.heads
+    n_heads = running.controls.n_heads if running.layer in heads else 1
+    mask = mask.expand(-1, n_heads, -1, -1).clone()
+    seen = hidden_from(n_heads, length)[..., 0].isfinite()
+    column = mask[..., place]
+    mask[..., place] = torch.where(seen, torch.logaddexp(column, torch.tensor(bias)), column)
+    return mask
 
 
 def with_copy(args: tuple[Any, ...], kwargs: dict[str, Any], length: int) -> Any:
@@ -232,11 +351,23 @@ class Oracle:
     way: str
     layers: frozenset[int]
 
-    def states(self, row: Tensor, biases: dict[int, float], position: str = "keep") -> Tensor:
+    def states(
+        self,
+        row: Tensor,
+        biases: dict[int, float],
+        position: str = "keep",
+        controls: Controls = Controls(),
+        rotation: dict[int, tuple[str, int, int]] | None = None,
+    ) -> Tensor:
         """The final hidden states ``[seq_len, d]`` of one text; biases: layer -> bias."""
         if not set(biases) <= self.layers:
             raise ValueError(f"no oracle for layers {set(biases) - self.layers}")
-        return run(self.decoder, row, biases, position)
+        running.controls = controls
+        running.rotation = rotation or {}
+        try:
+            return run(self.decoder, row, biases, position)
+        finally:
+            running.controls = Controls()
 
 
 @functools.cache

@@ -134,7 +134,7 @@ def run_twice(
     with torch.inference_mode(), lm.turn("measurement"):
         bridge = lm.bridge  # has to exist before `reroute` begins
         with reroute(lm, route) as routing:
-            routing.last = batch.last
+            routing.follow(batch)
             for kind in KINDS:
                 hooks = [*taps.on_scores(kind, route.layers), *taps.on_resid(kind, blocks)]
                 with lm.turn() as turn:

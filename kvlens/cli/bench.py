@@ -86,7 +86,7 @@ def _measure(
 ) -> list[dict[str, Any]]:
     """Memory first: later measurements leave more of it resident."""
     from kvlens.checks import bench
-    from kvlens.methods.base import methods
+    from kvlens.methods.base import self_contained
 
     read = texts.read(texts.n)
     results = []
@@ -95,7 +95,7 @@ def _measure(
     if timed.record:
         results.append(bench.recording(lm, read, texts.prompt, limits, timed.repeats))
     if timed.methods:
-        names = tuple(methods()) if timed.methods == ("all",) else timed.methods
+        names = tuple(self_contained()) if timed.methods == ("all",) else timed.methods
         results += bench.encoding(lm, read, names, layers, limits, timed.repeats)
     return results
 

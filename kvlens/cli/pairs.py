@@ -104,10 +104,10 @@ def score_pairs(
         The rows.
     """
     from kvlens.evaluation import pair_score
-    from kvlens.methods.base import methods as all_methods
+    from kvlens.methods.base import self_contained
 
     rows = []
-    for method in all_methods() if tuple(methods) == ("all",) else methods:
+    for method in self_contained() if tuple(methods) == ("all",) else methods:
         for prompt in options.prompts or (None,):
             spec = _spec(method, prompt, options)
             encoder = spec.encoder(lm, layers, limits, force, **asdict(chat))

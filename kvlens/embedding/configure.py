@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kvlens.layers.control import Control
 from kvlens.layers.layer_set import LayerSet
 from kvlens.layers.route import Route, RouteLike, block_indices, check_model
-from kvlens.methods.base import PREPARE, Method, get_method, takes_layers
+from kvlens.methods.base import PREPARE, Method, get_method, methods, takes_layers
 from kvlens.models.info import ModelInfo
+from kvlens.rerouting.calibration import Calibration
 from kvlens.store.errors import InputError
 
 
@@ -37,12 +39,12 @@ def configure(
         InputError: for an unknown method or setting, layers beside a Method, and layers that do
             not fit the model.
     """
-    if isinstance(layers, str | Path):
-        layers = LayerSet.load(layers)
     if isinstance(method, str):
         brought: dict[str, Any] = {}
         if layers is not None and takes_layers(method):
             brought = settings_from(layers, model, force)
+        if isinstance(layers, str | Path) and takes_layers(method):
+            brought |= methods()[method].settings_beside(Path(layers).parent)
         return get_method(method, **{**brought, **settings})
     if layers is not None:
         raise InputError("layers go with the name of a method; this Method has its own settings")
@@ -56,8 +58,8 @@ def settings_from(layers: RouteLike, model: ModelInfo, force: bool = False) -> d
     """The settings that layers bring to a method that takes layers.
 
     Args:
-        layers: a layer set or its file, which bring bias, position, pooling and prompts along; a
-            route, which brings bias and position; or block indices alone.
+        layers: a layer set or its file, which bring bias, position, control, pooling and prompts
+            along; a route, which brings bias, position and control; or block indices alone.
         model: what is re-routed.
         force: take a layer set that was made for another model.
 
@@ -69,17 +71,33 @@ def settings_from(layers: RouteLike, model: ModelInfo, force: bool = False) -> d
         InputError: for a layer set of another model, and layers outside the model or repeated.
     """
     if isinstance(layers, str | Path):
-        layers = LayerSet.load(layers)
+        layer_set = LayerSet.load(layers)
+        beside = _beside(Path(layers).parent, layer_set)
+        return {**settings_from(layer_set, model, force), **beside}
     if isinstance(layers, LayerSet):
         check_model(layers, model, force)
         names = ("layers", "bias", "position", "pooling")
         settings = {name: getattr(layers, name) for name in names}
         prompts = layers.prompts
-        return {**settings, "query": prompts.query, "document": prompts.document}
+        settings |= {"query": prompts.query, "document": prompts.document}
+        return {**settings, **_changes(layers.control)}
     if isinstance(layers, Route):
         indices = block_indices(layers.layers, model)
-        return {"layers": indices, "bias": _plainest(layers.bias), "position": layers.position}
+        settings = {"layers": indices, "bias": _plainest(layers.bias), "position": layers.position}
+        calibration = {"calibration": layers.calibration} if layers.calibration else {}
+        return {**settings, **_changes(layers.control), **calibration}
     return {"layers": block_indices(layers, model)}
+
+
+def _changes(control: Control) -> dict[str, Any]:
+    """What a control sets, without the hash of what it needs."""
+    return {name: value for name, value in control.changes.items() if name != "calibration"}
+
+
+def _beside(folder: Path, layer_set: LayerSet) -> dict[str, Any]:
+    """The calibration states that lie beside a layer set's file, where it needs any."""
+    calibration = Calibration.beside(folder, layer_set.control.calibration)
+    return {} if calibration is None else {"calibration": calibration}
 
 
 def _plainest(biases: tuple[float, ...]) -> float | tuple[float, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -102,7 +103,8 @@ class MethodSpec:
             InputError: for a setting without ``=``, an unknown prompt, and what are no layers.
                 Whether the method exists and has such settings is seen by `encoder`.
         """
-        method, *pairs = text.strip().split(":")
+        # A colon inside a value, as in JSON, stands before no name and equals sign.
+        method, *pairs = re.split(r":(?=\w+(?:=|:|$))", text.strip())
         settings: list[Setting] = []
         for pair in pairs:
             name, equals, value = pair.partition("=")
@@ -185,11 +187,14 @@ def _moved(settings: Mapping[str, Any], layers: tuple[int, ...]) -> dict[str, An
 
 
 def parse_specs(texts: Iterable[str]) -> list[MethodSpec]:
-    """Specifications in their order, each once; ``all`` is every method, and no re-routing."""
-    from kvlens.methods.base import methods  # here, since a label needs no torch
+    """Specifications in their order, each once.
+
+    ``all`` is every method that needs no calibration states, and no re-routing.
+    """
+    from kvlens.methods.base import self_contained  # here, since a label needs no torch
 
     specs: list[MethodSpec] = []
     for text in texts:
-        names = [*methods(), NO_REROUTING] if text == ALL else [text]
+        names = [*self_contained(), NO_REROUTING] if text == ALL else [text]
         specs.extend(MethodSpec.parse(name) for name in names)
     return list(dict.fromkeys(specs))

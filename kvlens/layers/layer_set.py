@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field, FiniteFloat, model_validator
 
 from kvlens.dimension.profile import IDProfile
+from kvlens.layers.control import PAPER, Control
 from kvlens.layers.shape import LayerIndices, Shape, Z
 from kvlens.layers.stability import UNKNOWN, Stability
 from kvlens.models.info import ModelInfo
@@ -70,6 +71,7 @@ class LayerSet(JsonArtifact):
         bias: added to the re-routed column's logit, one number or one a layer.
         position: the re-routed key as cached (``keep``), re-rotated to position 0 (``origin``) or
             not rotated (``none``).
+        control: whom the prefix reaches and what it carries.
         pooling: from hidden states to a vector.
         prompts: the templates around texts.
         rule: what chose the layers.
@@ -103,6 +105,7 @@ class LayerSet(JsonArtifact):
     bias: FiniteFloat | tuple[FiniteFloat, ...] = 1.0
     position: Position = "keep"
     pooling: Pooling = "hybrid"
+    control: Control = PAPER
     prompts: Prompts
     rule: str
     parameters: RuleParameters

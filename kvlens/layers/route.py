@@ -1,4 +1,4 @@
-"""Route: which layers are re-routed, how strongly, and where their key stands; a plain value."""
+"""Route: which layers are re-routed, how strongly, and with what prefix; a plain value."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Unpack, get_args
 
+from kvlens.layers.control import PAPER, Control, ControlOptions, OtherStates, control_of
 from kvlens.layers.layer_set import MOST_BIAS, LayerSet, Position
 from kvlens.models.info import ModelInfo
 from kvlens.store.arguments import refusal, shown
@@ -28,11 +29,15 @@ class Route:
         bias: added to the re-routed column's logit, one number a layer.
         position: the re-routed key as cached (``keep``), re-rotated to position 0 (``origin``) or
             not rotated (``none``).
+        control: whom the prefix reaches and what it carries.
+        calibration: the other texts' keys and values that `control` needs.
     """
 
     layers: tuple[int, ...]
     bias: tuple[float, ...]
     position: str = "keep"
+    control: Control = PAPER
+    calibration: OtherStates | None = None
 
     @classmethod
     def of(
@@ -42,6 +47,7 @@ class Route:
         bias: float | Sequence[float] | None = None,
         position: str | None = None,
         force: bool = False,
+        **control: Unpack[ControlOptions],
     ) -> Route:
         """A route that fits `model`, from anything that names one.
 
@@ -52,20 +58,26 @@ class Route:
                 set, else 1.
             position: default: that of the layer set, else ``keep``.
             force: take a layer set that was made for another model.
+            **control: see `ControlOptions`; default: those of the route or layer set.
 
         Returns:
             The route, its layers ascending.
 
         Raises:
             InputError: for layers outside the model, repeated or that cannot be re-routed, an
-                unknown position, a bias that is no number or plus infinity, and a layer set of
-                another model.
+                unknown position, a bias that is no number or plus infinity, a layer set of
+                another model, and control options as `control_of` does.
         """
+        brought: Control = PAPER
+        known: OtherStates | None = None
         if isinstance(layers, str | Path):
             layers = LayerSet.load(layers)
         if isinstance(layers, LayerSet):
             check_model(layers, model, force)
+        if isinstance(layers, Route):
+            known = layers.calibration
         if isinstance(layers, Route | LayerSet):
+            brought = layers.control
             bias = layers.bias if bias is None else bias
             position = position or layers.position
             layers = layers.layers
@@ -76,10 +88,13 @@ class Route:
             choices = ", ".join(POSITIONS)
             raise InputError(f"unknown position coding {shown(position)}: give {choices}")
         ascending = sorted(zip(indices, biases, strict=True))
+        controlled, calibration = control_of(model, indices, brought, known, control)
         return cls(
             layers=tuple(layer for layer, _ in ascending),
             bias=tuple(bias for _, bias in ascending),
             position=position,
+            control=controlled,
+            calibration=calibration,
         )
 
     @property

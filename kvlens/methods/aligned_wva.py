@@ -28,7 +28,7 @@ class AlignedWVA(Method):
     """
 
     name = "aligned_wva"
-    source = "arXiv:2602.01572"
+    paper = "arXiv:2602.01572"
     reads_states = False
     query: Prompt = PROMPTS["prompt-eol"]
     document: Prompt = PROMPTS["prompt-eol"]

@@ -11,6 +11,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from jaxtyping import Float
@@ -52,15 +53,16 @@ def _in_turn(embed: Embed) -> Embed:
 class Method:
     """A method: prompts, how a text becomes tokens, and how a batch becomes vectors.
 
-    A new one sets `name` and `source` and overrides what differs; its dataclass fields are its
+    A new one sets `name` and `paper` and overrides what differs; its dataclass fields are its
     settings, and they are recorded with every result. Every `embed` runs in a turn on the model:
     no other thread runs it meanwhile, and it is not re-routed from outside.
 
     Attributes:
         name: by which it is asked for; a class without one is a helper, not a method.
-        source: the paper.
+        paper: where it was published.
         takes_layers: it re-routes, and has the fields layers, bias and position.
         reads_states: it pools hidden states, after the block that `readout` says.
+        needs_calibration: it carries keys and values of other texts, and has the field calibration.
         query: the prompt around queries.
         document: the prompt around documents.
         pooling: one of `kvlens.methods.pooling.POOLINGS`.
@@ -70,9 +72,10 @@ class Method:
     """
 
     name: ClassVar[str] = ""
-    source: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
     takes_layers: ClassVar[bool] = False
     reads_states: ClassVar[bool] = True
+    needs_calibration: ClassVar[bool] = False
 
     query: Prompt = PROMPTS["raw"]
     document: Prompt = PROMPTS["raw"]
@@ -102,6 +105,18 @@ class Method:
             if not looks_at_it and value != default:
                 raise InputError(f"{self.name} has no readout: leave out `{name}`")
             object.__setattr__(self, name, argument(name, value))
+
+    @classmethod
+    def settings_beside(cls, folder: Path) -> dict[str, Any]:
+        """Settings that are files beside a layer set.
+
+        Args:
+            folder: where the layer set is.
+
+        Returns:
+            Of those that exist.
+        """
+        return {}
 
     def for_model(self, lm: LanguageModel) -> Self:
         """The method with every setting that depends on the model filled in.
@@ -261,6 +276,11 @@ def methods() -> dict[str, type[Method]]:
         importlib.import_module(f"kvlens.methods.{module.name}")
     named = {cls.name: cls for cls in _subclasses(Method) if "name" in vars(cls)}
     return dict(sorted(named.items()))
+
+
+def self_contained() -> dict[str, type[Method]]:
+    """The methods that need no calibration states: what ``all`` stands for."""
+    return {name: cls for name, cls in methods().items() if not cls.needs_calibration}
 
 
 def _subclasses(cls: type[Method]) -> Iterator[type[Method]]:

@@ -11,6 +11,6 @@ class CoT(Method):
     """Zhang et al. 2024, pretended chain of thought: one prompt for everything, the last token."""
 
     name = "cot"
-    source = "arXiv:2404.03921"
+    paper = "arXiv:2404.03921"
     query: Prompt = PROMPTS["cot"]
     document: Prompt = PROMPTS["cot"]

@@ -25,7 +25,7 @@ class Echo(Method):
     """
 
     name = "echo"
-    source = "arXiv:2402.15449"
+    paper = "arXiv:2402.15449"
     query: Prompt = _PROMPT
     document: Prompt = _PROMPT
     pooling: str = "text_mean"

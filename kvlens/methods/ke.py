@@ -12,7 +12,7 @@ class KE(Method):
     """Zhang et al. 2024, knowledge enhancement: the last token after all blocks but one."""
 
     name = "ke"
-    source = "arXiv:2404.03921"
+    paper = "arXiv:2404.03921"
     query: Prompt = PROMPTS["ke"]
     document: Prompt = PROMPTS["ke"]
     readout: Readout | None = -2

@@ -10,4 +10,4 @@ class LastToken(Method):
     """The plainest baseline: no prompt, the final real token."""
 
     name = "last_token"
-    source = "common baseline; see arXiv:2601.01046, section 4.1"
+    paper = "common baseline; see arXiv:2601.01046, section 4.1"

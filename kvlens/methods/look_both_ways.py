@@ -37,7 +37,7 @@ class LookBothWays(Method):
     """
 
     name = "look_both_ways"
-    source = "ACL 2025, long 1113"
+    paper = "ACL 2025, long 1113"
     pooling: str = "mean"
     opened: Count = 0.6
     sinkless: Count = 0.4

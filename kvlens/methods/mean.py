@@ -10,5 +10,5 @@ class Mean(Method):
     """The plainest baseline: no prompt, the mean over all real tokens."""
 
     name = "mean"
-    source = "common baseline; see arXiv:2601.01046, section 4.1"
+    paper = "common baseline; see arXiv:2601.01046, section 4.1"
     pooling: str = "mean"

@@ -11,6 +11,6 @@ class PromptEOL(Method):
     """Jiang et al. 2023: one prompt for everything, the last token."""
 
     name = "prompt_eol"
-    source = "arXiv:2307.16645"
+    paper = "arXiv:2307.16645"
     query: Prompt = PROMPTS["prompt-eol"]
     document: Prompt = PROMPTS["prompt-eol"]

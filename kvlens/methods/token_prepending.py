@@ -76,7 +76,7 @@ class TokenPrepending(Method):
     """
 
     name = "token_prepending"
-    source = "arXiv:2412.11556"
+    paper = "arXiv:2412.11556"
     query: Prompt = _PROMPT
     document: Prompt = _PROMPT
     readout: Readout | None = None

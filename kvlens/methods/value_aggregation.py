@@ -26,7 +26,7 @@ class ValueAggregation(Method):
     """
 
     name = "value_aggregation"
-    source = "arXiv:2602.01572"
+    paper = "arXiv:2602.01572"
     reads_states = False
     pooling: str = "mean"
     readout: Readout | None = None

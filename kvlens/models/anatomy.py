@@ -37,6 +37,7 @@ class LayerAnatomy:
         d_value: width of a head's value.
         rotation: of queries and keys.
         rotary_dim: how many of a key's dimensions turn.
+        rotary_start: the first of them.
         key_norm: whether keys are normed, ``before`` or ``after`` the rotation.
         sink: whether a learned logit takes weight from all keys.
         soft_cap: of the attention logits.
@@ -55,6 +56,7 @@ class LayerAnatomy:
     d_value: int = 0
     rotation: Rotation = "none"
     rotary_dim: int = 0
+    rotary_start: int = 0
     key_norm: Literal["none", "before", "after"] = "none"
     sink: bool = False
     soft_cap: float | None = None

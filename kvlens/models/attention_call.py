@@ -144,6 +144,26 @@ class AttentionCall:
             arguments[POSITIONS] = positions[row, index][:, None]
         return AttentionCall(self.module, arguments)
 
+    def of_states(self, states: Float[Tensor, "n d_model"]) -> AttentionCall:
+        """The call of one token a row with other states in its place, all where it stands.
+
+        Args:
+            states: what would enter the module.
+
+        Returns:
+            A call of ``[batch, n, d_model]``.
+        """
+        n = len(states)
+        arguments = {**self.arguments, STATES: states.expand(len(self.states), -1, -1)}
+        mask = self.arguments.get(MASK)
+        if mask is not None:
+            arguments[MASK] = mask.expand(*mask.shape[:2], n, n)
+        if self.tables is not None:
+            arguments[TABLES] = map_tables(lambda table: _repeated(table, n), self.tables)
+        if isinstance(self.arguments.get(POSITIONS), Tensor):
+            arguments[POSITIONS] = self.arguments[POSITIONS].expand(-1, n)
+        return AttentionCall(self.module, arguments)
+
     def at(self, position: str, origin: Tables | None) -> AttentionCall:
         """The call with its tokens rotated elsewhere.
 
@@ -234,6 +254,10 @@ def attention_function(module: Any, name: str) -> Iterator[None]:
         yield
     finally:
         config._attn_implementation = before
+
+
+def _repeated(table: Tensor, n: int) -> Tensor:
+    return table.expand(*table.shape[:-2], n, table.shape[-1])
 
 
 def _mask_of_one(mask: Any) -> Any:

@@ -191,7 +191,7 @@ class _Block:
     ) -> LayerAnatomy:
         call = self.calls[path]
         key_norm = self._key_norm(call)
-        rotation, rotary_dim = self._rotation(call, key_norm)
+        rotation, rotary_dim, rotary_start = self._rotation(call, key_norm)
         return LayerAnatomy(
             layer=self.layer,
             kind=self._kind(call.module, attended),
@@ -202,6 +202,7 @@ class _Block:
             d_value=attended.value.shape[-1],
             rotation=rotation,
             rotary_dim=rotary_dim,
+            rotary_start=rotary_start,
             key_norm=key_norm,
             sink=attended.options.get("s_aux") is not None,
             soft_cap=attended.options.get("softcap"),
@@ -252,8 +253,8 @@ class _Block:
             return "after"
         return "none"
 
-    def _rotation(self, call: AttentionCall, key_norm: str) -> tuple[Rotation, int]:
-        """Which dimensions of a key turn, and how many."""
+    def _rotation(self, call: AttentionCall, key_norm: str) -> tuple[Rotation, int, int]:
+        """Which dimensions of a key turn together, how many do, and from which on."""
         still = self._unnormed(call.at("none", None), key_norm)
         turned = self._unnormed(_quarter_turn(call), key_norm)
         (moved,) = torch.nonzero((still != turned).flatten(0, -2).any(0), as_tuple=True)
@@ -261,12 +262,13 @@ class _Block:
         before = still[..., moved]
         after = turned[..., moved]
         if not width:
-            return "none", 0
+            return "none", 0, 0
+        start = int(moved[0])
         if _same_lengths(before.unflatten(-1, (2, -1)), after.unflatten(-1, (2, -1)), -2):
-            return "half", width
+            return "half", width, start
         if _same_lengths(before.unflatten(-1, (-1, 2)), after.unflatten(-1, (-1, 2)), -1):
-            return "interleaved", width
-        return "other", width
+            return "interleaved", width, start
+        return "other", width, start
 
     def _unnormed(self, call: AttentionCall, key_norm: str) -> Tensor:
         """The keys; where a norm comes after the rotation, what it is given."""

@@ -101,7 +101,7 @@ def _rerouted(lm: LanguageModel, batch: TokenBatch, route: Route, plain: _Plain)
     states = plain.inputs[first]
     output = (states, None) if plain.gives_tuples else states
     with lm.turn("measurement") as turn, reroute(lm, route) as rerouting:
-        rerouting.last = batch.last
+        rerouting.follow(batch)
         for block in lm.blocks[:first]:
             turn.replace(block, lambda *args, **kwargs: output)
         return run_base(lm, batch).last_hidden_state

@@ -25,17 +25,16 @@ from torch import Tensor
 from kvlens.layers.route import Route
 from kvlens.models.attention_call import AttentionCall, StandIn
 from kvlens.models.language_model import LanguageModel, Tree
-from kvlens.rerouting.final_tokens import FinalTokens
+from kvlens.rerouting.content import CacheStates, Content, Prefix
+from kvlens.rerouting.pass_tokens import PassTokens
+from kvlens.rerouting.reach import seen_by, with_prefix_column
 from kvlens.store.errors import InputError
+from kvlens.texts.batches import TokenBatch
 
 # What attention modules call a bias of each key's own, which has no entry for a prefix.
 DISTANCE_BIASES = ("alibi", "position_bias")
 
-# Heads and widths of keys and values may differ, and so may what a latent cache keeps of them.
-CacheStates = Float[Tensor, "batch _ seq_len _"]
-Prefix = Float[Tensor, "batch _ 1 _"]
 Prefixed = Float[Tensor, "batch _ 1+seq_len _"]
-Mask = Float[Tensor, "rows 1 seq_len keys"] | Bool[Tensor, "rows 1 seq_len keys"]
 
 
 @contextlib.contextmanager
@@ -72,19 +71,26 @@ class Rerouting:
 
     Attributes:
         lm: the re-routed model.
-        route: its layers, their biases and the position coding.
+        route: its layers, their biases, the position coding and what is controlled.
         last: index of each row's final real token, int64 ``[batch]``; None: read off the mask.
-        final: where those tokens are in the pass that runs now.
+        text_mask: the text's own tokens, without the prompt, ``[batch, seq_len]``; None: not known.
+        tokens: those of the pass that runs now.
     """
 
     lm: LanguageModel
     route: Route
     last: Int[Tensor, " batch"] | None = None
-    final: FinalTokens = field(init=False, repr=False)
+    text_mask: Bool[Tensor, "batch seq_len"] | None = None
+    tokens: PassTokens = field(init=False, repr=False)
+
+    def follow(self, batch: TokenBatch) -> None:
+        """Say what the next pass runs on."""
+        self.last = batch.last
+        self.text_mask = batch.text_mask
 
     def before_model(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Note each row's final real token."""
-        self.final = FinalTokens.of(module, args, kwargs, self.last)
+        """Note what stands where in each row."""
+        self.tokens = PassTokens.of(module, args, kwargs, self.last, self.text_mask)
 
     def before_attention(self, layer: int) -> Callable[..., tuple[Any, dict[str, Any]]]:
         """A hook for an attention module of one layer."""
@@ -98,7 +104,9 @@ class Rerouting:
             if any(call.arguments.get(name) is not None for name in DISTANCE_BIASES):
                 raise InputError("its keys are biased by distance (ALiBi): a prefix has none")
             prefix = PrefixCache(self, layer, call)
-            mask = with_prefix_column(call.arguments.get("attention_mask"), bias, call.states)
+            seen = seen_by(self.tokens, self.route, layer, self.lm.anatomy.layers[layer].n_heads)
+            mask = call.arguments.get("attention_mask")
+            mask = with_prefix_column(mask, bias, call.states, seen)
             return (), {**call.arguments, call.cache_name: prefix, "attention_mask": mask}
 
         return hook
@@ -106,30 +114,8 @@ class Rerouting:
     def prefix_of(
         self, keys: CacheStates, values: CacheStates, layer: int, call: AttentionCall
     ) -> tuple[Prefix, Prefix]:
-        """The final token's key, in the route's position coding, and its value.
-
-        Args:
-            keys: what the layer puts into a KV cache, ``[batch, heads, seq_len, width]``.
-            values: the same; of a latent cache the two are what it keeps.
-            layer: which.
-            call: of its attention module.
-
-        Returns:
-            The same of the final token, ``[batch, heads, 1, width]``.
-        """
-        rotates = self.lm.anatomy.layers[layer].rotation != "none"
-        if self.route.position == "keep" or not rotates:
-            return self.final.select(keys)[:, :, None], self.final.select(values)[:, :, None]
-        final = call.of_tokens(self.final.index.to(call.states.device))
-        recoded = final.at(self.route.position, self.lm.origin_tables(layer))
-        cached = recoded.cached()
-        if cached is not None and cached[0].shape[1] == keys.shape[1]:
-            return cached
-        # The bridge expands what a latent cache keeps before it comes here.
-        attended = recoded.attended()
-        if attended is None:
-            raise InputError(f"layer {layer} of {self.lm.info.name} makes no keys of its own")
-        return attended.key, attended.value
+        """The key and value of the prefix, see `Content`."""
+        return Content(self.lm, self.route, self.tokens, layer, call, keys, values).prefix()
 
 
 @dataclass
@@ -169,45 +155,3 @@ class PrefixCache(StandIn):
             )
         prefix_key, prefix_value = self.rerouting.prefix_of(keys, values, self.layer, self.call)
         return torch.cat([prefix_key, keys], dim=2), torch.cat([prefix_value, values], dim=2)
-
-
-def with_prefix_column(
-    mask: Mask | None, bias: float, states: Float[Tensor, "batch seq_len d_model"]
-) -> Float[Tensor, "rows 1 seq_len 1+seq_len"]:
-    """An additive mask whose column 0 holds the bias.
-
-    Args:
-        mask: as the attention module is given it; None is causal.
-        bias: of the prefix.
-        states: what enters the module.
-
-    Returns:
-        The mask with one more column in front; rows: of the batch, or 1.
-
-    Raises:
-        InputError: for a mask without a column a token, as fused kernels of their own take it.
-    """
-    mask = additive_mask(mask, states)
-    # A finite floor: rows of padding that see nothing must not turn into NaN.
-    column = torch.full_like(mask[..., :1], max(bias, torch.finfo(states.dtype).min))
-    return torch.cat([column, mask], dim=-1)
-
-
-def additive_mask(
-    mask: Mask | None, states: Float[Tensor, "batch seq_len d_model"]
-) -> Float[Tensor, "rows 1 seq_len seq_len"]:
-    """A mask in the form that is added to logits; its arguments are `with_prefix_column`'s."""
-    seq_len = states.shape[1]
-    if mask is None:
-        causal = torch.ones((seq_len, seq_len), dtype=torch.bool, device=states.device).tril()
-        mask = causal[None, None]
-    if mask.ndim != 4:
-        raise InputError(
-            "this model's attention function takes no mask of [batch, 1, seq_len, seq_len]: "
-            "set `lm.hf.set_attn_implementation` to sdpa or eager"
-        )
-    if mask.dtype == torch.bool:
-        lowest = torch.finfo(states.dtype).min
-        zeros = torch.zeros(mask.shape, dtype=states.dtype, device=mask.device)
-        mask = zeros.masked_fill_(~mask, lowest)
-    return mask[..., :seq_len]

@@ -32,7 +32,8 @@ from kvlens.models.attention_call import (
 from kvlens.models.language_model import LanguageModel, Tree
 from kvlens.models.probe_batch import SIDES, probe_batch
 from kvlens.models.rotary_tables import join_tables
-from kvlens.rerouting.prefix import additive_mask, rerouted
+from kvlens.rerouting.prefix import rerouted
+from kvlens.rerouting.reach import additive_mask
 from kvlens.store.errors import InputError
 from kvlens.texts.batches import TokenBatch
 

@@ -11,6 +11,7 @@ import functools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args, get_type_hints
 
@@ -211,8 +212,14 @@ class TensorArtifact(Artifact):
     def header_fields(self) -> dict[str, Any]:
         """All fields but those of arrays, as JSON holds them."""
         kind = _header_type(type(self))
-        header = kind.model_construct(**{name: getattr(self, name) for name in kind.model_fields})
-        return header.model_dump(mode="json")
+        values = {name: getattr(self, name) for name in kind.model_fields}
+        # What came later is left out where it says nothing, so that older files stay as they are.
+        said = {
+            name: value
+            for name, value in values.items()
+            if value != kind.model_fields[name].get_default()
+        }
+        return kind.model_construct(**values).model_dump(mode="json", include=set(said))
 
     @classmethod
     def checked_fields(cls, fields: dict[str, Any]) -> dict[str, Any]:
@@ -226,9 +233,10 @@ class TensorArtifact(Artifact):
 def _header_type(cls: type[TensorArtifact]) -> type[BaseModel]:
     """What pydantic checks of a header; infinity is allowed, since a bias can be minus infinity."""
     types = get_type_hints(cls, include_extras=True)
-    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     fields: dict[str, Any] = {
-        name: (types[name], ...) for name in names if name not in cls.array_fields
+        field.name: (types[field.name], ... if field.default is MISSING else field.default)
+        for field in dataclasses.fields(cls)  # type: ignore[arg-type]
+        if field.name not in cls.array_fields
     }
     config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
     return create_model(cls.__name__, __config__=config, **fields)

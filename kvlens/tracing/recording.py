@@ -29,6 +29,7 @@ from kvlens.texts.batches import TokenBatch, batches
 from kvlens.texts.limits import LimitOptions, Limits
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, as_prompt
 from kvlens.texts.texts import Texts, as_texts
+from kvlens.texts.token_hash import token_hash
 from kvlens.texts.tokens import TokenizedText, tokenize
 from kvlens.tracing.buffers import Buffers
 from kvlens.tracing.hooks import record_batch
@@ -114,6 +115,7 @@ def record(
         n_truncated=sum(text.truncated for text in tokenized),
         tensors=buffers.tensors,
         versions=versions(),
+        token_hashes=tuple(token_hash(text.ids) for text in tokenized),
     )
 
 

@@ -70,6 +70,7 @@ class Trace(TensorArtifact):
             [L, n_heads, seq_len, seq_len] of text i, on request. Each is an attribute as well:
             ``trace.k``.
         versions: of the libraries that recorded.
+        token_hashes: `token_hash` of each text; none in older files.
     """
 
     what: ClassVar[str] = "a trace"
@@ -88,6 +89,7 @@ class Trace(TensorArtifact):
     n_truncated: Count
     tensors: dict[str, Tensor]
     versions: dict[str, str]
+    token_hashes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise InputError for tensors that are not of this model, these layers and texts."""
@@ -98,6 +100,8 @@ class Trace(TensorArtifact):
                 f"{len(self.layers)} layers, {n} texts, lengths of {len(self.n_tokens)}, "
                 f"{self.n_truncated} truncated: these do not go together"
             )
+        if len(self.token_hashes) not in (0, n):
+            raise InputError(f"{len(self.token_hashes)} token hashes for {n} texts")
         is_indexed = self.points == "all" and "hidden" in self.tensors
         if is_indexed != ("text_index" in self.tensors):
             raise InputError('text_index goes with hidden states of points="all", and only so')
@@ -198,6 +202,10 @@ class Trace(TensorArtifact):
         if layer not in layers:
             raise InputError(f"layer {layer} of {self.model.name} has no keys and values")
         return self.tensors[kind][:, layers.index(layer)]
+
+    def of_heads(self, layer: int, kind: str) -> Float[Tensor, "n_texts heads width"]:
+        """A layer's keys (``k``, ``k_pre``) or values (``v``), by head; raises as `states`."""
+        return self._states(layer, kind)
 
     def heads(self, layer: int, kind: str) -> int:
         """How many heads a layer's keys (``k``, ``k_pre``) or values (``v``) have."""

@@ -5,7 +5,7 @@ from embedding_cases import LAYERS, other
 from zoo import tiny
 
 from kvlens.embedding.encoder import Encoder
-from kvlens.methods.base import get_method, methods
+from kvlens.methods.base import get_method, self_contained
 from kvlens.texts.prompts import PROMPTS, Prompt
 
 
@@ -28,7 +28,7 @@ def test_signature_changes_with_what_matters_and_only_then(lm, encoder):
         Encoder(lm, layers=LAYERS, query=PROMPTS["kv-query"]),
         Encoder(lm, layers=LAYERS, document=PROMPTS["kv-document"]),
         Encoder(lm, layers=LAYERS, max_length=99),
-        *[Encoder(lm, name) for name in methods() if name != "kv_embedding"],
+        *[Encoder(lm, name) for name in self_contained() if name != "kv_embedding"],
         Encoder(lm, "token_prepending", start=2),
         Encoder(lm, "value_aggregation", depth=(0.0, 0.5)),
         Encoder(other(lm, revision="sha256:other"), layers=LAYERS),

@@ -6,7 +6,7 @@ from embedding_cases import layer_set
 from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.spec import NO_REROUTING, REFERENCE, MethodSpec, parse_specs
 from kvlens.layers.route import Route
-from kvlens.methods.base import methods
+from kvlens.methods.base import self_contained
 from kvlens.store.errors import InputError
 from kvlens.texts.limits import Limits
 from kvlens.texts.prompts import PROMPTS
@@ -70,7 +70,7 @@ def test_what_is_no_specification_is_refused(text, message):
 
 def test_all_is_every_method_and_no_rerouting_each_once():
     names = [spec.text for spec in parse_specs(["mean", "all", REFERENCE])]
-    assert sorted(names) == sorted([*methods(), NO_REROUTING])
+    assert sorted(names) == sorted([*self_contained(), NO_REROUTING])
     assert names[0] == "mean"
 
 

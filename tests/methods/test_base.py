@@ -28,7 +28,7 @@ def test_the_matrix_runs_every_method():
     assert set(NAMES) == files - helpers
     assert {"aligned_wva", "echo", "kv_embedding", "last_token", "mean"} < set(NAMES)
     assert {"prompt_eol", "token_prepending", "value_aggregation"} < set(NAMES)
-    assert all(methods()[name].source for name in NAMES)
+    assert all(methods()[name].paper for name in NAMES)
 
 
 def random_states():

@@ -7,7 +7,7 @@ from family_cases import KEPT_OUT, READ, STREAMS, layers_of
 from zoo import TEXTS
 
 from kvlens import Encoder, InputError
-from kvlens.methods.base import methods, takes_layers
+from kvlens.methods.base import self_contained, takes_layers
 
 pytestmark = [pytest.mark.zoo, pytest.mark.slow]
 # Its attention asks the cache for more than `value_aggregation` reads.
@@ -32,7 +32,7 @@ TIES = {"cot": ("dots3_note_text", "hy_v4")}
 @pytest.mark.parametrize("name", READ)
 def test_methods_give_finite_vectors_whatever_the_batch(name):
     lm = family(name)
-    for method in methods():
+    for method in self_contained():
         if name in (*NOT_THERE.get(method, ()), *TIES.get(method, ())):
             continue
         encoder = Encoder(lm, method, layers_of(lm) if takes_layers(method) else None)

@@ -12,7 +12,7 @@ from zoo import TEXTS
 import kvlens
 from kvlens import PROMPTS, Encoder, InputError, Prompt, chat
 from kvlens.embedding.cache import EmbeddingCache
-from kvlens.methods.base import get_method, methods, takes_layers
+from kvlens.methods.base import get_method, self_contained, takes_layers
 from kvlens.methods.token_prepending import PLACEHOLDER
 from kvlens.store.notices import Notice
 from kvlens.texts.prompts import query_for
@@ -76,7 +76,7 @@ def test_an_encoder_puts_both_prompts_into_the_chat(talker):
 
 
 def test_every_method_works_in_a_chat(talker):
-    for name in methods():
+    for name in self_contained():
         needed = {"layers": (1, 2)} if takes_layers(name) else {}
         method = get_method(name, **needed).in_chat(talker).for_model(talker)
         if name == "echo":

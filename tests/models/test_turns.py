@@ -13,7 +13,7 @@ from zoo import TEXTS, tiny
 
 import kvlens
 from kvlens import Encoder, InputError, reroute
-from kvlens.methods.base import Method, methods, takes_layers
+from kvlens.methods.base import Method, self_contained, takes_layers
 from kvlens.methods.mean import Mean
 from kvlens.models import turns
 from kvlens.models.forward import run_base
@@ -59,7 +59,7 @@ PASSES = {
     "run_base": lambda lm: run_base(lm, batch_of(lm)).last_hidden_state,
 }
 MEASUREMENTS = {
-    **{name: encode(name) for name in methods()},
+    **{name: encode(name) for name in self_contained()},
     "control": lambda lm: Encoder(lm, "kv_embedding", ()).encode(TEXTS),
     "method": lambda lm: Mean().embed(lm, batch_of(lm)),
     "record": lambda lm: kvlens.record(lm, TEXTS).hidden,

@@ -24,7 +24,7 @@ from zoo import TEXTS, tiny
 
 import kvlens
 from kvlens.embedding.cache import EmbeddingCache
-from kvlens.methods.base import methods, takes_layers
+from kvlens.methods.base import self_contained, takes_layers
 from kvlens.texts.pairs import Pairs
 from kvlens.texts.prompts import PROMPTS
 from kvlens.texts.tokens import tokenize
@@ -55,8 +55,8 @@ class Stage:
     @cached_property
     def encoders(self) -> dict[str, kvlens.Encoder]:
         """An encoder of every method; and re-routing's control, which has no layers."""
-        layers = {name: LAYERS if takes_layers(name) else None for name in methods()}
-        encoders = {name: self.encoder(name, layers=layers[name]) for name in methods()}
+        layers = {name: LAYERS if takes_layers(name) else None for name in self_contained()}
+        encoders = {name: self.encoder(name, layers=layers[name]) for name in self_contained()}
         return {**encoders, "control": self.encoder("kv_embedding", layers=())}
 
     def encoder(self, method: str, **options: Any) -> kvlens.Encoder:
@@ -172,7 +172,7 @@ def ids(stage: Stage) -> bytes:
 
 
 ACTIONS: dict[str, Action] = {
-    **{f"encode {name}": encode(name) for name in (*methods(), "control")},
+    **{f"encode {name}": encode(name) for name in (*self_contained(), "control")},
     "record": record,
     "sweep": sweep,
     "attention_shift": attention_shift,
