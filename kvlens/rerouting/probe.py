@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from kvlens.layers.control import Control
 from kvlens.layers.layer_set import Position
 from kvlens.layers.route import Route
 from kvlens.models.attention_call import (
@@ -46,13 +47,16 @@ ORACLE = "eager"
 """The attention function that every architecture has: fused ones are held against it."""
 
 
-def probe(lm: LanguageModel, position: Position, tree: Tree) -> dict[int, float]:
+def probe(
+    lm: LanguageModel, position: Position, tree: Tree, by_head: bool = False
+) -> dict[int, float]:
     """Re-route every second layer of a tiny batch, and the others, with padding on either side.
 
     Args:
         lm: the model.
         position: of the re-routed key.
         tree: which module tree is probed.
+        by_head: show the prefix to every second head alone; with its key kept.
 
     Returns:
         Layer -> how far its attention module's output is from what it should be, relative to the
@@ -64,7 +68,8 @@ def probe(lm: LanguageModel, position: Position, tree: Tree) -> dict[int, float]
     layers = lm.info.layers_to_reroute()
     worst = dict.fromkeys(layers, 0.0)
     lm.origin_tables(layers[0])  # by a pass of its own, before there are hooks
-    routes = [_route(half, position) for half in (layers[::2], layers[1::2]) if half]
+    halves = [half for half in (layers[::2], layers[1::2]) if half]
+    routes = [_route(lm, half, position, by_head) for half in halves]
     with torch.inference_mode(), _narrow_windows(lm.decoder(tree).config):
         for side in SIDES:
             batch = probe_batch(lm, side)
@@ -76,9 +81,15 @@ def probe(lm: LanguageModel, position: Position, tree: Tree) -> dict[int, float]
     return worst
 
 
-def _route(layers: tuple[int, ...], position: Position) -> Route:
+def _route(lm: LanguageModel, layers: tuple[int, ...], position: Position, by_head: bool) -> Route:
     biases = tuple(BIASES[layer % len(BIASES)] for layer in layers)
-    return Route(layers, biases, position)
+    every_second = {layer: tuple(range(0, _n_heads(lm, layer), 2)) for layer in layers}
+    control = Control(heads=every_second if by_head else {})
+    return Route(layers, biases, position, control)
+
+
+def _n_heads(lm: LanguageModel, layer: int) -> int:
+    return lm.anatomy.layers[layer].n_heads
 
 
 @contextlib.contextmanager
@@ -148,7 +159,10 @@ class _Examination:
         bias = self.route.bias_of[layer]
         rotates = self.lm.anatomy.layers[layer].rotation != "none"
         if self.route.position == "keep" or not rotates:
-            return call.output(attention_mask=edited_mask(mask, last, bias))
+            heads = self.route.control.heads.get(layer)
+            if heads is not None:
+                mask = mask.expand(-1, _n_heads(self.lm, layer), -1, -1)
+            return call.output(attention_mask=edited_mask(mask, last, bias, heads))
         origin = self.lm.origin_tables(layer)
         copy = call.of_tokens(last).at(self.route.position, origin)
         return _output_behind(copy, call, mask, bias)
@@ -167,23 +181,28 @@ def run_tree(lm: LanguageModel, tree: Tree, batch: TokenBatch) -> None:
 
 
 def edited_mask(
-    mask: Float[Tensor, "rows 1 seq_len seq_len"], last: Int[Tensor, " batch"], bias: float
-) -> Float[Tensor, "batch 1 seq_len seq_len"]:
+    mask: Float[Tensor, "rows heads seq_len seq_len"],
+    last: Int[Tensor, " batch"],
+    bias: float,
+    heads: Sequence[int] | None = None,
+) -> Float[Tensor, "batch heads seq_len seq_len"]:
     """The mask that has the effect of a prefix (mask-edit identity).
 
     Args:
-        mask: additive; rows: of the batch, or 1.
+        mask: additive; rows: of the batch, or 1; heads: all query heads, or 1.
         last: index of each row's final real token.
         bias: of the prefix.
+        heads: that see it; None: all.
 
     Returns:
         The mask with the final token's column visible to all before it by the bias, and to itself
         once more.
     """
     edited = mask.expand(len(last), -1, -1, -1).clone()
+    seeing = list(range(edited.shape[1]) if heads is None else heads)
     for row, end in enumerate(last.tolist()):
-        edited[row, :, :end, end] = bias
-        edited[row, :, end, end] = math.log1p(math.exp(bias))
+        edited[row, seeing, :end, end] = bias
+        edited[row, seeing, end, end] = math.log1p(math.exp(bias))
     return edited
 
 

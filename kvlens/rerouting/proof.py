@@ -35,6 +35,7 @@ class Proof(JsonArtifact):
         kernel: attention function.
         tree: raw, or bridge.
         position: of the re-routed key.
+        by_head: whether single heads saw the prefix.
         versions: package -> version.
         layers: that were probed.
         differences: one a layer, relative; empty where the pass broke.
@@ -51,6 +52,7 @@ class Proof(JsonArtifact):
     kernel: str
     tree: str
     position: str
+    by_head: bool = False
     versions: dict[str, str]
     layers: tuple[int, ...] = ()
     differences: tuple[float, ...] = ()
@@ -84,12 +86,16 @@ class Proof(JsonArtifact):
         return f"layer {wrong[0]} is off by {worst:.1e} of {self.tolerance:g} allowed"
 
 
-_PROOFS: PerObject[dict[tuple[str, Tree, str], Proof]] = PerObject(dict)
-"""Position, tree and attention function -> what the probe said in this process."""
+_PROOFS: PerObject[dict[tuple[str, Tree, bool, str], Proof]] = PerObject(dict)
+"""Position, tree, by head and attention function -> what the probe said in this process."""
 
 
 def proof_of(
-    lm: LanguageModel, position: str = "keep", tree: Tree = "raw", anew: bool = False
+    lm: LanguageModel,
+    position: str = "keep",
+    tree: Tree = "raw",
+    anew: bool = False,
+    by_head: bool = False,
 ) -> Proof:
     """What the probe says of a model; it runs once for what the verdict depends on.
 
@@ -98,16 +104,17 @@ def proof_of(
         position: of the re-routed key.
         tree: ``raw``, or ``bridge``, which is built for it.
         anew: run it now, whatever is remembered.
+        by_head: show the prefix to single heads.
 
     Returns:
         The verdict.
     """
     proofs = _PROOFS.of(lm.hf)
     kernel = str(lm.decoder(tree).config._attn_implementation)
-    case = (position, tree, kernel)
+    case = (position, tree, by_head, kernel)
     with lm.turn():
         if anew or case not in proofs:
-            unproven = _unproven(lm, position, tree, kernel)
+            unproven = _unproven(lm, case)
             name = _name(unproven)
             known = None if anew else _remembered(name, unproven)
             proofs[case] = known or _found(lm, name, unproven)
@@ -117,15 +124,20 @@ def proof_of(
 def refusal(lm: LanguageModel, route: Route, tree: Tree) -> str | None:
     """Why a route is refused, in one line; None where it is proven exact."""
     # What is not exact with its key kept is not with another one, whatever its own oracle says.
-    for position in dict.fromkeys(("keep", route.position)):
-        objection = proof_of(lm, position, tree).objection(route.layers)
+    cases = dict.fromkeys([("keep", False), (route.position, False)])
+    if route.control.heads:
+        cases["keep", True] = None
+    for position, by_head in cases:
+        objection = proof_of(lm, position, tree, by_head=by_head).objection(route.layers)
         if objection is not None:
             whose = lm.info.architecture + (" in TransformerLens" if tree == "bridge" else "")
-            return shortened(f"re-routing ({position}) is not exact on {whose}: {objection}")
+            how = f"{position}, single heads" if by_head else position
+            return shortened(f"re-routing ({how}) is not exact on {whose}: {objection}")
     return None
 
 
-def _unproven(lm: LanguageModel, position: str, tree: Tree, kernel: str) -> Proof:
+def _unproven(lm: LanguageModel, case: tuple[str, Tree, bool, str]) -> Proof:
+    position, tree, by_head, kernel = case
     return Proof(
         model=lm.info.revision,
         dtype=lm.info.dtype,
@@ -133,6 +145,7 @@ def _unproven(lm: LanguageModel, position: str, tree: Tree, kernel: str) -> Proo
         kernel=kernel,
         tree=tree,
         position=position,
+        by_head=by_head,
         versions=versions(),
     )
 
@@ -156,7 +169,8 @@ def _found(lm: LanguageModel, name: str, unproven: Proof) -> Proof:
     """Probe the model, and remember what that says."""
     found: dict[str, Any]
     try:
-        differences = probe(lm, cast(Position, unproven.position), cast(Tree, unproven.tree))
+        position, tree = cast(Position, unproven.position), cast(Tree, unproven.tree)
+        differences = probe(lm, position, tree, unproven.by_head)
         found = {"layers": tuple(differences), "differences": tuple(differences.values())}
     except InputError as error:
         found = {"problem": str(error)}
