@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import matplotlib.image
 
-from kvlens import IDProfile, LayerSet
+from kvlens import IDProfile, LayerSet, StaticPrefix
 
 
 def check_run(folder: Path, model: str) -> None:
@@ -32,6 +32,7 @@ def check_run(folder: Path, model: str) -> None:
         assert layers.stability is not None
         assert layers.stability.taken
     assert set(layers.layers) <= set(range(profile.model.n_layers))
+    assert StaticPrefix.load(folder / "prefix.safetensors").texts == profile.texts
     schema = json.loads(files("kvlens.layers").joinpath("layerset.schema.json").read_text())
     jsonschema.validate(json.loads((folder / "layers.json").read_text()), schema)
     picture = matplotlib.image.imread(folder / "layer_id.png")
@@ -42,6 +43,7 @@ def check_run(folder: Path, model: str) -> None:
     assert {path.name for path in folder.iterdir()} >= {
         "profile.json",
         "layers.json",
+        "prefix.safetensors",
         "layer_id.png",
     }
 

@@ -137,7 +137,7 @@ def prefix(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
 def rotated(key: Tensor) -> Tensor:
     """A key ``[1, n_kv_heads, 1, d]`` rotated to the last position, or to the first."""
     how, width, start = running.rotation.get(running.layer, ("none", 0, 0))
-    if running.position == "none" or how == "none":
+    if running.position == "none" or how == "none" or not key.any():
         return key
     place = -1 if running.position == "keep" else 0
     if isinstance(running.tables, Tensor):

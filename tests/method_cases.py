@@ -6,8 +6,9 @@ import torch
 import transformers as tf
 from zoo import CONFIGS, TEXTS, tiny
 
-from kvlens import LanguageModel
-from kvlens.methods.base import Method, get_method, takes_layers
+from kvlens import LanguageModel, calibration, record
+from kvlens.methods.base import Method, get_method, methods, takes_layers
+from kvlens.rerouting.calibration import Calibration
 from kvlens.texts.batches import pad
 
 ARCHITECTURES = sorted(CONFIGS)
@@ -19,8 +20,15 @@ def model(name: str) -> LanguageModel:
     return tiny(name)
 
 
+@functools.cache
+def calibration_of(lm: LanguageModel) -> Calibration:
+    return calibration(record(lm, TEXTS, keep=("k_pre", "v")))
+
+
 def build(name: str, lm: LanguageModel, **settings) -> Method:
     needed = {"layers": (1, 2)} if takes_layers(name) else {}
+    if name in methods() and methods()[name].needs_calibration:
+        needed["calibration"] = calibration_of(lm)
     return get_method(name, **{**needed, **settings}).for_model(lm)
 
 

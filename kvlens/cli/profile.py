@@ -22,6 +22,7 @@ WRITES = (
     "profile.json",
     "layers.json",
     "trace.safetensors",
+    "prefix.safetensors",
     "layer_id.*",
     "attention/patterns*.safetensors",
     "attention/shift.safetensors",
@@ -68,7 +69,8 @@ class Measured:
 
         if self.save_trace:
             return KEEP
-        return ("k", "v") if self.states == "kv" else (self.states,)
+        measured = ("k", "v") if self.states == "kv" else (self.states,)
+        return tuple(dict.fromkeys([*measured, "k_pre", "v"]))  # the latter for the static prefix
 
 
 @Parameter(name="*")
@@ -212,6 +214,8 @@ def _profiled(
     """Measure, select, and save both files, and the trace where it is wanted."""
     from kvlens.dimension.estimation import estimate
     from kvlens.layers.selection import select
+    from kvlens.rerouting.calibration import PREFIX_FILE
+    from kvlens.rerouting.static_prefix import static_prefix
 
     estimator = measured.estimators[0]
     with progress(f"estimating {name}", "layers") as bar:
@@ -222,6 +226,7 @@ def _profiled(
     home.mkdir(exist_ok=True)
     profile.save(home / "profile.json")
     layer_set.save(home / "layers.json")
+    static_prefix(trace).save(home / PREFIX_FILE)
     if measured.save_trace:
         trace.save(home / "trace.safetensors")
     return Profiled(profile, layer_set, estimator, trace.texts.n, trace.n_truncated)

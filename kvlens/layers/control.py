@@ -174,8 +174,8 @@ def control_of(
         control = Control(**fields)
     except ValidationError:
         raise InputError(
-            "keys and values of other texts (`mean`, `other`) need `calibration`: the file of a "
-            "trace, such as that of `kvlens profile --save-trace`"
+            "keys and values of other texts (`mean`, `other`) need `calibration`: a trace with "
+            "k_pre and v, or its file"
         ) from None
     if not control.needs_calibration:
         return control.model_copy(update={"calibration": ""}), None

@@ -29,6 +29,7 @@ from kvlens.models.present import CONTENT
 from kvlens.reporting.examining import Examined, Started
 from kvlens.reporting.mteb_results import REVISION_DIGITS, FiledResults
 from kvlens.reporting.verification import Check
+from kvlens.rerouting.static_prefix import StaticPrefix
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import phrase
 from kvlens.studies.layer_sweep import Sweep
@@ -109,7 +110,7 @@ def _field_differs(layers: LayerSet, profile: IDProfile, name: str) -> bool:
     return getattr(layers.profile, name) != getattr(profile, name)
 
 
-def _texts_of_profile(recorded: Trace | KVLens, profile: IDProfile) -> str | None:
+def _texts_of_profile(recorded: Trace | StaticPrefix | KVLens, profile: IDProfile) -> str | None:
     """`kvlens profile` keeps the trace that it measures, `kvlens lens` measures its profiles."""
     same = recorded.texts.sha256 == profile.texts.sha256
     return "" if same else "it is of other texts than"
@@ -242,7 +243,7 @@ def _results_of_scores(scores: Scores, filed: FiledResults) -> str | None:
 
 
 MEASURED = (
-    *(IDProfile, Trace, KVLens, WordLens, AttentionResult, Geometry),
+    *(IDProfile, Trace, StaticPrefix, KVLens, WordLens, AttentionResult, Geometry),
     *(Sweep, LayerStudy, Scores),
 )
 WITH_MODEL = (*MEASURED, VectorsInfo, Started)
@@ -250,6 +251,7 @@ RELATIONS = (
     *(Relation(kind, LayerSet, "same model", _same_model) for kind in WITH_MODEL),
     Relation(LayerSet, IDProfile, "profile", _profile_of_layers),
     Relation(Trace, IDProfile, "same texts", _texts_of_profile, name="trace.safetensors"),
+    Relation(StaticPrefix, IDProfile, "same texts", _texts_of_profile),
     Relation(KVLens, IDProfile, "same texts", _texts_of_profile),
     Relation(LayerStudy, Sweep, "sweep", _sweep_of_study),
     Relation(LayerStudy, IDProfile, "profile", _profile_of_study, _kind_of_profile),

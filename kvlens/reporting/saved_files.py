@@ -30,6 +30,7 @@ WRITTEN = (
     "kv_lens.json",
     "word_lens.json",
     "trace.safetensors",
+    "prefix.safetensors",
     "shift.safetensors",
     "patterns.safetensors",
     "patterns-*.safetensors",

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from kvlens.models.attention_call import MASK, AttentionCall
 from kvlens.models.language_model import LanguageModel
-from kvlens.rerouting.prefix import DISTANCE_BIASES, Mask, additive_mask
+from kvlens.rerouting.prefix import DISTANCE_BIASES
+from kvlens.rerouting.reach import Mask, additive_mask
 from kvlens.store.errors import InputError
 from kvlens.texts.batches import TokenBatch
 

@@ -100,5 +100,5 @@ def check_kinds(trace: Trace) -> None:
     if missing:
         raise InputError(
             f"the calibration trace holds no {' and no '.join(missing)}: record it with "
-            f"keep=({KEY!r}, {VALUE!r}), or by `kvlens profile --save-trace`"
+            f"keep=({KEY!r}, {VALUE!r})"
         )

@@ -28,6 +28,7 @@ OLD = {
     "attention/shift.safetensors": "old",
     "report.html": "old",
     "trace.safetensors": "old",
+    "prefix.safetensors": "old",
 }
 NEW = {**KEPT, "layers.json": "new"}
 

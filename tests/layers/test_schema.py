@@ -28,8 +28,8 @@ LATER = {
     "ModelInfo": ("key_layers", "reroutable"),
     "IDProfile": ("sink", "draws"),
 }
-CAME_ALONG = ("Chat", "Draws", "Sink", "Stability")
-VERSION_2 = ("stability",)
+CAME_ALONG = ("Chat", "Control", "Draws", "Sink", "Stability")
+VERSION_2 = ("control", "stability")
 
 
 def without_later(schema: Any) -> Any:

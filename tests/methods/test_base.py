@@ -15,7 +15,8 @@ from method_cases import ARCHITECTURES, AWKWARD, build, close, embed, model, raw
 
 import kvlens.methods
 from kvlens import Encoder, InputError
-from kvlens.methods.base import Method, final_hidden, get_method, methods
+from kvlens.layers.control import OPTIONS
+from kvlens.methods.base import Method, final_hidden, get_method, methods, takes_layers
 from kvlens.texts.prompts import from_template
 
 # The files of the folder, whatever other tests define.
@@ -84,12 +85,17 @@ def test_settings_are_plain_values_that_build_the_method_again(name):
     method = build(name, lm)
     values = json.loads(json.dumps(method.settings()))
     plain = (method.readout, method.final_norm) in [(-1, True), (None, None)]
-    left_out = ("readout", "final_norm") if plain else ()
+    left_out = {"readout", "final_norm"} if plain else set()
+    if takes_layers(name):  # and the prefix is the paper's
+        left_out |= set(OPTIONS) - set(values)
     assert list(values) == [field.name for field in fields(method) if field.name not in left_out]
     assert values.pop("query") == method.query.model_dump()
     assert values.pop("document") == method.document.model_dump()
     for setting, value in values.items():
         values[setting] = tuple(value) if isinstance(value, list) else value
+    if "calibration" in values:
+        assert values["calibration"] == method.calibration.sha256
+        values["calibration"] = method.calibration
     again = get_method(name, **values)
     assert again.for_model(lm) == method
 

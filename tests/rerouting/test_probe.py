@@ -47,13 +47,13 @@ def last_of_right_padding(monkeypatch):
     def last_real(mask, batch, seq_len):
         return mask.long().sum(1) - 1 if mask is not None else torch.full((batch,), seq_len - 1)
 
-    monkeypatch.setattr("kvlens.rerouting.final_tokens._last_real", last_real)
+    monkeypatch.setattr("kvlens.rerouting.pass_tokens._last_real", last_real)
 
 
 def no_bias(monkeypatch):
     column = prefix.with_prefix_column
     monkeypatch.setattr(
-        prefix, "with_prefix_column", lambda mask, bias, states: column(mask, 0.0, states)
+        prefix, "with_prefix_column", lambda mask, bias, *seen: column(mask, 0.0, *seen)
     )
 
 
@@ -96,7 +96,7 @@ def rotated_twice(monkeypatch):
 
     def twice(self, keys, values, layer, call):
         key, value = prefix_of(self, keys, values, layer, call)
-        cos, sin = call.of_tokens(self.final.index).tables
+        cos, sin = call.of_tokens(self.tokens.last).tables
         first, second = key.chunk(2, dim=-1)
         turned = torch.cat([-second, first], dim=-1)
         return key * cos[:, None] + turned * sin[:, None], value
@@ -108,8 +108,8 @@ def hidden_by_a_window(monkeypatch):
     """Queries see no further back than the window, the prefix included."""
     column = prefix.with_prefix_column
 
-    def windowed(mask, bias, states):
-        masked = column(mask, bias, states)
+    def windowed(mask, bias, states, seen=None):
+        masked = column(mask, bias, states, seen)
         if mask is not None and (mask[0, 0, -1] < 0).any():
             far = mask[..., :1] < 0
             masked[..., :1] = masked[..., :1].masked_fill(far, torch.finfo(masked.dtype).min)
