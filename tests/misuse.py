@@ -52,6 +52,15 @@ NO_HEAD = ("0", 2.5, True, -1)
 NO_AXES = (5, "a")
 
 LIMITS = {"max_length": NO_COUNT, "batch_tokens": NO_COUNT, "strict": NO_FLAG}
+CONTROL = {
+    "heads": (5, "0", [-1], [1.5], [True], {3: [0]}, {"x": [0]}, {1: 0}, {1}, THING),
+    "queries": (None, "none", *NO_TEXT),
+    "source": (None, "first", 2.5, True, [1], THING),
+    "key": (None, "none", *NO_TEXT[:-1], {3: "own"}, {1: "none"}, {1: 5}, {1: [5]}),
+    "value": (None, "none", *NO_TEXT[:-1], {3: "own"}, {1: "none"}, {1: 5}, {1: [5]}),
+    "seed": (None, *NO_WHOLE, -1),
+    "calibration": (5, b"a", ["a"], THING),
+}
 ROUTE = {"layers": (None, *NO_LAYERS), "bias": NO_BIAS, "position": NO_TEXT}
 
 
@@ -84,7 +93,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.lm = tiny("llama")
-        self.trace = kvlens.record(self.lm, TEXTS[:20], keep=("hidden", "k", "v"))
+        self.trace = kvlens.record(self.lm, TEXTS[:20], keep=("hidden", "k", "k_pre", "v"))
         self.profile = kvlens.IDProfile.load(OLD / "profile.json")
         self.sweep = kvlens.Sweep.load(OLD / "sweep.json")
         self.shift = kvlens.AttentionShift.load(OLD / "shift.safetensors")
@@ -223,7 +232,11 @@ def of_layers(world: World) -> Iterator[Case]:
         query=NO_PROMPT,
         document=NO_PROMPT,
     )
-    yield case("reroute", reroute, {"lm": world.lm, "layers": (1,)}, lm=NO_MODEL, **ROUTE)
+    good = {"lm": world.lm, "layers": (1,)}
+    yield case("reroute", reroute, good, lm=NO_MODEL, **ROUTE, **CONTROL)
+    states = (None, 5, b"a", ["a"], THING)
+    yield case("calibration", kvlens.calibration, {"states": world.trace}, states=states)
+    yield case("static_prefix", kvlens.static_prefix, {"trace": world.trace}, trace=NO_VALUE)
 
 
 def of_encoders(world: World) -> Iterator[Case]:
@@ -273,7 +286,7 @@ def of_encoders(world: World) -> Iterator[Case]:
         world.encoder.fit_post,
         {"kind": "whiten", "texts": TEXTS[:9]},
         kind=(None, *NO_TEXT),
-        texts=NO_TEXTS,
+        texts=NO_TEXTS[1:],  # none are passages of Wikipedia
         dimension=NO_COUNT,
         shrinkage=(*NO_REAL, -1, 2),
     )
@@ -531,6 +544,7 @@ SAVED = (
     "LayerStudy",
     "Post",
     "Scores",
+    "StaticPrefix",
     "Sweep",
     "Trace",
     "WordLens",

@@ -15,6 +15,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from kvlens.layers.control import PAPER, Control
 from kvlens.layers.route import POSITIONS, bias_per_layer
 from kvlens.models.info import ModelInfo
 from kvlens.store.arguments import shown
@@ -82,6 +83,7 @@ class AttentionResult(TensorArtifact):
         position: coding of the re-routed key, see `kvlens.layers.route.Route`.
         versions: package -> version.
         arrays: by name, see the subclasses.
+        control: whom the prefix reached and what it carried.
     """
 
     again: ClassVar[str] = "run `kvlens attend` again"
@@ -94,6 +96,7 @@ class AttentionResult(TensorArtifact):
     position: str
     versions: dict[str, str] = field(repr=False)
     arrays: dict[str, np.ndarray] = field(repr=False)
+    control: Control = field(default=PAPER, kw_only=True)
 
     def __post_init__(self) -> None:
         """Raise InputError for a route that does not fit the model."""

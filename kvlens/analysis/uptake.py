@@ -18,6 +18,7 @@ from kvlens.layers.layer_set import LayerSet
 from kvlens.layers.route import Route, RouteLike, a_route
 from kvlens.models.forward import finite_or_refuse
 from kvlens.models.language_model import LanguageModel, a_model
+from kvlens.rerouting.calibration import with_calibration
 from kvlens.rerouting.door import check_route
 from kvlens.store.checking import arguments, bias, choice, flag, function, optional, text, whole
 from kvlens.store.errors import InputError
@@ -75,6 +76,7 @@ class _Request:
             "layers": self.route.layers,
             "bias": self.route.bias,
             "position": self.route.position,
+            "control": self.route.control,
             "versions": versions(),
         }
 
@@ -105,8 +107,8 @@ def attention_shift(
     Args:
         lm: the model; each batch runs twice through its TransformerLens bridge.
         texts: the corpus.
-        layers: a route, a layer set or its file (bias, position and document prompt come along),
-            or block indices.
+        layers: a route, a layer set or its file (bias, position, control and document prompt come
+            along), or block indices.
         bias: one number, or one a layer; default: that of `layers`, else 1.
         position: default: that of `layers`, else ``keep``.
         prompt: a prompt, its name or a template; default: the document prompt of a layer set, else
@@ -231,11 +233,12 @@ def _request(
     """The request, checked; raises InputError for what cannot be measured."""
     force = options.pop("force", False)
     limits = Limits.of(options, BATCH_TOKENS)
+    control = with_calibration(layers, {})
     if isinstance(layers, str | Path):
         layers = LayerSet.load(layers)
     if prompt is None:
         prompt = document_prompt(layers)
-    route = Route.of(lm.info, layers, bias, position, force)
+    route = Route.of(lm.info, layers, bias, position, force, **control)
     if not route.layers:
         raise InputError("no layers to re-route: give at least one")
     check_route(lm, route)

@@ -216,7 +216,7 @@ def _heads(value: Any, layers: Sequence[int]) -> dict[int, tuple[int, ...]]:
     if isinstance(value, Mapping):
         return {
             _layer("heads", layer, layers): _distinct(heads)
-            for layer, heads in sorted(value.items(), key=_number)
+            for layer, heads in _by_layer("heads", value).items()
         }
     return dict.fromkeys(sorted(layers), _distinct(value))
 
@@ -248,21 +248,23 @@ def _of_heads(name: str, value: Any, layers: Sequence[int]) -> Any:
                 choice_argument(name, each, names) for each in list_argument(name, given, "names")
             )
         )
-        for layer, given in sorted(value.items(), key=_number)
+        for layer, given in _by_layer(name, value).items()
     }
 
 
-def _number(item: tuple[Any, Any]) -> int:
-    """A layer, which JSON writes as a text."""
-    layer = item[0]
+def _by_layer(name: str, given: Mapping[Any, Any]) -> dict[int, Any]:
+    """By block index, ascending; JSON writes the layers as texts."""
     try:
-        return int(layer) if isinstance(layer, str) else operator.index(layer)
+        layers = {
+            int(layer) if isinstance(layer, str) else operator.index(layer): value
+            for layer, value in given.items()
+        }
     except (TypeError, ValueError):
-        raise InputError(f"{shown(layer)} is no layer: give a block index") from None
+        raise InputError(f"`{name}` is {shown(given)}: its keys have to be block indices") from None
+    return dict(sorted(layers.items()))
 
 
-def _layer(name: str, layer: Any, layers: Sequence[int]) -> int:
-    number = _number((layer, None))
-    if number not in layers:
-        raise InputError(f"`{name}` names layer {number}, which is not re-routed")
-    return number
+def _layer(name: str, layer: int, layers: Sequence[int]) -> int:
+    if layer not in layers:
+        raise InputError(f"`{name}` names layer {layer}, which is not re-routed")
+    return layer

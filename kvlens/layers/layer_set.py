@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from kvlens.dimension.profile import IDProfile
 from kvlens.layers.control import PAPER, Control
@@ -117,6 +124,14 @@ class LayerSet(JsonArtifact):
     versions: dict[str, str]
     command: str | None = None
     stability: Stability | None = later_field()
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Files of the paper's prefix look as they always did."""
+        fields = write(self)
+        if self.control == PAPER:
+            fields.pop("control", None)
+        return fields
 
     @model_validator(mode="after")
     def _consistent(self) -> LayerSet:

@@ -42,8 +42,15 @@ class Calibration:
     sha256: str
 
     @classmethod
-    def of(cls, given: CalibrationLike) -> Calibration:
+    def of(cls, given: CalibrationLike, name: str = "calibration") -> Calibration:
         """The calibration that a trace, a static prefix, their file or another calibration is.
+
+        Args:
+            given: any of these.
+            name: of the parameter, for the message.
+
+        Returns:
+            The calibration.
 
         Raises:
             InputError: for anything else, and a trace without ``k_pre`` and ``v``.
@@ -55,7 +62,7 @@ class Calibration:
             return cls._checked(kind.load(given), sha256_file(given))
         if isinstance(given, Trace | StaticPrefix):
             return cls._checked(given, _hash_of(given))
-        raise refusal("calibration", given, "a trace with k_pre and v, a static prefix, or a file")
+        raise refusal(name, given, "a trace with k_pre and v, a static prefix, or a file")
 
     @classmethod
     def _checked(cls, states: Trace | StaticPrefix, sha256: str) -> Calibration:
@@ -133,7 +140,7 @@ def calibration(states: CalibrationLike) -> Calibration:
     Raises:
         InputError: for anything else, and a trace without ``k_pre`` and ``v``.
     """
-    return Calibration.of(states)
+    return Calibration.of(states, "states")
 
 
 def with_calibration(layers: RouteLike, options: ControlOptions) -> ControlOptions:
@@ -150,7 +157,7 @@ def with_calibration(layers: RouteLike, options: ControlOptions) -> ControlOptio
         InputError: as `calibration`.
     """
     if options.get("calibration") is not None:
-        return {**options, "calibration": calibration(options["calibration"])}
+        return {**options, "calibration": Calibration.of(options["calibration"])}
     if isinstance(layers, str | Path):
         wanted = LayerSet.load(layers).control.calibration
         return {**options, "calibration": Calibration.beside(Path(layers).parent, wanted)}

@@ -63,7 +63,7 @@ def test_an_option_goes_before_that_of_a_route(lm):
         ({"heads": "0"}, "`heads` is '0' (str), not a list of query heads"),
         ({"heads": [-1]}, "`heads` is -1; it must be at least 0"),
         ({"heads": {3: [0]}}, "`heads` names layer 3, which is not re-routed"),
-        ({"heads": {"x": [0]}}, "'x' is no layer: give a block index"),
+        ({"heads": {"x": [0]}}, "`heads` is {'x': [0]}: its keys have to be block indices"),
         ({"queries": "none"}, "`queries` is 'none'; it must be one of all, text, prompt, shielded"),
         ({"source": "first"}, "`source` is 'first'; it must be one of final, text, mean"),
         ({"source": 1.5}, "`source` is 1.5 (float), not the index of a token, or one of final"),

@@ -203,6 +203,18 @@ def make_word_lens(folder: Path) -> Path:
     return _read().save(folder / "word_lens.json")
 
 
+def make_static_prefix(folder: Path) -> Path:
+    trace = kvlens.Trace.load(OLD / "trace.safetensors")
+    return kvlens.static_prefix(trace).save(folder / "prefix.safetensors")
+
+
+def use_static_prefix(prefix: kvlens.StaticPrefix, scratch: Path) -> None:
+    held = kvlens.calibration(prefix)
+    for layer in prefix.layers:
+        assert held.mean("key", layer).isfinite().all()
+        assert held.mean("value", layer).isfinite().all()
+
+
 def make_check(folder: Path) -> Path:
     return _checked().save(folder / "check.json")
 
@@ -252,6 +264,7 @@ FORMATS = (
     old_format("scores.json", kvlens.Scores, use_scores),
     old_format("kv_lens.json", kvlens.KVLens, use_lens),
     old_format("geometry.json", kvlens.Geometry, use_geometry),
+    Format("prefix.safetensors", make_static_prefix, kvlens.StaticPrefix.load, use_static_prefix),
     Format("check.json", make_check, kvlens.CheckResult.load, use_check),
     Format("word_lens.json", make_word_lens, kvlens.WordLens.load, use_word_lens),
     Format("any JSON", partial(_copy, "layers_explicit.json"), kvlens.open, use_layer_set),
