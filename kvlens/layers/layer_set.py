@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
@@ -112,7 +110,7 @@ class LayerSet(JsonArtifact):
     bias: FiniteFloat | tuple[FiniteFloat, ...] = 1.0
     position: Position = "keep"
     pooling: Pooling = "hybrid"
-    control: Control = PAPER
+    control: Control = Field(default=PAPER, exclude_if=lambda control: control == PAPER)
     prompts: Prompts
     rule: str
     parameters: RuleParameters
@@ -124,14 +122,6 @@ class LayerSet(JsonArtifact):
     versions: dict[str, str]
     command: str | None = None
     stability: Stability | None = later_field()
-
-    @model_serializer(mode="wrap")
-    def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Files of the paper's prefix look as they always did."""
-        fields = write(self)
-        if self.control == PAPER:
-            fields.pop("control", None)
-        return fields
 
     @model_validator(mode="after")
     def _consistent(self) -> LayerSet:
@@ -148,8 +138,8 @@ class LayerSet(JsonArtifact):
             raise ValueError(f"the bias {largest:g} is above {MOST_BIAS:g} in size")
         if self.profile.model != self.model:
             raise ValueError("model and profile.model differ")
-        if self.version == 1 and self.stability:
-            raise ValueError("version 1 has no stability")
+        if self.version == 1 and (self.stability or self.control != PAPER):
+            raise ValueError("version 1 has neither stability nor control")
         if self.stability:
             self.model.check_layers(sorted(self.stability.taken))
         return self

@@ -47,6 +47,8 @@ def record_batch(
     """
     buffers.batch = batch
     with torch.inference_mode(), lm.turn("measurement") as turn:
+        if source.tree == "bridge":
+            lm.live_hooks  # by a pass of its own, before there are hooks  # noqa: B018
         taps: list[Tap] = []
         for at, layer in enumerate(request.layers):
             hooks = LayerHooks(lm, lm.anatomy.layers[layer], at, buffers, source)

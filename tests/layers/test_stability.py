@@ -98,7 +98,7 @@ def test_of_layers_of_the_user_there_is_nothing_to_say():
 
 def test_what_does_not_fit_a_layer_set():
     content = select(make_profile(U, drawn=noisy(U))).model_dump()
-    with pytest.raises(ValueError, match="version 1 has no stability"):
+    with pytest.raises(ValueError, match="version 1 has neither stability nor control"):
         LayerSet.model_validate({**content, "version": 1})
     content["stability"] = {"draws": 2, "n": 30, "taken": {30: 1.0}}
     with pytest.raises(ValueError, match="layer 30 is outside the model"):
