@@ -384,6 +384,20 @@ def of_studies(world: World) -> Iterator[Case]:
         **LIMITS,
     )
     yield case(
+        "effects",
+        kvlens.effects,
+        {"lm": world.lm, "texts": TEXTS[:3], "layers": (1,)},
+        lm=NO_MODEL,
+        texts=NO_TEXTS,
+        layers=(None, *NO_LAYERS),
+        prompt=(None, *NO_PROMPT),
+        pooling=(None, *NO_TEXT),
+        progress=NO_FUNCTION,
+        force=NO_FLAG,
+        calibration=(5, b"a", ["a"], THING),
+        **LIMITS,
+    )
+    yield case(
         "Sweep.find",
         world.sweep.find,
         {"layers": (1,), "bias": 1.0},
@@ -537,6 +551,7 @@ SAVED = (
     "AttentionPatterns",
     "AttentionShift",
     "CheckResult",
+    "Effects",
     "Geometry",
     "IDProfile",
     "KVLens",

@@ -24,6 +24,7 @@ WRITTEN = (
     "layers.json",
     "sweep.json",
     "study.json",
+    "effects.json",
     "scores.json",
     "scores-limit-*.json",
     "geometry.json",

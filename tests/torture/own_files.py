@@ -215,6 +215,20 @@ def use_static_prefix(prefix: kvlens.StaticPrefix, scratch: Path) -> None:
         assert held.mean("value", layer).isfinite().all()
 
 
+@functools.cache
+def _left_out() -> kvlens.Effects:
+    return kvlens.effects(tiny("llama"), ["a cat", "a text"], (1,))
+
+
+def make_effects(folder: Path) -> Path:
+    return _left_out().save(folder / "effects.json")
+
+
+def use_effects(effects: kvlens.Effects, scratch: Path) -> None:
+    assert str(effects)
+    assert all(effect.words for effect in effects.of("head"))
+
+
 def make_check(folder: Path) -> Path:
     return _checked().save(folder / "check.json")
 
@@ -265,6 +279,7 @@ FORMATS = (
     old_format("kv_lens.json", kvlens.KVLens, use_lens),
     old_format("geometry.json", kvlens.Geometry, use_geometry),
     Format("prefix.safetensors", make_static_prefix, kvlens.StaticPrefix.load, use_static_prefix),
+    Format("effects.json", make_effects, kvlens.Effects.load, use_effects),
     Format("check.json", make_check, kvlens.CheckResult.load, use_check),
     Format("word_lens.json", make_word_lens, kvlens.WordLens.load, use_word_lens),
     Format("any JSON", partial(_copy, "layers_explicit.json"), kvlens.open, use_layer_set),
