@@ -10,9 +10,8 @@ from kvlens.analysis.word_lens import TopWords, WordLens
 from kvlens.plots.own_words import READ, a_word_lens
 from kvlens.plots.parts import caption_below
 from kvlens.plots.style import COLOURS, axes_or_new, styled
-from kvlens.plots.words import shortened
 from kvlens.store.checking import arguments, axes_to_draw_in, flag, members, optional, real, whole
-from kvlens.store.errors import InputError, printable
+from kvlens.store.errors import InputError, printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from kvlens.analysis.attention import KINDS, AttentionShift
 from kvlens.analysis.method_geometry import PLAIN, Geometry
+from kvlens.analysis.word_lens import WordLens, WordShare
 from kvlens.embedding.spec import REFERENCE
 from kvlens.evaluation.scores import Score, Scores
 from kvlens.reporting.run_folder import Run
@@ -27,6 +30,8 @@ def verdict(run: Run) -> list[str]:
         sentences += _movement(run.shift)
     if run.geometry:
         sentences += _isotropy(run.geometry)
+    if run.words:
+        sentences += _words(run.words, run.layers.layers)
     if run.scores:
         sentences += _best_scores(run.scores)
     return sentences
@@ -136,6 +141,26 @@ def _isotropy(geometry: Geometry) -> list[str]:
         f"and {plain:.3f} with the same prompt and pooling without it "
         "(0: directions spread evenly; 1: all the same)."
     ]
+
+
+def _words(lens: WordLens, rerouted: Sequence[int]) -> list[str]:
+    """How much of the text the embedding and the re-routed values name."""
+    named = [
+        *lens.shares_of("embedding", centred=True),
+        *(each for each in lens.shares_of("v", centred=True) if each.layer in rerouted),
+    ]
+    parts = [_named(lens, share) for share in named if share.gain is not None]
+    if not parts:
+        return []
+    return [
+        f"In words, own ones of the text among the {lens.top} tokens that a state favours, above "
+        f"another text's: {', '.join(parts)}; {lens.texts.n} texts, states less their mean."
+    ]
+
+
+def _named(lens: WordLens, share: WordShare) -> str:
+    where = "the embedding" if share.layer is None else f"V of layer {share.layer}"
+    return f"{where} {share.gain:+.2f} ± {lens.half_interval(share):.2f}"
 
 
 def _best_scores(scores: Scores) -> list[str]:

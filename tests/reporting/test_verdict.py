@@ -17,3 +17,6 @@ def test_verdict_has_the_numbers_of_the_arrays(place):
         row.mean_cosine for row in run.geometry.methods if row.label.startswith("kv_embedding")
     ]
     assert f"mean cosine of {cosines[1]:.3f} with re-routing and {cosines[0]:.3f} with" in page
+    (share,) = (each for each in run.words.shares_of("v", centred=True) if each.layer == 3)
+    half = 1.96 * share.gain_sd / 60**0.5
+    assert f"V of layer 3 {share.own - share.other:+.2f} ± {half:.2f}; 60 texts" in page
