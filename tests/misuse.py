@@ -100,6 +100,7 @@ class World:
         self.patterns = kvlens.AttentionPatterns.load(OLD / "patterns.safetensors")
         self.encoder = kvlens.Encoder(self.lm, "mean")
         self.pairs = Pairs(tuple(TEXTS[:20]), tuple(TEXTS[20:40]), np.arange(20.0))
+        self.readouts = kvlens.readout_sweep(self.lm, self.pairs)
         self.file = self.folder / "texts.txt"
         self.file.write_text("\n".join(TEXTS))
 
@@ -398,6 +399,26 @@ def of_studies(world: World) -> Iterator[Case]:
         **LIMITS,
     )
     yield case(
+        "readout_sweep",
+        kvlens.readout_sweep,
+        {"lm": world.lm, "pairs": world.pairs},
+        lm=NO_MODEL,
+        pairs=NO_VALUE,
+        method=(None, *NO_TEXT),
+        layers=NO_LAYERS,
+        data=(None, *NO_TEXT),
+        progress=NO_FUNCTION,
+        chat=NO_FLAG,
+        system=NO_TEXT,
+        **LIMITS,
+    )
+    yield case(
+        "ReadoutSweep.curve",
+        world.readouts.curve,
+        {},
+        final_norm=(None, *NO_FLAG),
+    )
+    yield case(
         "Sweep.find",
         world.sweep.find,
         {"layers": (1,), "bias": 1.0},
@@ -558,6 +579,7 @@ SAVED = (
     "LayerSet",
     "LayerStudy",
     "Post",
+    "ReadoutSweep",
     "Scores",
     "StaticPrefix",
     "Sweep",

@@ -1,4 +1,4 @@
-"""`kvlens sweep`: quality when re-routing a window at every depth."""
+"""`kvlens sweep`: quality when re-routing a window, or reading, at every depth."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -14,6 +14,7 @@ from kvlens.cli.answers import Answer, note
 from kvlens.cli.folders import run_folder
 from kvlens.cli.options import ChatOptions, ModelName, ModelOptions
 from kvlens.cli.progress import progress
+from kvlens.cli.readout import readout
 from kvlens.cli.swap import recover
 from kvlens.cli.values import Dashed, Layers, Names, Numbers, WholeNumber, layers_or_file
 from kvlens.store.errors import InputError, printable
@@ -43,6 +44,20 @@ class ValidationPairs:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class What:
+    """What is varied.
+
+    Attributes:
+        what: windows: re-route one at every depth; readout: read after every block
+        method: what is read after every block, with settings [default: prompt and pooling alone]
+    """
+
+    what: Literal["windows", "readout"] = "windows"
+    method: str | None = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class Windows:
     """Which sets of layers are re-routed, and which of them a rule would have chosen.
 
@@ -50,7 +65,8 @@ class Windows:
         widths: window widths such as 1,4 [default: that of the rules]
         biases: biases such as 0,1,3
         layers: one more layer set: a file, or such as 23,27-29; may be repeated
-        profiles: profile.json files, comma-separated: judge every rule on each (study.json)
+        profiles: profile.json files, comma-separated: judge every rule on each (study.json);
+            of a readout, the ID curve of the first is drawn below
     """
 
     widths: Layers | None = None
@@ -83,7 +99,7 @@ class SweepFile:
     """Where the sweep goes; study.json is written beside it.
 
     Attributes:
-        output: file to write [default: runs/MODEL/sweep.json]
+        output: file to write [default: runs/MODEL/sweep.json, or readout.json]
         resume: go on with a stopped sweep, or add to an existing one what it lacks
         overwrite: replace existing files
     """
@@ -178,6 +194,7 @@ def sweep(
     /,
     *,
     pairs: ValidationPairs,
+    what: What = What(),
     windows: Windows = Windows(),
     embedded: Embedded = Embedded(),
     chat: ChatOptions = ChatOptions(),
@@ -186,15 +203,22 @@ def sweep(
 ) -> Answer:
     """Quality when re-routing a window at every depth, and which layers the rules miss.
 
+    With --what readout: quality when reading after every block, and a picture of it.
+
     Args:
         name: named model, hub id, directory or .gguf file
         pairs: what quality is measured on
+        what: what is varied
         windows: which sets of layers are re-routed
         embedded: how texts are embedded
         chat: the chat that the prompt is put into
         target: where the sweep goes
         model: how the model is loaded
     """
+    if what.what == "readout":
+        return readout(name, what, pairs, windows, embedded, chat, target, model)
+    if what.method is not None:
+        raise InputError("`method` is read after every block: give it with `what` readout")
     from kvlens.embedding.part import discard, part_folder, started_by
     from kvlens.studies import layer_sweep
     from kvlens.studies.sweep_history import AND

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kvlens.methods.base import Method
+from kvlens.methods.base import Method, embed_together
 from kvlens.models.forward import finite_or_refuse
 from kvlens.models.language_model import LanguageModel
 from kvlens.store.progress import Progress
@@ -39,18 +39,31 @@ def embed_batches(
     batch_size: int | None,
     progress: Progress,
 ) -> Float[Tensor, "n d"]:
+    """Vectors of texts by one method, see `batches_together`."""
+    (vectors,) = batches_together(lm, [method], tokenized, batch_tokens, batch_size, progress)
+    return vectors
+
+
+def batches_together(
+    lm: LanguageModel,
+    methods: Sequence[Method],
+    tokenized: Sequence[TokenizedText],
+    batch_tokens: int,
+    batch_size: int | None,
+    progress: Progress,
+) -> list[Float[Tensor, "n _"]]:
     """Vectors of texts; between its batches other threads may run the model.
 
     Args:
         lm: the model.
-        method: that of `Method.for_model`.
+        methods: those of `Method.for_model`, all of the same `Method.pass_of`: a pass serves all.
         tokenized: at least one text.
         batch_tokens: most padded tokens of a batch.
         batch_size: most texts of a batch; None: any number.
         progress: called with (done, total) texts.
 
     Returns:
-        float32, in the order of the texts.
+        float32, in the order of the texts: what each method gives by itself, to the bit.
 
     Raises:
         InputError: as `Method.embed`, and for NaN or infinity.
@@ -58,13 +71,19 @@ def embed_batches(
     pad_id = lm.tokenizer.pad_token_id
     done = 0
     rows: list[Tensor] = []
-    parts: list[Tensor] = []
+    parts: list[list[Tensor]] = [[] for _ in methods]
     with torch.inference_mode():
         for batch in batches(tokenized, pad_id, batch_tokens, batch_size, device=lm.device):
-            parts.append(method.embed(lm, batch).float())
+            for part, vectors in zip(parts, embed_together(lm, methods, batch), strict=True):
+                part.append(vectors.float())
             rows.append(batch.rows)
             done += len(batch.rows)
             progress(done, len(tokenized))
-    vectors = torch.cat(parts)[torch.cat(rows).argsort()]
+    order = torch.cat(rows).argsort()
+    return [_in_order(lm, part, order) for part in parts]
+
+
+def _in_order(lm: LanguageModel, parts: Sequence[Tensor], order: Tensor) -> Float[Tensor, "n d"]:
+    vectors = torch.cat(list(parts))[order]
     finite_or_refuse(vectors, "the embeddings", lm.info)
     return vectors.clone()  # a normal tensor: inference tensors cannot be used in training

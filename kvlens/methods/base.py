@@ -9,7 +9,7 @@ import contextlib
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -203,6 +203,30 @@ class Method:
         states = watch.states(readout, bool(self.final_norm))
         return lambda: POOLINGS[self.pooling](states(), batch)
 
+    def around_key(self) -> Hashable:
+        """What `around` depends on; methods that change the model alike give equal ones.
+
+        None where it does nothing. A method that overrides `around` and not this shares no pass.
+        """
+        return None if type(self).around is Method.around else object()
+
+    def pass_of(self, prompt: Prompt) -> Hashable:
+        """What decides the forward pass of a text; methods of equal ones can share it.
+
+        Args:
+            prompt: around the text.
+
+        Returns:
+            A key, see `embed_together`.
+        """
+        if type(self).embed is not Method.embed:
+            return object()
+        return type(self).tokenize, tuple(prompt.deciding), self.around_key()
+
+    def read_after(self, readout: Readout, final_norm: bool) -> Self:
+        """The same method, read after another block."""
+        return replace(self, readout=readout, final_norm=final_norm)
+
     @_in_turn
     def embed(self, lm: LanguageModel, batch: TokenBatch) -> Float[Tensor, "batch d"]:
         """Vectors of a batch, by `around` and `read`.
@@ -248,7 +272,7 @@ def embed_together(
 
     Args:
         lm: the model, the one of `Method.for_model`.
-        methods: at least one.
+        methods: at least one, all of the same `Method.pass_of`.
         batch: what the `tokenize` of each of them gives.
 
     Returns:
@@ -257,6 +281,8 @@ def embed_together(
     Raises:
         InputError: as `Method.embed`.
     """
+    if type(methods[0]).embed is not Method.embed:
+        return [method.embed(lm, batch) for method in methods]
     with lm.turn("measurement"), methods[0].around(lm, batch) as run:
         watch = Watch(lm, run)
         reads = [method.read(lm, run, watch) for method in methods]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -18,6 +19,9 @@ from kvlens.store.checking import bias, layer_list
 from kvlens.store.errors import InputError
 from kvlens.texts.batches import TokenBatch
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, DEFAULT_QUERY, Prompt
+
+# Settings that decide no pass beside the tokens.
+READING = frozenset(field.name for field in fields(Method))
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,14 @@ class KVEmbedding(Method):
         given: Any = {name: getattr(self, name) for name in OPTIONS}
         control = with_calibration(self.layers, given)
         return Route.of(lm.info, self.layers, self.bias, self.position, **control)
+
+    def around_key(self) -> Hashable:
+        """What is re-routed, and how; nothing where no layer is."""
+        if not self.layers:
+            return None
+        settings = self.settings()
+        route = {name: value for name, value in settings.items() if name not in READING}
+        return type(self), json.dumps(route, sort_keys=True)
 
     @contextlib.contextmanager
     def around(self, lm: LanguageModel, batch: TokenBatch) -> Iterator[TokenBatch]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from numbers import Integral
 
@@ -59,6 +59,10 @@ class LookBothWays(Method):
         # Where re-routing is proven exact, attention heeds an edited mask, and nothing but it.
         check_route(lm, Route.of(lm.info, self._top(lm, opened)))
         return replace(super().for_model(lm), opened=opened, sinkless=sinkless)
+
+    def around_key(self) -> Hashable:
+        """Which layers are opened."""
+        return type(self), self.opened, self.sinkless
 
     @contextlib.contextmanager
     def around(self, lm: LanguageModel, batch: TokenBatch) -> Iterator[TokenBatch]:

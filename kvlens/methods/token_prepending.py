@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -143,6 +143,14 @@ class TokenPrepending(Method):
         (before,) = tokenize(lm.tokenizer, [""], before_quote, max_length)
         prompted = tokenize(lm.tokenizer, texts, prompt, max_length - 1, strict)
         return [_with_placeholder(text, before.ids) for text in prompted]
+
+    def around_key(self) -> Hashable:
+        """Which blocks get the last token's state."""
+        return type(self), self.start, self.exit
+
+    def read_after(self, readout: Readout, final_norm: bool) -> TokenPrepending:
+        """The same method, read after another block."""
+        return replace(self, output=None, readout=readout, final_norm=final_norm)
 
     @contextlib.contextmanager
     def around(self, lm: LanguageModel, batch: TokenBatch) -> Iterator[TokenBatch]:

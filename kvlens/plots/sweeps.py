@@ -57,7 +57,7 @@ def plot_sweep(
     for i, (kind, windows) in enumerate(_by_kind(sweep.windows).items()):
         windows.sort(key=lambda window: window.first)
         _draw_windows(quality, windows, window_name(*kind), Look.of(i))
-    _draw_dimension(dimension, layer_set.profile)
+    draw_dimension(dimension, layer_set.profile)
     for ax in panels:
         for first, last in runs(layer_set.layers):
             shade_layers(ax, first - 0.5, last + 0.5)
@@ -223,7 +223,7 @@ def _draw_windows(ax: Axes, windows: Sequence[Window], name: str, look: Look) ->
     band(ax, middles, low, high, color=look.colour, alpha=0.12)
 
 
-def _draw_dimension(ax: Axes, profile: IDProfile) -> None:
+def draw_dimension(ax: Axes, profile: IDProfile) -> None:
     """The ID by the profile's first estimator."""
     estimator = next(iter(profile.estimates))
     values = profile.values(estimator)

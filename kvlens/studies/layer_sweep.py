@@ -38,7 +38,7 @@ from kvlens.store.layer_ranges import phrase
 from kvlens.store.progress import Progress
 from kvlens.store.provenance import versions
 from kvlens.studies.sweep_history import command_of, facts_of, measured_before
-from kvlens.studies.sweep_vectors import FORMS, Embedding, pair_cosines
+from kvlens.studies.sweep_vectors import FORMS, Embedding, pair_cosines, refuse_unrankable
 from kvlens.studies.windows import Quality, Setting, Window, qualities, split
 from kvlens.texts.limits import LimitOptions, Limits
 from kvlens.texts.pairs import Pairs
@@ -200,7 +200,7 @@ def sweep(
     part = Path(folder) if folder else None
     embedding = Embedding(as_prompt(prompt), pooling, Limits.of(options))
     settings = _settings(layer_sets, biases)
-    _refuse_unrankable(pairs)
+    refuse_unrankable(pairs)
     before = measured_before(known, lm.info, pairs, embedding, position)
     missing = [setting for setting in settings if setting not in before]
     if known is not None and not missing:
@@ -243,14 +243,6 @@ def _qualities(cosines: np.ndarray, pairs: Pairs, settings: Sequence[Setting]) -
                 "give another `pooling`, or other pairs"
             )
     return qualities(cosines, pairs.scores)
-
-
-def _refuse_unrankable(pairs: Pairs) -> None:
-    """Raise InputError where no vectors whatever could be ranked, before any is made."""
-    if pairs.first == pairs.second:
-        raise InputError("each pair is one text twice: all cosines would be 1, give other pairs")
-    if np.ptp(pairs.scores) == 0:
-        raise InputError("all scores of the pairs are equal, nothing can be ranked by them")
 
 
 def _settings(layer_sets: Iterable[Sequence[int]], biases: Iterable[float]) -> list[Setting]:

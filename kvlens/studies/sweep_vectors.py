@@ -28,6 +28,7 @@ from kvlens.models.forward import finite_or_refuse
 from kvlens.models.language_model import LanguageModel
 from kvlens.rerouting.door import check_route
 from kvlens.rerouting.partial_pass import final_states
+from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress, silent
 from kvlens.texts.batches import TokenBatch, batches
 from kvlens.texts.limits import Limits
@@ -84,6 +85,14 @@ def pair_cosines(
     first = vectors[:, [row_of[text] for text in pairs.first]]
     second = vectors[:, [row_of[text] for text in pairs.second]]
     return np.round((first * second).sum(-1).double().numpy(), DIGITS)
+
+
+def refuse_unrankable(pairs: Pairs) -> None:
+    """Raise InputError where no vectors whatever could be ranked, before any is made."""
+    if pairs.first == pairs.second:
+        raise InputError("each pair is one text twice: all cosines would be 1, give other pairs")
+    if np.ptp(pairs.scores) == 0:
+        raise InputError("all scores of the pairs are equal, nothing can be ranked by them")
 
 
 def distinct_texts(pairs: Pairs) -> list[str]:

@@ -5,6 +5,7 @@ from killed import RENAMES, killed_before
 
 from kvlens.layers.rules import PROFILE_RULES
 from kvlens.studies.layer_sweep import Sweep
+from kvlens.studies.readout_sweep import ReadoutSweep
 from kvlens.studies.regret import LayerStudy
 
 RULES = ("best", "average", *PROFILE_RULES)
@@ -192,3 +193,40 @@ def test_a_stopped_sweep_of_another_command_stays(sweep, out, swept_before, caps
     assert sorted(part.glob("*.safetensors")) == chunks
     assert sweep(f"{options} --resume") == 0
     assert not part.exists()
+
+
+def test_readout_writes_numbers_and_a_picture(runs, run, tmp_path, pairs_file, capsys):
+    out = tmp_path / "readout.json"
+    line = f"sweep @gpt2 --what readout --pairs {pairs_file} -o {out}"
+    capsys.readouterr()
+    assert run(f"{line} --profiles @swept-gpt2/profile.json") == 0
+    swept = ReadoutSweep.load(out)
+    assert str(swept) in capsys.readouterr().out
+    assert "no re-routing, document kv-document-inner, pooling hybrid" in swept.method
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "readout.json",
+        "readout.pdf",
+        "readout.png",
+    }
+    assert run(f"{line} --overwrite --layers 0,2 --position none --pooling mean") == 0
+    settings = ReadoutSweep.load(out).settings
+    assert (settings["layers"], settings["position"]) == ([0, 2], "none")
+    assert run(f"{line} --overwrite --method prompt_eol") == 0
+    assert ReadoutSweep.load(out).method == "prompt_eol"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--what readout --widths 2", "--widths and --biases are of windows"),
+        ("--what readout --layers 0 --layers 1", "give --layers once"),
+        ("--what readout --resume", "--resume goes on with windows"),
+        ("--what readout --profiles @swept-llama/profile.json", "was made for"),
+        ("--method mean", "give it with --what readout"),
+    ],
+)
+def test_what_goes_with_what(sweep, out, options, says, capsys):
+    capsys.readouterr()
+    assert sweep(options) == 2
+    assert says in capsys.readouterr().err
+    assert not out.exists()

@@ -79,6 +79,7 @@ COMMANDS = (
         f"{SWEEP} --widths 2 --layers 0,3 --overwrite",
         before=(f"{SWEEP} --widths 1 --layers 0,2",),
     ),
+    Command("sweep-readout", "sweep model --what readout --pairs pairs.jsonl -o run/readout.json"),
     Command("check", "check model -o check.json"),
     Command(
         "check-overwrite",

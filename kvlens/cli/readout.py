@@ -1,0 +1,106 @@
+"""`kvlens sweep --what readout`: quality when a method is read after every block."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kvlens.cli.answers import Answer
+from kvlens.cli.folders import run_folder
+from kvlens.cli.progress import progress
+from kvlens.cli.swap import recover
+from kvlens.cli.values import layers_or_file
+from kvlens.store.errors import InputError, printable
+from kvlens.store.files import writable_file
+
+if TYPE_CHECKING:
+    from kvlens.cli.options import ChatOptions, ModelOptions
+    from kvlens.cli.sweep import Embedded, SweepFile, ValidationPairs, What, Windows
+    from kvlens.dimension.profile import IDProfile
+    from kvlens.embedding.spec import MethodSpec
+
+
+def readout(
+    name: str,
+    what: What,
+    pairs: ValidationPairs,
+    windows: Windows,
+    embedded: Embedded,
+    chat: ChatOptions,
+    target: SweepFile,
+    model: ModelOptions,
+) -> Answer:
+    """Measure, write and draw; the arguments are those of `kvlens sweep`."""
+    from kvlens.plots.readout import save_readout
+    from kvlens.studies.readout_sweep import readout_sweep
+    from kvlens.texts.pairs import read_pairs
+
+    file = _file(name, target)
+    layers = _layers(windows)
+    spec = _spec(what, embedded, layers)
+    validation = read_pairs(pairs.pairs, pairs.n)
+    profile = _profile(windows)
+    lm = model.load(name, hooked=False)
+    if profile is not None and not profile.model.same_weights(lm.info):
+        raise InputError(f"a profile was made for {profile.model.name}, not for {lm.info.name}")
+    with progress(f"reading {name} after every block") as bar:
+        swept = readout_sweep(
+            lm,
+            validation,
+            spec,
+            layers,
+            data=printable("/".join(pairs.pairs.absolute().parts[-2:])),
+            progress=bar,
+            batch_tokens=embedded.batch_tokens,
+            **asdict(chat),
+        )
+    swept.save(file)
+    picture, _ = save_readout(swept, profile, file.parent, file.stem)
+    text = f"{swept}\nwritten to {file}\n{picture}"
+    return Answer(swept.model_dump(mode="json"), text)
+
+
+def _file(name: str, target: SweepFile) -> Path:
+    """Where it goes; raises InputError where that cannot be written or touched."""
+    if target.resume:
+        raise InputError("`resume` goes on with windows: a readout sweep starts again")
+    file = target.output or run_folder(name) / "readout.json"
+    recover(file.parent)
+    writable_file(file)
+    if file.exists() and not target.overwrite:
+        raise InputError(f"{file} exists: give another `output`, or `overwrite=True` to replace it")
+    return file
+
+
+def _layers(windows: Windows) -> Any:
+    """What is re-routed, or None."""
+    if windows.widths is not None or windows.biases != (1.0,):
+        raise InputError("`widths` and `biases` are of windows: leave them out with `what` readout")
+    if len(windows.layers) > 1:
+        raise InputError("a readout sweep reads one pass: give `layers` once")
+    return layers_or_file(windows.layers[0]) if windows.layers else None
+
+
+def _spec(what: What, embedded: Embedded, layers: Any) -> MethodSpec:
+    """The method that is read: the one that was asked for, or prompt and pooling alone."""
+    from kvlens.embedding.spec import REFERENCE, MethodSpec, Setting
+
+    if what.method is not None:
+        return MethodSpec.parse(what.method)
+    settings = [] if layers is not None else [Setting.parse("layers", "none")]
+    settings.append(Setting.parse("document", embedded.prompt))
+    settings.append(Setting.parse("pooling", embedded.pooling))
+    if layers is not None and embedded.position != "keep":
+        settings.append(Setting.parse("position", embedded.position))
+    return MethodSpec(REFERENCE, tuple(settings))
+
+
+def _profile(windows: Windows) -> IDProfile | None:
+    """The profile whose ID is drawn below."""
+    from kvlens.dimension.profile import IDProfile
+
+    for path in windows.profiles[:1]:
+        recover(Path(path).parent)
+        return IDProfile.load(path)
+    return None
