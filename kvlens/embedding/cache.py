@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +20,7 @@ from safetensors.numpy import load, save
 
 from kvlens.embedding.chunks import chunks, longest_first
 from kvlens.embedding.encoder import Encoder
+from kvlens.embedding.together import raw_together, share_a_pass
 from kvlens.store.checking import arguments, optional, path
 from kvlens.store.files import atomic_path, cache_dir, remove_abandoned
 from kvlens.store.notices import notice
@@ -52,14 +53,19 @@ class EmbeddingCache:
         texts: Sequence[str],
         kind: Literal["query", "document"] = "document",
         progress: Progress | None = None,
+        beside: Sequence[Encoder] = (),
     ) -> Float[np.ndarray, "n d"]:
         """Raw vectors of texts; only what is missing is computed.
+
+        A forward pass serves the encoders of `beside`, too, which share it and lack the same texts:
+        their vectors are kept for when they are asked for.
 
         Args:
             encoder: what makes them.
             texts: in any order, with repetitions.
             kind: which of the encoder's prompts.
             progress: called with (done, missing) distinct texts.
+            beside: encoders that will be asked for the same texts.
 
         Returns:
             float32 ``[len(texts), d]``, in the order of `texts`.
@@ -69,16 +75,26 @@ class EmbeddingCache:
         """
         place = self._place(encoder, kind)
         vector_of = _read(place)
-        missing = longest_first(text for text in texts if digest(text) not in vector_of)
+        missing = _missing(texts, vector_of)
         progress = progress or silent
+        together = [encoder]
+        if missing:
+            sharing = [each for each in beside if share_a_pass(encoder, each, kind)]
+            together += [each for each in sharing if self._lacks(each, kind, texts) == missing]
         for chunk in chunks(missing, CHUNK):
             tell = part_of(progress, chunk.first, len(missing))
-            vectors = np.ascontiguousarray(encoder.raw(chunk.texts, kind, tell))
+            made = raw_together(together, chunk.texts, kind, tell)
             digests = _digests(chunk.texts)
-            _write(place, {"digests": digests, "vectors": vectors})
-            vector_of.update(zip(map(bytes, digests), vectors, strict=True))
+            for each, vectors in zip(together, made, strict=True):
+                arrays = {"digests": digests, "vectors": np.ascontiguousarray(vectors)}
+                _write(self._place(each, kind), arrays)
+            vector_of.update(zip(map(bytes, digests), made[0], strict=True))
             progress(chunk.end, len(missing))
         return np.stack([vector_of[digest(text)] for text in texts])
+
+    def _lacks(self, encoder: Encoder, kind: str, texts: Sequence[str]) -> list[str]:
+        """The texts without a vector; they decide the batches, and these the last bits."""
+        return _missing(texts, _read(self._place(encoder, kind)))
 
     def _place(self, encoder: Encoder, kind: str) -> Path:
         method = encoder.method
@@ -91,6 +107,11 @@ class EmbeddingCache:
 def digest(text: str) -> bytes:
     """The hash that names a text's row."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _missing(texts: Sequence[str], vector_of: Container[bytes]) -> list[str]:
+    """Distinct texts without a vector, in the order in which they are embedded."""
+    return longest_first(text for text in texts if digest(text) not in vector_of)
 
 
 def _digests(texts: Sequence[str]) -> UInt8[np.ndarray, "n 32"]:

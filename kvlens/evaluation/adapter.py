@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from kvlens.embedding.encoder import Encoder, an_encoder
 from kvlens.embedding.post import Post
 from kvlens.embedding.spec import REFERENCE, MethodSpec
 from kvlens.evaluation.kinds import import_mteb
-from kvlens.store.checking import a, arguments, function, optional
+from kvlens.store.checking import a, arguments, function, members, optional
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress
 from kvlens.store.provenance import versions
@@ -28,12 +28,14 @@ from kvlens.store.provenance import versions
     cache=optional(a(EmbeddingCache, "an EmbeddingCache")),
     facts=optional(a(Mapping, "a dict")),
     progress=optional(function),
+    beside=members(an_encoder, "encoders"),
 )
 def mteb_encoder(
     encoder: Encoder,
     cache: EmbeddingCache | None = None,
     facts: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    beside: Sequence[Encoder] = (),
 ) -> Any:
     """`encoder` as a model of mteb, for ``mteb.evaluate(mteb_encoder(encoder), tasks)``.
 
@@ -46,6 +48,7 @@ def mteb_encoder(
         cache: Where each distinct text's vector is kept.
         facts: What else decides a score, such as a limit.
         progress: Called with (done, missing) distinct texts.
+        beside: Encoders that are evaluated on the same tasks: a pass that serves them is run once.
 
     Returns:
         mteb's AbsEncoder; its vectors are float32 ``[n, d]`` in the order of the texts.
@@ -54,7 +57,7 @@ def mteb_encoder(
         InputError: Without the package mteb (extra ``kvlens[eval]``).
     """
     import_mteb()
-    adapter = _adapter_class()(encoder, cache or EmbeddingCache(), progress)
+    adapter = _adapter_class()(encoder, cache or EmbeddingCache(), progress, beside)
     # What mteb calls to load the model by its name.
     loader = {"loader": lambda *args, **options: adapter}
     adapter.mteb_model_meta = _model_meta(encoder, facts or {}).model_copy(update=loader)
@@ -68,10 +71,17 @@ def _adapter_class() -> type:
     from mteb.types import PromptType
 
     class KVLensEncoder(AbsEncoder):
-        def __init__(self, encoder: Encoder, cache: EmbeddingCache, progress: Progress | None):
+        def __init__(
+            self,
+            encoder: Encoder,
+            cache: EmbeddingCache,
+            progress: Progress | None,
+            beside: Sequence[Encoder],
+        ):
             self.model = encoder
             self.cache = cache
             self.progress = progress
+            self.beside = beside
 
         def encode(self, inputs: Any, *, prompt_type: Any = None, **options: Any) -> Any:
             texts = [text for batch in inputs for text in batch["text"]]
@@ -82,7 +92,7 @@ def _adapter_class() -> type:
             kind: Literal["query", "document"] = "document"
             if prompt_type == PromptType.query:
                 kind = "query"
-            raw = self.cache.encode(self.model, texts, kind, self.progress)
+            raw = self.cache.encode(self.model, texts, kind, self.progress, self.beside)
             return self.model.finish(torch.from_numpy(raw), None, False).numpy()
 
     return KVLensEncoder

@@ -110,25 +110,30 @@ class CalibratedPosts:
         self._cache = cache
         self._fits: dict[tuple[str, str], Post] = {}
 
-    def fitted(self, encoder: Encoder, kind: str, progress: Progress) -> Post:
+    def fitted(
+        self, encoder: Encoder, kind: str, progress: Progress, beside: Sequence[Encoder] = ()
+    ) -> Post:
         """The post-processing of this kind for this encoder.
 
         Args:
             encoder: What embeds the passages.
             kind: one of `kvlens.embedding.post.KINDS`.
             progress: Called with (done, missing) passages.
+            beside: Encoders that get it, too, see `EmbeddingCache.encode`.
         """
         key = (encoder.signature, kind)
         if key not in self._fits:
-            self._fits[key] = self._fit(encoder, kind, progress)
+            self._fits[key] = self._fit(encoder, kind, progress, beside)
         return self._fits[key]
 
-    def _fit(self, encoder: Encoder, kind: str, progress: Progress) -> Post:
+    def _fit(
+        self, encoder: Encoder, kind: str, progress: Progress, beside: Sequence[Encoder]
+    ) -> Post:
         if kind in TEXTLESS:
             return filter_of(encoder)
 
         def vectors_of(passages: Texts) -> Float[np.ndarray, "n d"]:
-            return self._cache.encode(encoder, passages.items, "document", progress)
+            return self._cache.encode(encoder, passages.items, "document", progress, beside)
 
         vectors = vectors_of(calibration_texts(CALIBRATION))
         passages = calibration_for(kind, vectors.shape[1], CALIBRATION)

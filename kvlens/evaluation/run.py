@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from kvlens.embedding.cache import EmbeddingCache
+from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.post import KINDS
 from kvlens.embedding.spec import REFERENCE
 from kvlens.evaluation.adapter import mteb_encoder, versions_with_mteb
@@ -183,18 +184,25 @@ class Evaluation:
 
     def scores(self, task: Any) -> list[Score]:
         """Every method with every post-processing on one task of mteb."""
+        encoders = [each.for_task(task, self.instructions) for each in self.candidates]
         rows = [
-            self._row(candidate, post, task) for candidate in self.candidates for post in self.posts
+            self._row(candidate, post, task, encoders)
+            for candidate in self.candidates
+            for post in self.posts
         ]
         return compared(rows)
 
-    def _row(self, candidate: Candidate, post: str | None, task: Any) -> Row:
+    def _row(
+        self, candidate: Candidate, post: str | None, task: Any, every: Sequence[Encoder]
+    ) -> Row:
+        """One method on one task; a pass that serves `every` method that shares it is run once."""
         encoder = candidate.for_task(task, self.instructions)
         label = candidate.spec.with_post(post).label
+        beside = [each for each in every if each.signature != encoder.signature]
         with self.bars(f"{label} on {task.metadata.name}") as progress:
             if post:
-                encoder.post = self.fits.fitted(encoder, post, progress)
-            model = mteb_encoder(encoder, self.cache, self._facts(task), progress)
+                encoder.post = self.fits.fitted(encoder, post, progress, beside)
+            model = mteb_encoder(encoder, self.cache, self._facts(task), progress, beside)
             task_score = score_task(model, task, self.results, self.limit)
         metric = task.metadata.main_score
         draws = bootstrap(task_score.items, metric)

@@ -61,8 +61,8 @@ class LookBothWays(Method):
         return replace(super().for_model(lm), opened=opened, sinkless=sinkless)
 
     def around_key(self) -> Hashable:
-        """Which layers are opened."""
-        return type(self), self.opened, self.sinkless
+        """Which layers are opened; nothing where none is."""
+        return (type(self), self.opened, self.sinkless) if self.opened else None
 
     @contextlib.contextmanager
     def around(self, lm: LanguageModel, batch: TokenBatch) -> Iterator[TokenBatch]:

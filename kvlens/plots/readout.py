@@ -15,7 +15,7 @@ from kvlens.studies.readout_sweep import ReadoutSweep
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-CURVES = ((True, "after the final norm"), (False, "before it"))
+CURVES = ((True, "after the final norm"), (False, "before the final norm"))
 
 
 @styled
@@ -45,7 +45,7 @@ def plot_readout(
     options: dict[str, Any] = {"rows": rows, "sharex": True, "height_ratios": heights}
     panels = axes_or_new(axes, width, 2.9 if profile is None else 4.5, **options)
     quality = panels[0]
-    quality.axhline(sweep.last.spearman, color="0.3", lw=1, ls="--", label="the last block")
+    quality.axhline(sweep.last.spearman, color="0.3", lw=1, ls="--", label="read by default")
     for i, (final_norm, name) in enumerate(CURVES):
         _draw_curve(quality, sweep, final_norm, name, Look.of(i))
     quality.set_ylabel("Spearman × 100")

@@ -18,8 +18,8 @@ def test_quality_over_the_block_above_the_id_curve(swept, tmp_path):
     profile = saved_layer_set("gemma3-270m").profile
     top, bottom = plot_readout(swept, profile)
     lines = {line.get_label(): line for line in top.lines}
-    assert lines["the last block"].get_ydata()[0] == swept.last.spearman
-    for final_norm, label in ((True, "after the final norm"), (False, "before it")):
+    assert lines["read by default"].get_ydata()[0] == swept.last.spearman
+    for final_norm, label in ((True, "after the final norm"), (False, "before the final norm")):
         curve = swept.curve(final_norm)
         assert lines[label].get_xdata().tolist() == [each.block for each in curve]
         assert lines[label].get_ydata().tolist() == [each.spearman for each in curve]
