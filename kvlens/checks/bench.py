@@ -17,9 +17,11 @@ import torch
 from kvlens.checks.peak_memory import PeakMemory
 from kvlens.dimension.profile import IDProfile
 from kvlens.embedding.encoder import Encoder
+from kvlens.embedding.together import raw_together, share_a_pass
 from kvlens.layers.layer_set import LayerSet
 from kvlens.methods.base import get_method, takes_layers
 from kvlens.models.language_model import LanguageModel
+from kvlens.store.progress import silent
 from kvlens.texts.batches import batches
 from kvlens.texts.limits import Limits
 from kvlens.texts.prompts import get_prompt
@@ -183,6 +185,59 @@ def encoding(
         {"measured": f"{name} / {base}", **setting, **ratios(seconds, name, base)}
         for name, base in pairs
     ]
+
+
+def together(
+    lm: LanguageModel,
+    texts: Texts,
+    names: Sequence[str],
+    layers: Any,
+    limits: Limits,
+    repeats: int,
+) -> dict[str, Any]:
+    """Time methods with the forward passes that they share run once, as `evaluate` runs them.
+
+    Against one method after another, each from texts to vectors.
+
+    Args:
+        lm: the model.
+        texts: distinct texts that are embedded.
+        names: of methods.
+        layers: a layer-set file or block indices, for methods that take layers.
+        limits: how long a text may be, how much goes into a batch.
+        repeats: rounds.
+
+    Returns:
+        What was measured, and the ratios.
+    """
+    encoders = [
+        Encoder(lm, name, layers if takes_layers(name) else None, **asdict(limits))
+        for name in names
+    ]
+    items = list(dict.fromkeys(texts.items))
+    groups: list[list[Encoder]] = []
+    for encoder in encoders:
+        fitting = (group for group in groups if share_a_pass(group[0], encoder, "document"))
+        group = next(fitting, None)
+        if group is None:
+            groups.append([encoder])
+        else:
+            group.append(encoder)
+
+    def shared() -> None:
+        for group in groups:
+            raw_together(group, items, "document", silent)
+
+    def apart() -> None:
+        for encoder in encoders:
+            encoder.raw(items)
+
+    seconds = interleaved({"shared": shared, "apart": apart}, repeats)
+    return {
+        "measured": f"{len(names)} methods in {len(groups)} passes / one after another",
+        **_setting(lm, texts, repeats),
+        **ratios(seconds, "shared", "apart"),
+    }
 
 
 def _setting(lm: LanguageModel, texts: Texts, repeats: int) -> dict[str, Any]:

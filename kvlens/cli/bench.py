@@ -29,6 +29,7 @@ class Timed:
         record: recording against the raw base-model forward
         memory: peak memory of a profile above the idle loaded model
         methods: embedding methods to time, comma-separated, or all
+        together: the methods with shared passes, against one after another
         layers: layer-set file of `kvlens profile`, or layers such as 7-10, for kv_embedding
         repeats: rounds; medians and extremes are shown
         threads: CPU threads [default: torch's own choice]
@@ -37,6 +38,7 @@ class Timed:
     record: bool = False
     memory: bool = False
     methods: Names | None = None
+    together: bool = False
     layers: str | None = None
     repeats: WholeNumber = 5
     threads: WholeNumber | None = None
@@ -68,6 +70,8 @@ def bench(
         limits: how long a text may be
         model: how the model is loaded
     """
+    if timed.together and not timed.methods:
+        raise InputError("`together` times methods: give `methods`")
     if not (timed.record or timed.memory or timed.methods):
         raise InputError("nothing to measure: give `record`, `memory` or `methods`")
     if timed.threads:
@@ -96,7 +100,8 @@ def _measure(
         results.append(bench.recording(lm, read, texts.prompt, limits, timed.repeats))
     if timed.methods:
         names = tuple(self_contained()) if timed.methods == ("all",) else timed.methods
-        results += bench.encoding(lm, read, names, layers, limits, timed.repeats)
+        asked = (lm, read, names, layers, limits, timed.repeats)
+        results += [bench.together(*asked)] if timed.together else bench.encoding(*asked)
     return results
 
 

@@ -54,6 +54,7 @@ def plot_readout(
         draw_dimension(panels[1], profile)
     for ax in panels:
         grid(ax)
+    panels[-1].locator_params(axis="x", integer=True)
     panels[-1].set_xlabel("block after which is read")
     if axes is None:
         figure_legend(quality, "lower", columns=2)

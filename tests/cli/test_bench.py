@@ -28,6 +28,17 @@ def test_of_methods(place, run, capsys):
     assert all(float(re.match(r"[\d.]+", row["cpu"])[0]) > 0 for row in rows)
 
 
+def test_of_shared_passes(place, run, capsys):
+    (place / "20.txt").write_text("\n".join(f"a text number {i}" for i in range(20)))
+    line = "bench @llama --texts @20.txt --repeats 2 --json --together"
+    assert run(f"{line} --methods mean,prompt_eol,last_token,aligned_wva,echo") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["measured"] == "5 methods in 3 passes / one after another"
+    assert float(re.match(r"[\d.]+", row["cpu"])[0]) > 0
+    assert run(line) == 2
+    assert "give --methods" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_it_keeps_to_the_limits(run, capsys):
     line = "bench @llama --texts @texts.txt --n 20 --repeats 1 --max-length 64"
