@@ -83,7 +83,7 @@ class ReadoutSweep(JsonArtifact):
     """
 
     what: ClassVar[str] = "a readout sweep"
-    again: ClassVar[str] = "run `kvlens sweep --what readout` again"
+    again: ClassVar[str] = "run `kvlens.readout_sweep` again"
 
     format: Literal["kvlens.readout-sweep"] = "kvlens.readout-sweep"
     version: Literal[1] = 1
