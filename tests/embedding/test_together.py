@@ -42,6 +42,9 @@ GROUPS = (
     (("look_both_ways", {}), ("look_both_ways", {"pooling": "last"})),
     (("prompt_eol", {"prepare": False}),),
     (("kv_embedding", {**LAYERS, "bias": 2.0}),),
+    (("kv_embedding", {**LAYERS, "heads": (0,)}),),
+    (("kv_embedding", {**LAYERS, "value": "zero"}),),
+    (("kv_embedding", {**LAYERS, "queries": "shielded"}),),
     (("echo", {}),),
 )
 
