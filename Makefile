@@ -9,7 +9,7 @@ SEED ?= 0
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/pytest -n $(PROCESSES)
 
 .DEFAULT_GOAL := help
-.PHONY: help install profile lint check test test-matrix torture bench notebooks figures models clean
+.PHONY: help install profile lint check test coverage test-matrix torture bench notebooks figures models clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -35,7 +35,10 @@ check: lint  ## lint, and the fast tests: under two minutes, for every commit
 	$(PYTEST) -m "not slow and not real and not torture"
 
 test: lint  ## lint, and every test; the 40 slowest are listed
-	$(PYTEST) --durations=40 --cov=kvlens --cov-report=term:skip-covered
+	$(PYTEST) --durations=40
+
+coverage: install  ## the same, with the lines that no test runs; not in CI
+	$(PYTEST) --cov=kvlens --cov-report=term:skip-covered
 
 test-matrix: install  ## lowest and newest transformers and TransformerLens, in .matrix; not in CI
 	$(BIN)/python tests/matrix.py $(PROCESSES)
