@@ -117,6 +117,7 @@ PROFILE = make_profile(
     dropped=4,
 )
 CHOSEN = select(PROFILE)  # layers 11-14
+MARKED = make_profile(U, STDERR, name="model-30", sink=12, drawn=noisy(U, STDERR))
 OTHER = make_profile(GEMMA, 0.5, name="model-18", n=690)
 LONG = make_profile(
     np.linspace(8, 30, 80),

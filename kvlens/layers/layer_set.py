@@ -159,12 +159,15 @@ class LayerSet(JsonArtifact):
     def _title(self) -> str:
         return f"{phrase(self.layers)} of {self.model.n_layers}, {self.model.name}"
 
-    def _stable(self) -> dict[str, str]:
-        """How often the layers are taken; nothing where the user chose them."""
+    @property
+    def stability_words(self) -> str:
+        """How often the layers are taken, if that is known; empty where the user chose them."""
         if self.parameters.layers is not None:
-            return {}
-        known = self.stability.of_choice(self.layers) if self.stability else UNKNOWN
-        return {"stable": known}
+            return ""
+        return self.stability.of_choice(self.layers) if self.stability else UNKNOWN
+
+    def _stable(self) -> dict[str, str]:
+        return {"stable": self.stability_words} if self.stability_words else {}
 
     def _rule(self) -> str:
         """The rule and what it went by; one that the user's layers decide goes by nothing else."""

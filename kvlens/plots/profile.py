@@ -10,6 +10,7 @@ import numpy as np
 from kvlens.dimension.profile import IDProfile
 from kvlens.layers.layer_set import LayerSet
 from kvlens.plots.parts import band, grey_unable, grid, legend_above, shade_layers
+from kvlens.plots.profile_marks import draw_sink, draw_strip
 from kvlens.plots.profile_picture import (
     DIMENSION,
     Curve,
@@ -26,7 +27,7 @@ from kvlens.plots.style import (
     UNABLE_ALPHA,
     new_axes,
 )
-from kvlens.plots.words import UNABLE_LAYERS, letters, wrapped
+from kvlens.plots.words import SINK_BLOCK, UNABLE_LAYERS, letters, wrapped
 from kvlens.store.checking import a, arguments, axes_to_draw_in, flag, members, optional, real
 from kvlens.store.errors import InputError
 
@@ -73,9 +74,10 @@ def plot_profile(
 ) -> Axes:
     """ID per layer with its 95 % band (1.96 standard errors), and the chosen layers.
 
-    One profile: every estimator; the chosen layers are shaded. Several: the first estimator of
-    each, one colour a profile, the chosen layers as outlined markers. Layers of the one model that
-    cannot be re-routed are greyed. Nothing global is changed.
+    One profile: every estimator; the chosen layers are shaded, b* is a dotted line, and a strip
+    below shows in which share of the draws the rule takes each layer. Several: the first estimator
+    of each, one colour a profile, the chosen layers as outlined markers. Layers of the one model
+    that cannot be re-routed are greyed. Nothing global is changed.
 
     Args:
         profiles: one or several.
@@ -122,10 +124,16 @@ def _draw(picture: ProfilePicture, ax: Axes, inches: float) -> int:
     if picture.chosen:
         handles.append(_chosen_handle(picture.several))
         labels.append(picture.chosen)
+    if picture.sink is not None:
+        handles.append(draw_sink(ax, picture.sink))
+        labels.append(SINK_BLOCK)
     if picture.unable:
         handles.append(_patch(UNABLE, UNABLE_ALPHA))
         labels.append(UNABLE_LAYERS)
     _draw_axes(picture, ax, inches)
+    if picture.strip:
+        handles.append(draw_strip(ax, picture.strip))
+        labels.append(picture.strip.label)
     room = letters(inches)
     return _draw_legend(ax, handles, labels, room) + _draw_caption(ax, picture.caption, room)
 

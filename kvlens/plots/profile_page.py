@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kvlens.dimension.profile import IDEstimate
+from kvlens.plots.profile_marks import SINK, TAKEN, Strip
 from kvlens.plots.profile_picture import (
     DIMENSION,
     Curve,
@@ -16,13 +17,14 @@ from kvlens.plots.profile_picture import (
     Profiles,
 )
 from kvlens.plots.style import SHADE, SHADE_ALPHA, UNABLE, UNABLE_ALPHA
-from kvlens.plots.words import UNABLE_LAYERS, wrapped
+from kvlens.plots.words import SINK_BLOCK, UNABLE_LAYERS, wrapped
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure, Scatter
+    from plotly.graph_objects import Bar, Figure, Scatter
 
 CAPTION_LETTERS = 120
 LINE_HEIGHT = 18  # pixels of a line of the caption
+STRIP_SHARE = 0.1  # of the height, below the curves
 
 
 def profile_html(
@@ -55,8 +57,12 @@ def profile_html(
         _shade(figure, left, right, UNABLE, UNABLE_ALPHA)
     if picture.chosen:
         figure.add_trace(_chosen_key(picture))
+    if picture.sink is not None:
+        figure.add_trace(_sink_line(picture.sink, picture.top))
     if picture.unable:
         figure.add_trace(_square_key(UNABLE_LAYERS, UNABLE, 2 * UNABLE_ALPHA))
+    if picture.strip:
+        figure.add_trace(_strip_bars(picture.strip))
     _lay_out(figure, picture)
     return figure
 
@@ -144,6 +150,32 @@ def _square_key(words: str, colour: str, alpha: float) -> Scatter:
     return trace
 
 
+def _sink_line(x: float, top: float) -> Scatter:
+    """A dotted line at b*, with its entry in the legend."""
+    from plotly.graph_objects import Scatter
+
+    trace = Scatter(x=[x, x], y=[0, top], mode="lines", name=SINK_BLOCK)
+    trace.line.color = SINK
+    trace.line.dash = "dot"
+    trace.line.width = 1
+    trace.hoverinfo = "skip"
+    return trace
+
+
+def _strip_bars(strip: Strip) -> Bar:
+    """The strip below the curves, on an axis of its own."""
+    from plotly.graph_objects import Bar
+
+    trace = Bar(x=strip.x, y=strip.shares, name=strip.label, yaxis="y2")
+    trace.width = 0.8 * strip.width
+    trace.marker.color = TAKEN
+    shares = zip(strip.layers, strip.shares, strict=True)
+    trace.text = [f"layer {layer}: in {100 * share:.0f} % of the draws" for layer, share in shares]
+    trace.textposition = "none"
+    trace.hovertemplate = "%{text}<extra></extra>"
+    return trace
+
+
 def _lay_out(figure: Figure, picture: ProfilePicture) -> None:
     """Axes, legend above, caption below."""
     lines = wrapped(picture.caption, CAPTION_LETTERS)
@@ -151,7 +183,7 @@ def _lay_out(figure: Figure, picture: ProfilePicture) -> None:
     layout: Any = figure.layout
     layout.template = "simple_white"
     layout.height = 520
-    layout.margin = {"t": 40, "r": 20, "b": 70 + LINE_HEIGHT * len(lines)}
+    layout.margin = {"t": 60, "r": 20, "b": 70 + LINE_HEIGHT * len(lines)}
     layout.legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
     layout.modebar.remove = ["sendChartToCloud"]
     layout.xaxis.title = picture.x_label
@@ -159,6 +191,10 @@ def _lay_out(figure: Figure, picture: ProfilePicture) -> None:
     layout.yaxis.title = DIMENSION
     layout.yaxis.range = [0, picture.top]
     layout.yaxis.showgrid = True
+    if picture.strip:
+        layout.yaxis.domain = [STRIP_SHARE, 1]
+        layout.yaxis2 = {"domain": [0, 0.7 * STRIP_SHARE], "range": [0, 1], "visible": False}
+        layout.xaxis.anchor = "y2"
     if not picture.relative:
         layout.xaxis.tick0 = 0
         layout.xaxis.dtick = picture.label_step(30)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from kvlens.dimension.profile import IDEstimate, IDProfile
 from kvlens.layers.layer_set import LayerSet
 from kvlens.plots.parts import unable_spans
+from kvlens.plots.profile_marks import Strip, sink_place
 from kvlens.plots.profile_words import caption, curve_label
 from kvlens.plots.style import BAND, Look
 from kvlens.plots.words import LAYER, named
@@ -80,6 +81,8 @@ class ProfilePicture:
         unable: (from, to) of the layers that cannot be re-routed, where all profiles are of one
             model.
         chosen: what the legend says of chosen layers; empty when none are.
+        sink: where b* lies on the x axis, of one profile.
+        strip: how often the rule takes each layer, of one profile.
         caption: the words below.
     """
 
@@ -90,6 +93,8 @@ class ProfilePicture:
     spans: tuple[tuple[float, float], ...]
     unable: tuple[tuple[float, float], ...]
     chosen: str
+    sink: float | None
+    strip: Strip | None
     caption: str
 
     @classmethod
@@ -105,6 +110,7 @@ class ProfilePicture:
             curves = _curves_of_models(shown, sets, relative)
         else:
             curves = _curves_of_estimators(shown[0], sets[0], relative)
+        depth = _depth(shown[0], relative)
         return cls(
             curves=tuple(curves),
             several=several,
@@ -113,6 +119,8 @@ class ProfilePicture:
             spans=() if several else _spans(sets[0], relative),
             unable=_unable(shown, relative),
             chosen=_chosen_words(curves, several),
+            sink=None if several else sink_place(shown[0], depth),
+            strip=None if several else Strip.of(sets[0], depth),
             caption=caption(shown, sets, [curve.estimates for curve in curves]),
         )
 

@@ -39,6 +39,8 @@ def caption(
     if len(shown) == 1:
         sentences.append(_gaps(shown[0]))
         sentences.append(_choice(sets[0]))
+        sentences.append(_stability(sets[0]))
+        sentences.append(_sink(shown[0]))
     text = " ".join(filter(None, sentences))
     return text.replace("n = ", f"n{NBSP}={NBSP}")
 
@@ -93,3 +95,23 @@ def _choice(layer_set: LayerSet | None) -> str:
         return ""
     shape = f"shape of the profile: {layer_set.shape.name}"
     return f"Shaded: chosen by rule {layer_set.rule}; {shape}."
+
+
+def _stability(layer_set: LayerSet | None) -> str:
+    """What the strip shows."""
+    if layer_set is None or layer_set.stability is None:
+        return ""
+    stability = layer_set.stability
+    draws = f"{stability.draws} draws of {stability.n:,} texts each"
+    return f"Strip: share of {draws} in which the rule takes the layer (full height: all)."
+
+
+def _sink(profile: IDProfile) -> str:
+    """What b* is, where it was looked for."""
+    sink = profile.sink
+    if sink is None:
+        return ""
+    if sink.block is None:
+        return "No block writes a massive activation at position 0."
+    share = f"{100 * sink.share:.0f}{NBSP}% of the texts"
+    return f"b*: block {sink.block} writes position 0's massive activation ({share})."

@@ -38,6 +38,7 @@ LAYER = "layer (0-based block index)"
 REROUTED_LAYER = "re-routed layer"
 PREFIX_WEIGHT = "prefix's weight β"
 UNABLE_LAYERS = "cannot be re-routed"
+SINK_BLOCK = "b*: writes the massive activation"
 NO_POST = "no post-processing"
 
 POINTS_A_LETTER = 4.2  # how wide a letter of a caption or legend is, on average

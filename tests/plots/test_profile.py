@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from profile_cases import CHOSEN, LONG, OTHER, PROFILE, SMOLLM2, STDERR, U, make_profile
+from profile_cases import CHOSEN, LONG, MARKED, OTHER, PROFILE, SMOLLM2, STDERR, U, make_profile
 
 from kvlens.layers.selection import select
 from kvlens.plots.profile import plot_profile
@@ -27,6 +27,9 @@ SAID = (
     "intrinsic dimension",
     "Hollow: in doubt (no plateau).",
 )
+
+
+EXPLICIT = select(MARKED, "explicit", layers=[3])
 
 
 def full_lines(ax):
@@ -60,6 +63,44 @@ def test_curves_bands_and_chosen_layers_are_the_data():
     said = texts(ax)
     for part in SAID:
         assert part in said, part
+
+
+def test_b_star_is_a_line_and_stability_a_strip():
+    chosen = select(MARKED)
+    ax = plot_profile(MARKED, chosen)
+    (line,) = [line for line in ax.get_lines() if list(line.get_xdata()) == [12, 12]]
+    assert line.get_linestyle() == "--"  # of any dashes
+    (strip,) = ax.child_axes
+    bars = {round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in strip.patches}
+    assert bars == pytest.approx(chosen.stability.taken)
+    assert (strip.get_xlim(), strip.get_ylim()) == (ax.get_xlim(), (0, 1))
+    said = texts(ax)
+    for part in (
+        "b*: writes the massive activation",
+        "block 12 writes position 0's massive activation (98 % of the texts)",
+        "strip: share of 50 draws",
+        "50 draws of 500 texts each in which the rule takes the layer",
+    ):
+        assert part in said, part
+    relative = plot_profile(MARKED, chosen, relative_depth=True)
+    assert any(list(line.get_xdata()) == [12 / 29, 12 / 29] for line in relative.get_lines())
+    first = relative.child_axes[0].patches[0]
+    assert (first.get_x() + first.get_width() / 2) * 29 == pytest.approx(min(bars))
+
+
+def test_what_is_not_known_is_not_marked():
+    for profile, layer_set in ((PROFILE, CHOSEN), (MARKED, None), (MARKED, EXPLICIT)):
+        ax = plot_profile(profile, layer_set)
+        assert not ax.child_axes
+        assert "draws" not in texts(ax)
+    assert "massive" not in texts(plot_profile(PROFILE))
+    without = MARKED.sink.model_copy(update={"block": None})
+    nowhere = plot_profile(MARKED.model_copy(update={"sink": without}))
+    assert len(full_lines(nowhere)) == 1
+    assert "No block writes a massive activation at position 0." in texts(nowhere)
+    several = plot_profile([MARKED, OTHER], [select(MARKED), None])
+    assert not several.child_axes
+    assert len(full_lines(several)) == 2
 
 
 def test_estimates_with_warnings_are_hollow():
@@ -116,8 +157,9 @@ def test_profiles_of_one_model_are_told_apart():
         (LONG, select(LONG)),
         ([make_profile(SMOLLM2 + i, name=f"model {i}") for i in range(9)], None),
         (make_profile([7.0]), None),
+        (MARKED, select(MARKED)),
     ],
-    ids=["one", "three", "long", "nine", "single layer"],
+    ids=["one", "three", "long", "nine", "single layer", "marked"],
 )
 def test_nothing_overlaps_or_leaves_the_page(profiles, layer_sets, width):
     ax = plot_profile(profiles, layer_sets, width=width)
@@ -136,6 +178,10 @@ def test_nothing_overlaps_or_leaves_the_page(profiles, layer_sets, width):
     assert inner.width > 0.7 * page.width
     assert inner.height > 0.3 * page.width
     ticks = [t.get_window_extent() for t in ax.get_xticklabels() if t.get_text()]
+    for strip in ax.child_axes:
+        assert strip.get_window_extent().y1 < inner.y0
+        assert strip.get_window_extent().y0 > max(tick.y1 for tick in ticks)
+        assert strip.get_window_extent().width == pytest.approx(inner.width)
     assert all(a.x1 < b.x0 for a, b in pairwise(ticks))
     assert (
         min(

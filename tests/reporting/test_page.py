@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from report_pages import EVIL, PROMPT, part, words
 
+import kvlens
 from kvlens import InputError
 from kvlens.cli import main
 from kvlens.reporting.page import PAGE_LIMIT, render, report
@@ -73,6 +74,20 @@ def test_a_bare_run_makes_a_page_that_says_what_is_missing(browser, place, capsy
     assert len(notes) == 6
     assert sum(f"kvlens report {place / 'bare'} makes it" in note for note in notes) == 4
     assert "not in it: embedding geometry" in capsys.readouterr().out
+
+
+def test_the_page_says_b_star_and_how_stable_the_choice_is(place):
+    run = Run.read(place / "bare")
+    page = render(run)
+    assert "no massive activation at position 0" in page
+    assert "<th>stability</th>" not in page  # the user chose
+    chosen = render(replace(run, layers=kvlens.select(run.profile)))
+    assert "stability" in chosen
+    assert "of 50 draws of 30 texts" in chosen
+    old = run.profile.model_copy(update={"sink": None, "draws": None})
+    unknown = render(replace(run, profile=old, layers=kvlens.select(old)))
+    assert "not measured" in unknown
+    assert "unknown: the profile has no draws" in unknown
 
 
 SCORE = {
