@@ -87,8 +87,9 @@ def draw_strip(ax: Axes, strip: Strip) -> Artist:
     from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
     figure: Any = ax.figure
-    inches_below = figure.dpi_scale_trans + ScaledTranslation(0, 0, ax.transAxes)
-    place = blended_transform_factory(ax.transAxes, inches_below)
+    axes: Any = ax.transAxes
+    inches_below = figure.dpi_scale_trans + ScaledTranslation(0, 0, axes)
+    place = blended_transform_factory(axes, inches_below)
     bottom = -(STRIP_TOP + STRIP_HEIGHT) / 72
     below = ax.inset_axes((0, bottom, 1, STRIP_HEIGHT / 72), transform=place)
     below.set_facecolor(STRIPE)
