@@ -7,7 +7,8 @@ import transformers as tf
 from zoo import CONFIGS, TEXTS, tiny
 
 from kvlens import LanguageModel, calibration, record
-from kvlens.methods.base import Method, get_method, methods, takes_layers
+from kvlens.methods.base import Method
+from kvlens.methods.registry import get_method, methods, takes_layers
 from kvlens.rerouting.calibration import Calibration
 from kvlens.texts.batches import pad
 

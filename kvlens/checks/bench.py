@@ -19,7 +19,7 @@ from kvlens.dimension.profile import IDProfile
 from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.together import raw_together, share_a_pass
 from kvlens.layers.layer_set import LayerSet
-from kvlens.methods.base import get_method, takes_layers
+from kvlens.methods.registry import get_method, takes_layers
 from kvlens.models.language_model import LanguageModel
 from kvlens.store.progress import silent
 from kvlens.texts.batches import batches

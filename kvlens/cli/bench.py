@@ -90,7 +90,7 @@ def _measure(
 ) -> list[dict[str, Any]]:
     """Memory first: later measurements leave more of it resident."""
     from kvlens.checks import bench
-    from kvlens.methods.base import self_contained
+    from kvlens.methods.registry import self_contained
 
     read = texts.read(texts.n)
     results = []

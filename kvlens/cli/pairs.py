@@ -104,7 +104,7 @@ def score_pairs(
         The rows.
     """
     from kvlens.evaluation import pair_score
-    from kvlens.methods.base import self_contained
+    from kvlens.methods.registry import self_contained
 
     rows = []
     for method in self_contained() if tuple(methods) == ("all",) else methods:
@@ -123,7 +123,7 @@ def score_pairs(
 def _spec(method: str, prompt: str | None, options: PairOptions) -> MethodSpec:
     """The method with the settings that the options name; it keeps its own for the rest."""
     from kvlens.embedding.spec import MethodSpec, Setting
-    from kvlens.methods.base import takes_layers
+    from kvlens.methods.registry import takes_layers
 
     spec = MethodSpec.parse(method)
     settings = list(spec.settings)

@@ -10,7 +10,8 @@ from typing import Any
 from kvlens.layers.control import Control
 from kvlens.layers.layer_set import LayerSet
 from kvlens.layers.route import Route, RouteLike, block_indices, check_model
-from kvlens.methods.base import PREPARE, Method, get_method, methods, takes_layers
+from kvlens.methods.base import PREPARE, Method
+from kvlens.methods.registry import get_method, methods, takes_layers
 from kvlens.models.info import ModelInfo
 from kvlens.rerouting.calibration import Calibration
 from kvlens.store.errors import InputError

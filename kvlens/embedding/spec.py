@@ -162,7 +162,7 @@ class MethodSpec:
         # Here, since a label needs no torch.
         from kvlens.embedding.configure import settings_from
         from kvlens.embedding.encoder import Encoder
-        from kvlens.methods.base import get_method, takes_layers
+        from kvlens.methods.registry import get_method, takes_layers
 
         settings = {setting.name: setting.value for setting in self.settings}
         typed_layers = settings.pop("layers", None)
@@ -191,7 +191,7 @@ def parse_specs(texts: Iterable[str]) -> list[MethodSpec]:
 
     ``all`` is every method that needs no calibration states, and no re-routing.
     """
-    from kvlens.methods.base import self_contained  # here, since a label needs no torch
+    from kvlens.methods.registry import self_contained  # here, since a label needs no torch
 
     specs: list[MethodSpec] = []
     for text in texts:

@@ -1,14 +1,9 @@
-"""Training-free embedding methods: one file, one method, found and registered by itself.
-
-It knows what every method has, and none of them by name.
-"""
+"""Base: what every training-free embedding method has; it knows none of them by name."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
-import pkgutil
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,7 +12,6 @@ from typing import Any, ClassVar, Self
 from jaxtyping import Float
 from torch import Tensor
 
-import kvlens.methods
 from kvlens.methods.pooling import POOLINGS
 from kvlens.methods.readout import LAST, Readout, block_of, readout_argument
 from kvlens.methods.watch import Watch
@@ -294,55 +288,3 @@ def check_pooling(name: str) -> None:
     """Raise InputError for an unknown pooling."""
     if name not in POOLINGS:
         raise InputError(f"unknown pooling {name!r}: give one of {', '.join(POOLINGS)}")
-
-
-def methods() -> dict[str, type[Method]]:
-    """Every method by name, alphabetically: each class below `Method` that sets its own name."""
-    for module in pkgutil.iter_modules(kvlens.methods.__path__):
-        importlib.import_module(f"kvlens.methods.{module.name}")
-    named = {cls.name: cls for cls in _subclasses(Method) if "name" in vars(cls)}
-    return dict(sorted(named.items()))
-
-
-def self_contained() -> dict[str, type[Method]]:
-    """The methods that need no calibration states: what ``all`` stands for."""
-    return {name: cls for name, cls in methods().items() if not cls.needs_calibration}
-
-
-def _subclasses(cls: type[Method]) -> Iterator[type[Method]]:
-    for subclass in cls.__subclasses__():
-        yield subclass
-        yield from _subclasses(subclass)
-
-
-def takes_layers(name: str) -> bool:
-    """Whether the named method re-routes layers that are handed to it; an unknown one does not."""
-    known = methods()
-    return name in known and known[name].takes_layers
-
-
-def get_method(name: str, **settings: Any) -> Method:
-    """The named method.
-
-    Args:
-        name: one of `methods`.
-        **settings: its fields; each has a default. And `prepare`: whether both prompts prepare the
-            texts, see `kvlens.texts.preparation`; default: as each prompt says.
-
-    Returns:
-        The method, not yet for a model (see `Method.for_model`).
-
-    Raises:
-        InputError: for an unknown name or setting.
-    """
-    known = methods()
-    if name not in known:
-        raise InputError(f"unknown method {name!r}: give one of {', '.join(known)}")
-    prepare = settings.pop(PREPARE, None)
-    try:
-        method = known[name](**settings)
-    except TypeError as error:
-        problem = str(error).split("() ")[-1]
-        allowed = ", ".join([*(field.name for field in fields(known[name])), PREPARE])
-        raise InputError(f"{name}: {problem}; its settings are {allowed}") from error
-    return method if prepare is None else method.preparing(prepare)

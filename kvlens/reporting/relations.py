@@ -24,7 +24,8 @@ from kvlens.embedding.vectors import VectorsInfo
 from kvlens.evaluation.scores import Scores
 from kvlens.layers.layer_set import LayerSet
 from kvlens.layers.route import Route
-from kvlens.methods.base import Method, get_method
+from kvlens.methods.base import Method
+from kvlens.methods.registry import get_method
 from kvlens.models.present import CONTENT
 from kvlens.reporting.examining import Examined, Started
 from kvlens.reporting.mteb_results import REVISION_DIGITS, FiledResults

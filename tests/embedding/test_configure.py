@@ -6,7 +6,7 @@ from embedding_cases import LAYERS, by_hand, layer_set, other
 from zoo import TEXTS
 
 from kvlens.embedding.encoder import Encoder
-from kvlens.methods.base import get_method
+from kvlens.methods.registry import get_method
 from kvlens.store.errors import InputError
 from kvlens.texts.prompts import Prompt
 

@@ -13,7 +13,7 @@ from zoo import TEXTS, tiny
 
 import kvlens
 from kvlens.embedding.encoder import Encoder
-from kvlens.methods.base import self_contained
+from kvlens.methods.registry import self_contained
 from kvlens.store.errors import InputError
 
 

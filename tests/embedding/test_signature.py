@@ -5,7 +5,7 @@ from embedding_cases import LAYERS, other
 from zoo import tiny
 
 from kvlens.embedding.encoder import Encoder
-from kvlens.methods.base import get_method, self_contained
+from kvlens.methods.registry import get_method, self_contained
 from kvlens.texts.prompts import PROMPTS, Prompt
 
 

@@ -6,7 +6,7 @@ from embedding_cases import layer_set
 from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.spec import NO_REROUTING, REFERENCE, MethodSpec, parse_specs
 from kvlens.layers.route import Route
-from kvlens.methods.base import self_contained
+from kvlens.methods.registry import self_contained
 from kvlens.store.errors import InputError
 from kvlens.texts.limits import Limits
 from kvlens.texts.prompts import PROMPTS

@@ -16,7 +16,8 @@ from method_cases import ARCHITECTURES, AWKWARD, build, close, embed, model, raw
 import kvlens.methods
 from kvlens import Encoder, InputError
 from kvlens.layers.control import OPTIONS
-from kvlens.methods.base import Method, final_hidden, get_method, methods, takes_layers
+from kvlens.methods.base import Method, final_hidden
+from kvlens.methods.registry import get_method, methods, takes_layers
 from kvlens.texts.prompts import from_template
 
 # The files of the folder, whatever other tests define.
@@ -24,7 +25,7 @@ NAMES = [name for name, cls in methods().items() if cls.__module__.startswith("k
 
 
 def test_the_matrix_runs_every_method():
-    helpers = {"__init__", "base", "depth", "pooling", "readout", "watch"}
+    helpers = {"__init__", "base", "depth", "pooling", "readout", "registry", "watch"}
     files = {path.stem for path in Path(kvlens.methods.__path__[0]).glob("*.py")}
     assert set(NAMES) == files - helpers
     assert {"aligned_wva", "echo", "kv_embedding", "last_token", "mean"} < set(NAMES)

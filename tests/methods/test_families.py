@@ -7,7 +7,7 @@ from family_cases import KEPT_OUT, READ, STREAMS, layers_of
 from zoo import TEXTS
 
 from kvlens import Encoder, InputError
-from kvlens.methods.base import self_contained, takes_layers
+from kvlens.methods.registry import self_contained, takes_layers
 
 pytestmark = [pytest.mark.zoo, pytest.mark.slow]
 # Its attention asks the cache for more than `value_aggregation` reads.

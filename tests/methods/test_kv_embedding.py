@@ -7,7 +7,7 @@ from method_cases import ARCHITECTURES, AWKWARD, build, close, embed, ids_of, mo
 from torch.nn.functional import normalize
 
 from kvlens import InputError
-from kvlens.methods.base import get_method
+from kvlens.methods.registry import get_method
 from kvlens.texts.prompts import PROMPTS
 
 

@@ -8,7 +8,7 @@ from method_cases import ARCHITECTURES, AWKWARD, build, close, embed, ids_of, mo
 from zoo import SHAPE, byte_tokenizer
 
 from kvlens import PROMPTS, InputError, LanguageModel
-from kvlens.methods.base import get_method
+from kvlens.methods.registry import get_method
 
 
 def loop_with_placeholder(architecture, text, start, leave, output):

@@ -12,7 +12,7 @@ from zoo import TEXTS
 import kvlens
 from kvlens import PROMPTS, Encoder, InputError, Prompt, chat
 from kvlens.embedding.cache import EmbeddingCache
-from kvlens.methods.base import get_method, self_contained, takes_layers
+from kvlens.methods.registry import get_method, self_contained, takes_layers
 from kvlens.methods.token_prepending import PLACEHOLDER
 from kvlens.store.notices import Notice
 from kvlens.texts.prompts import query_for

@@ -13,8 +13,9 @@ from zoo import TEXTS, tiny
 
 import kvlens
 from kvlens import Encoder, InputError, reroute
-from kvlens.methods.base import Method, self_contained, takes_layers
+from kvlens.methods.base import Method
 from kvlens.methods.mean import Mean
+from kvlens.methods.registry import self_contained, takes_layers
 from kvlens.models import turns
 from kvlens.models.forward import run_base
 from kvlens.rerouting.partial_pass import final_states

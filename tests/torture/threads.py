@@ -24,7 +24,7 @@ from zoo import TEXTS, tiny
 
 import kvlens
 from kvlens.embedding.cache import EmbeddingCache
-from kvlens.methods.base import self_contained, takes_layers
+from kvlens.methods.registry import self_contained, takes_layers
 from kvlens.texts.pairs import Pairs
 from kvlens.texts.prompts import PROMPTS
 from kvlens.texts.tokens import tokenize
