@@ -235,7 +235,7 @@ class Method:
         Raises:
             InputError: inside a `with reroute` block, and for a model in train mode.
         """
-        (vectors,) = embed_together(lm, [self], batch)
+        (vectors,) = _in_one_pass(lm, [self], batch)
         return vectors
 
     def settings(self) -> dict[str, Any]:
@@ -277,6 +277,12 @@ def embed_together(
     """
     if type(methods[0]).embed is not Method.embed:
         return [method.embed(lm, batch) for method in methods]
+    return _in_one_pass(lm, methods, batch)
+
+
+def _in_one_pass(
+    lm: LanguageModel, methods: Sequence[Method], batch: TokenBatch
+) -> list[Float[Tensor, "batch _"]]:
     with lm.turn("measurement"), methods[0].around(lm, batch) as run:
         watch = Watch(lm, run)
         reads = [method.read(lm, run, watch) for method in methods]

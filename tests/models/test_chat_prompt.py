@@ -85,7 +85,7 @@ def test_every_method_works_in_a_chat(talker):
         else:
             message = method.document.render(TEXTS[1]).removeprefix(method.document.chat.before)
             message = message.removesuffix(method.document.chat.after)
-        (tokenized,) = method.tokenize(talker, [TEXTS[1]], method.document, 256)
+        (tokenized,) = method.tokenize(talker, [TEXTS[1]], method.document, 512)
         ids = [token for token in tokenized.ids if token != PLACEHOLDER]
         assert ids == truth(talker.tokenizer, message), name
         inside = tokenized.ids[slice(*tokenized.span)]
