@@ -72,6 +72,7 @@ _HOME = {
     "plot_profile": "plots.profile",
     "plot_beta": "plots.uptake",
     "plot_ends": "plots.uptake",
+    "plot_effects": "plots.effects",
     "plot_patterns": "plots.patterns",
     "plot_own_words": "plots.own_words",
     "plot_words": "plots.word_grid",

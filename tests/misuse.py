@@ -533,6 +533,15 @@ def of_plots(world: World) -> Iterator[Case]:
         axes=NO_AXES,
         width=NO_WIDTH,
     )
+    found = kvlens.effects(world.lm, TEXTS[:3], (1,))
+    yield case(
+        "plot_effects",
+        kvlens.plot_effects,
+        {"effects": found},
+        effects=NO_VALUE,
+        axes=NO_AXES,
+        width=NO_WIDTH,
+    )
     yield case(
         "plot_patterns",
         kvlens.plot_patterns,

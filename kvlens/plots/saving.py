@@ -9,6 +9,7 @@ from kvlens.analysis.attention import KINDS, AttentionPatterns, AttentionShift
 from kvlens.analysis.lens import KVLens
 from kvlens.analysis.method_geometry import Geometry
 from kvlens.analysis.word_lens import WordLens
+from kvlens.plots.effects import plot_effects
 from kvlens.plots.geometry import plot_geometry, plot_sentences
 from kvlens.plots.own_words import has_heads, plot_own_words, plot_word_heads
 from kvlens.plots.patterns import plot_patterns
@@ -20,6 +21,7 @@ from kvlens.plots.style import save_figures
 from kvlens.plots.uptake import plot_beta, plot_ends
 from kvlens.plots.word_grid import plot_words
 from kvlens.store.files import atomic_path
+from kvlens.studies.effects import Effects
 
 
 def save_profile_plots(
@@ -131,3 +133,19 @@ def save_word_plots(lens: WordLens, folder: str | Path) -> list[Path]:
     if has_heads(lens):
         figures["word_heads"] = plot_word_heads(lens).figure
     return save_figures(figures, folder)
+
+
+def save_effects_plot(effects: Effects, folder: str | Path) -> list[Path]:
+    """Write the picture of effects, as `save_figures` does.
+
+    Args:
+        effects: what is drawn.
+        folder: where the files go; made when missing.
+
+    Returns:
+        The paths.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    return save_figures({"effects": plot_effects(effects)[0].figure}, folder)

@@ -36,6 +36,7 @@ UNABLE_ALPHA = 0.16
 GRID = "0.9"
 STRIPE = "0.96"
 CAPTION = "0.25"
+GREY_CELL = "0.82"  # of a map, where there is nothing; paler than the darkest colour
 
 # matplotlib's name and plotly's; markers and dashes tell curves apart in a grey print.
 MARKERS = (

@@ -37,6 +37,7 @@ SPANS = {
 LAYER = "layer (0-based block index)"
 REROUTED_LAYER = "re-routed layer"
 PREFIX_WEIGHT = "prefix's weight β"
+MOVED = "1 − cosine"
 UNABLE_LAYERS = "cannot be re-routed"
 SINK_BLOCK = "b*: writes the massive activation"
 NO_POST = "no post-processing"
