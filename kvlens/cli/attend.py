@@ -1,14 +1,18 @@
-"""`kvlens attend`: how re-routing changes attention, on one text or over many."""
+"""`kvlens attend`: how re-routing changes attention, on one text or over many.
+
+With `--effects`, what each part of the route does to embeddings.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from kvlens.cli.answers import Answer, folder_answer
+from kvlens.cli.effects import EFFECT_FILES, N_TEXTS, EffectOptions, write_effects
 from kvlens.cli.folders import output_folder, run_folder
 from kvlens.cli.options import (
     TEXTS,
@@ -23,6 +27,7 @@ from kvlens.cli.progress import progress
 from kvlens.cli.values import Dashed, WholeNumber, layers_or_file
 from kvlens.store.errors import InputError
 
+N_ATTENTION = 600  # texts
 WRITES = ("patterns.safetensors", "shift.safetensors", "patterns_layer*", "beta_*")
 
 if TYPE_CHECKING:
@@ -40,12 +45,16 @@ class OneOrMany(TextOptions):
     Attributes:
         text: one text, in full
         texts: .txt, .jsonl, .csv, .tsv, .parquet, -, or wikipedia for its passages
-        n: how many of --texts
+        n: how many of them, or of --pairs [default: 600; 100 with --effects]
     """
 
     text: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
     texts: Dashed | None = None
-    n: WholeNumber = 600
+    n: WholeNumber | None = None
+
+    def many(self, n: int) -> Texts | None:
+        """The many, `n` unless another number was given; None for one text."""
+        return self.read(self.n or n) if self.texts else None
 
 
 @Parameter(name="*")
@@ -63,6 +72,17 @@ class Reading:
     bins: WholeNumber = 10
     span: Literal["prompted", "text"] = "prompted"
 
+    def check(self, effects: bool) -> None:
+        """Raise InputError for what effects do not have."""
+        if effects and self != Reading(prompt=self.prompt):
+            raise InputError("`bins` and `span` are of attention: give them without `effects`")
+
+    def options(self, limits: LengthOptions, many: Texts | None) -> dict[str, Any]:
+        """The keywords of what reads one text, or many."""
+        if many is None:
+            return {"max_length": limits.max_length}
+        return {"bins": self.bins, "span": self.span, **asdict(limits)}
+
 
 @Parameter(name="*", group=TEXTS)
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +98,7 @@ def attend(
     *,
     route: RequiredRoute,
     reading: Reading = Reading(),
+    parts: EffectOptions = EffectOptions(),
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     overwrite: bool = False,
     texts: OneOrMany = OneOrMany(),
@@ -87,10 +108,14 @@ def attend(
 ) -> Answer:
     """How re-routing changes attention, on one text or over many.
 
+    With --effects: how far embeddings move, and with --pairs their quality, when one layer's, one
+    query head's or some tokens' prefix is left out, or its value replaced.
+
     Args:
         name: named model, hub id, directory or .gguf file
         route: the layers that are re-routed
         reading: how attention is read
+        parts: what each part of the route does
         output: folder to write [default: runs/MODEL-attend]
         overwrite: replace what it wrote before; other files stay
         texts: the one text, or the many
@@ -99,33 +124,38 @@ def attend(
         model: how the model is loaded
     """
     from kvlens.analysis.uptake import document_prompt
+    from kvlens.texts.texts import as_texts
 
-    if (texts.text is None) == (texts.texts is None):
+    parts.check(texts.text, texts.texts)
+    reading.check(parts.effects)
+    if not parts.effects and (texts.text is None) == (texts.texts is None):
         raise InputError("give either `text` or `texts`")
     folder = output or run_folder(name, suffix="-attend")
     layers = layers_or_file(route.layers)
-    options: dict[str, Any] = {"max_length": limits.max_length}
-    with output_folder(folder, overwrite, WRITES) as scratch:
-        many = texts.read(texts.n) if texts.texts else None
+    options: dict[str, Any]
+    with output_folder(folder, overwrite, EFFECT_FILES if parts.effects else WRITES) as scratch:
+        pairs = parts.read(texts.n)
+        many = texts.many(N_TEXTS if parts.effects else N_ATTENTION)
         lm = model.load(name)
-        with progress("reading attention") as bar:
-            if many is not None:
-                options["bins"] = reading.bins
-                options["span"] = reading.span
-                options["batch_tokens"] = limits.batch_tokens
-                options["progress"] = bar
-            result = write_attention(
-                lm,
-                layers,
-                scratch,
-                texts.text,
-                many,
-                chat.around(lm, reading.prompt or document_prompt(layers)),
-                route.force,
-                **options,
-            )
+        prompt = chat.around(lm, reading.prompt or document_prompt(layers))
+        if parts.effects:
+            options = {"calibration": parts.calibration, "force": route.force, **asdict(limits)}
+            measured = pairs or many or as_texts([texts.text or ""], source="the command line")
+            said = write_effects(lm, measured, layers, prompt, scratch, **options)
+        else:
+            options = reading.options(limits, many)
+            rerouted = (layers, scratch, texts.text, many, prompt, route.force)
+            said = _read_attention(lm, *rerouted, **options)
         files = sorted(path.name for path in scratch.iterdir())
-    return folder_answer(folder, files, _summary(result))
+    return folder_answer(folder, files, said)
+
+
+def _read_attention(lm: LanguageModel, *read: Any, **options: Any) -> str:
+    """`write_attention`, with a bar over many texts; what was found, for people."""
+    with progress("reading attention") as bar:
+        if "bins" in options:
+            options["progress"] = bar
+        return _summary(write_attention(lm, *read, **options))
 
 
 def _summary(result: AttentionShift | AttentionPatterns) -> str:

@@ -26,6 +26,7 @@ OURS = (
     "geometry.json",
     "sweep.json",
     "study.json",
+    "effects.json",
     "scores*.json",
     "results/kvlens__*",
     "limit-*/results",

@@ -5,7 +5,7 @@ import json
 import pytest
 from zoo import TEXTS
 
-from kvlens import AttentionShift, InputError
+from kvlens import AttentionShift, Effects, InputError
 from kvlens.analysis.attention import AttentionPatterns
 from kvlens.cli.attend import write_attention
 from kvlens.plots.saving import save_attention_plots
@@ -63,3 +63,48 @@ def test_it_writes_results_and_the_same_bytes_again(tmp_path, zoo):
     for both in ({}, {"text": "a", "texts": TEXTS}):
         with pytest.raises(InputError, match="either one text or a file of texts"):
             write_attention(llama, layers, tmp_path, **both)
+
+
+def test_effects_of_pairs_are_written_and_told_strongest_first(place, run, pairs_file, capsys):
+    line = f"attend @llama --layers 1-2 --effects --pairs {pairs_file} --n 12 -o @effects"
+    assert run(line) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) <= 21
+    found = Effects.load(place / "effects/effects.json")
+    strongest = max(found.effects, key=lambda each: each.moved)
+    assert out[2].startswith(strongest.words)
+    assert f"{found.score.value:.1f}" in out[-2]
+    assert found.command.startswith("kvlens attend")
+    assert found.n_pairs == 12
+    names = {path.name for path in (place / "effects").iterdir()}
+    assert names == {"effects.json", "effects.png", "effects.pdf"}
+    assert run(f"{line} --overwrite --json") == 0
+    assert json.loads(capsys.readouterr().out)["files"] == sorted(names)
+
+
+def test_effects_of_texts_and_of_one(place, run, capsys):
+    effects = "attend @llama --layers 2 --effects --json"
+    assert run(f"{effects} --texts @texts.txt --n 3 -o @of-texts") == 0
+    assert Effects.load(place / "of-texts/effects.json").texts.n == 3
+    assert run(f"{effects} --text 'one text' -o @of-one") == 0
+    assert Effects.load(place / "of-one/effects.json").score is None
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--effects", "give one"),
+        ("--effects --text a --texts @texts.txt", "--effects are of one of --text, --texts or"),
+        ("--effects --text a --pairs @texts.txt", "give one"),
+        ("--text a --pairs @texts.txt", "--pairs and --calibration are for --effects"),
+        ("--effects --text a --bins 3", "--bins and --span are of attention"),
+        ("--effects --text a --calibration @none", "none"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(place, run, capsys, options, said):
+    assert run(f"{ATTEND} {options} -o @refused") == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert not (place / "refused").exists()
