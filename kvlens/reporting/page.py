@@ -163,6 +163,7 @@ def _missing(run: Run, commands: Mapping[str, str]) -> list[dict[str, str]]:
 
 def _pictures(run: Run) -> dict[str, str]:
     """Name in the template -> an ``<img>`` that holds its picture."""
+    from kvlens.plots.effects import plot_effects
     from kvlens.plots.geometry import plot_sentences
     from kvlens.plots.own_words import plot_own_words
     from kvlens.plots.profile import plot_profile
@@ -187,6 +188,10 @@ def _pictures(run: Run) -> dict[str, str]:
     if run.words:
         pictures["words"] = picture_html(
             plot_own_words(run.words, width=9)[0], "share of the text's own words by layer"
+        )
+    if run.effects:
+        pictures["effects"] = picture_html(
+            plot_effects(run.effects, width=9)[0], "how far embeddings move without each part"
         )
     return pictures
 
@@ -215,6 +220,7 @@ def _origins(run: Run) -> dict[str, Provenance]:
         "attention shift": run.shift,
         **patterns,
         "geometry": run.geometry,
+        "effects": run.effects,
         "words": run.words,
         "evaluation": run.scores,
         "sweep": run.sweep,

@@ -17,6 +17,7 @@ from kvlens.evaluation.scores import Scores
 from kvlens.layers.layer_set import LayerSet
 from kvlens.store.errors import InputError
 from kvlens.store.files import sha256_file
+from kvlens.studies.effects import Effects
 from kvlens.studies.layer_sweep import Sweep
 
 PROFILE_FILE = "profile.json"
@@ -24,6 +25,7 @@ LAYERS_FILE = "layers.json"
 SHIFT_FILE = "attention/shift.safetensors"
 PATTERN_FILES = "attention/patterns*.safetensors"
 WORDS_FILE = "word_lens.json"
+EFFECTS_FILE = "effects.json"
 
 KINDS: dict[str, Any] = {
     PROFILE_FILE: IDProfile,
@@ -32,6 +34,7 @@ KINDS: dict[str, Any] = {
     WORDS_FILE: WordLens,
     "scores.json": Scores,
     "sweep.json": Sweep,
+    EFFECTS_FILE: Effects,
     SHIFT_FILE: AttentionShift,
 }
 
@@ -68,6 +71,7 @@ class Run:
         words: what values, hidden states and the embedding say in words.
         scores: an evaluation table.
         sweep: quality against the re-routed layers.
+        effects: what each part of a route does to embeddings.
         hashes: file inside the folder -> its sha256, of each file that was read.
     """
 
@@ -80,6 +84,7 @@ class Run:
     words: WordLens | None
     scores: Scores | None
     sweep: Sweep | None
+    effects: Effects | None
     hashes: dict[str, str]
 
     @classmethod
@@ -110,6 +115,7 @@ class Run:
             words=parts.get(WORDS_FILE),
             scores=parts.get("scores.json"),
             sweep=parts.get("sweep.json"),
+            effects=parts.get(EFFECTS_FILE),
             hashes={name: sha256_file(folder / name) for name in parts},
         )
 

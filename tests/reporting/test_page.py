@@ -182,3 +182,22 @@ def test_a_page_made_in_python_names_commands_without_flags(place):
     assert page.count("<code>kvlens report</code> makes it") == 4
     assert "<code>kvlens evaluate</code> makes it" in page
     assert "<code>kvlens sweep</code> makes it" in page
+
+
+def test_effects_are_a_section_where_there_are_some(place, tmp_path, browser):
+    run = tmp_path / "run"
+    shutil.copytree(place / "run", run)
+    lm = kvlens.load(place / "model")
+    effects = kvlens.effects(lm, ["a text", "another text", "one more"], [1], prompt=PROMPT)
+    effects.save(run / "effects.json")
+    browser.open(report(run))
+    assert browser.problems == []
+    said = browser.run("document.getElementById('effects').textContent.replace(/\\s+/g, ' ')")
+    assert "Measured with layer 1, bias 1.0, not as the layer set says" in said
+    cells = browser.run("""[...document.querySelectorAll('#effects tbody tr')].map(row => (
+        [...row.cells].map(cell => cell.textContent.trim())))""")
+    rows = [row for row in cells if row[0] != "left out"]
+    wanted = [[each.words, f"{each.moved:.4f}", f"{each.spread:.4f}"] for each in effects.effects]
+    assert rows == wanted
+    assert not browser.run("document.querySelector('#verdict').textContent").count("nan")
+    assert 'id="effects"' not in render(Run.read(place / "bare"))
