@@ -488,6 +488,7 @@ def of_evaluation(world: World) -> Iterator[Case]:
         cache=(5, "a", THING),
         facts=(5, "a", ["a"]),
         progress=NO_FUNCTION,
+        beside=(5, "a", [5], [None], THING),
     )
 
 

@@ -51,7 +51,7 @@ def test_unknown_tasks_and_missing_folders(refused, tmp_path):
     ("option", "value", "message"),
     [
         ("--split", "dev", "has no split 'dev'; it has"),
-        ("--post", "pca", "--post takes none, center, project_mean, zscore, whiten, embed_filter, not pca"),
+        ("--post", "pca", "--post takes none, center, project_mean, zscore"),
         ("--lengths", "256,x", "--lengths takes numbers"),
         ("--limit", "1", "every score of STSBenchmark's 1 pairs is the same"),
         ("--methods", "kv_embedding", "kv_embedding needs layers"),
