@@ -19,9 +19,11 @@ STOPS = ("SIGTERM", "SIGHUP")
 @pytest.fixture
 def handlers():
     """The handlers that signals have in a shell, and pytest's own afterwards."""
-    before = {name: signal.getsignal(getattr(signal, name)) for name in STOPS}
+    before = {name: signal.getsignal(getattr(signal, name)) for name in (*STOPS, "SIGINT")}
     for name in STOPS:
         signal.signal(getattr(signal, name), signal.SIG_DFL)
+    # Whatever runs in the background of a script ignores it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for name, handler in before.items():
         signal.signal(getattr(signal, name), handler)
