@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PROCESSES ?= auto
 # Of what `make torture` draws.
 SEED ?= 0
-PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/pytest -n $(PROCESSES)
+PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/pytest -n $(PROCESSES) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install profile lint check test coverage test-matrix torture bench notebooks figures models clean
