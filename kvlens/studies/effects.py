@@ -185,17 +185,10 @@ def effects(
     Raises:
         InputError: as `reroute`, for no layers, and an unknown pooling.
     """
-    force = options.pop("force", False)
+    route = _route_of(lm, layers, options)
     progress = options.pop("progress", None)
     command = options.pop("command", None)
-    control = with_calibration(layers, {"calibration": options.pop("calibration", None)})
     embedding = Embedding(as_prompt(prompt), pooling, Limits.of(options))
-    route = Route.of(lm.info, layers, force=force, **control)
-    if not route.layers:
-        raise InputError("`layers` holds none: a route without layers has no effects")
-    if (calibration := control.get("calibration")) is not None:
-        calibration.check_serves(lm.info, route.layers)
-        route = replace(route, calibration=calibration)
     pairs = texts if isinstance(texts, Pairs) else None
     items = as_texts(distinct_texts(texts) if isinstance(texts, Pairs) else texts)
     parts = list(parts_of(route, lm.anatomy))
@@ -221,6 +214,20 @@ def effects(
         versions=versions(),
         command=command,
     )
+
+
+def _route_of(lm: LanguageModel, layers: RouteLike, options: EffectOptions) -> Route:
+    """The route whose parts are left out, with the states of other texts where there are any."""
+    force = options.pop("force", False)
+    control = with_calibration(layers, {"calibration": options.pop("calibration", None)})
+    route = Route.of(lm.info, layers, force=force, **control)
+    if not route.layers:
+        raise InputError("`layers` holds none: a route without layers has no effects")
+    calibration = control.get("calibration")
+    if calibration is None:
+        return route
+    calibration.check_serves(lm.info, route.layers)
+    return replace(route, calibration=calibration)
 
 
 def _effect(
