@@ -43,7 +43,12 @@ def swap(new: Path, folder: Path) -> None:
     except OSError as error:
         raise unwritable(folder, error) from error
     finally:
-        _settle(folder, before, new.with_name("old"), mark)
+        places = (folder, before, new.with_name("old"), mark)
+        try:
+            _settle(*places)
+        except KeyboardInterrupt:  # it is short: a stop waits until it is done
+            _settle(*places)
+            raise
 
 
 def _settle(folder: Path, before: Path, old: Path, mark: Path) -> None:

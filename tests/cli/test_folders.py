@@ -59,12 +59,12 @@ def content(folder):
 class Fault:
     """Something that happens before or after one of the calls that change the file system."""
 
-    def __init__(self, monkeypatch, number=None, side="before", happens=None):
+    def __init__(self, monkeypatch, number=None, side="before", happens=None, calls=CALLS):
         self.numbers = itertools.count()
         self.number = number
         self.side = side
         self.happens = happens
-        for name in CALLS:
+        for name in calls:
             monkeypatch.setattr(os, name, self._wrapped(getattr(os, name)))
 
     def _wrapped(self, function):
@@ -146,6 +146,18 @@ def test_a_failure_anywhere_leaves_a_whole_run(tmp_path, monkeypatch, n_calls, h
         found.add(content(folder)["layers.json"])
         check_the_next_start(folder)
     assert found == {"old", "new"}
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("number", range(3))
+def test_an_interrupt_at_a_rename_leaves_nothing_beside(tmp_path, monkeypatch, number, side):
+    folder = tmp_path / "run"
+    make_run(folder)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        Fault(patched, number, side, interrupt, calls=("rename",))
+        replace_run(folder)
+    assert content(folder) in (OLD, NEW)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 @pytest.mark.slow
