@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from kvlens.dimension.profile import IDProfile, warning_kind
 from kvlens.dimension.sink import Sink
+from kvlens.layers.choice import Choice
 from kvlens.layers.evidence import Evidence
 from kvlens.layers.layer_set import Prompts
-from kvlens.layers.rules import Choice
 from kvlens.layers.stability import Stability
 from kvlens.store.layer_ranges import phrase
 

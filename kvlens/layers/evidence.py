@@ -110,6 +110,32 @@ class Evidence:
             raise InputError(f"no profiled layer{self.which} lies {self.past}: lower `skip_early`")
         return sorted(late, key=lambda layer: (self.value[layer], layer))
 
+    @property
+    def first_peak(self) -> int:
+        """The first layer where a maximum stands out from its errors, else the highest one."""
+        layers = self.layers
+        values = np.array(list(self.value.values()))
+        mirrored = shape(-values, list(self.error.values()), self.parameters.z, layers)
+        return mirrored.minima[0] if mirrored.minima else layers[int(values.argmax())]
+
+    def window_around(self, layer: int) -> tuple[int, ...]:
+        """The window around a layer, shifted to stay inside the model.
+
+        Neighbours are those among the layers that can be re-routed; an odd one out comes after.
+
+        Args:
+            layer: one that can be re-routed.
+        """
+        able = self.reroutable
+        start = max(0, min(able.index(layer) - self.further // 2, len(able) - 1 - self.further))
+        return able[start : start + self.further + 1]
+
+    def narrow(self) -> tuple[str, ...]:
+        """A warning when fewer layers can be re-routed than a window has."""
+        if len(self.reroutable) > self.further:
+            return ()
+        return (f"only {len(self.reroutable)} layers can be re-routed, too few for the window",)
+
     def start_at(self, minimum: int) -> int:
         """The first layer from a minimum on that can be re-routed; else the last before it.
 

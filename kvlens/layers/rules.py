@@ -7,35 +7,15 @@ help, so that nothing heavy is imported here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kvlens.layers.choice import Choice, Rule
+from kvlens.layers.depth_rules import fixed_depth, last_k
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import phrase
 
 if TYPE_CHECKING:
     from kvlens.layers.evidence import Evidence
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a rule answers.
-
-    Attributes:
-        layers: block indices, in any order.
-        branch: which of its branches the rule took.
-        reason: why, in one sentence.
-        warnings: what to beware of.
-    """
-
-    layers: tuple[int, ...]
-    branch: str
-    reason: str
-    warnings: tuple[str, ...] = ()
-
-
-Rule = Callable[["Evidence"], Choice]
 
 
 def lowest_k(evidence: Evidence) -> Choice:
@@ -144,21 +124,59 @@ def window_around_minimum(evidence: Evidence) -> Choice:
     """
     late = evidence.late_by_id()
     lowest = late[0]
-    further = evidence.further
-    able = evidence.reroutable
-    start = max(0, min(able.index(lowest) - further // 2, len(able) - 1 - further))
-    chosen = able[start : start + further + 1]
-    warnings = evidence.rivals(lowest, sorted(late))
-    if len(chosen) <= further:
-        warnings.append(f"only {len(able)} layers can be re-routed, too few for the window")
+    warnings = (*evidence.rivals(lowest, sorted(late)), *evidence.narrow())
     return Choice(
-        layers=chosen,
+        layers=evidence.window_around(lowest),
         branch="window around the minimum",
         reason=(
             f"A window around {evidence.describe(lowest)}, "
             f"where the {evidence.parameters.estimator} ID is lowest {evidence.past}."
         ),
-        warnings=tuple(warnings),
+        warnings=warnings,
+    )
+
+
+def minimum_after_peak(evidence: Evidence) -> Choice:
+    """A window around the first minimum that stands out after the first peak, else the lowest.
+
+    Source: Valeriani et al. (arXiv:2302.00294), for proteins and images; there it is read out.
+    """
+    peak = evidence.first_peak
+    after = [layer for layer in evidence.layers if layer > peak]
+    if not after:
+        return Choice(
+            layers=evidence.window_around(evidence.start_at(peak)),
+            branch="no layer after the peak",
+            reason=f"The ID rises up to {evidence.describe(peak)}: the window lies at its end.",
+            warnings=("no layer lies after the first peak: the choice is a guess",),
+        )
+    standing = [layer for layer in evidence.shape.minima if layer > peak]
+    minimum = standing[0] if standing else min(after, key=lambda layer: evidence.value[layer])
+    return Choice(
+        layers=evidence.window_around(evidence.start_at(minimum)),
+        branch="minimum after the first peak",
+        reason=(
+            f"A window around {evidence.describe(minimum)}, "
+            f"the first minimum after the first peak, layer {peak}."
+        ),
+        warnings=(*evidence.rivals(minimum, after), *evidence.narrow()),
+    )
+
+
+def peak(evidence: Evidence) -> Choice:
+    """A window around the highest ID.
+
+    Source: Cheng et al. (arXiv:2405.15471): in five language models the layers of the peak
+    transfer best; there they are read out.
+    """
+    if not evidence.candidates:
+        raise InputError("no profiled layer can be re-routed: profile more of them")
+    highest = max(evidence.candidates, key=lambda layer: evidence.value[layer])
+    return Choice(
+        layers=evidence.window_around(highest),
+        branch="window around the peak",
+        reason=f"A window around {evidence.describe(highest)}, where the ID is highest.",
+        warnings=evidence.narrow(),
     )
 
 
@@ -178,8 +196,15 @@ RULES: dict[str, Rule] = {
     "paper": paper,
     "lowest-k": lowest_k,
     "window-around-minimum": window_around_minimum,
+    "minimum-after-peak": minimum_after_peak,
+    "peak": peak,
+    "fixed-depth": fixed_depth,
+    "last-k": last_k,
     EXPLICIT: explicit,
 }
 
-# The rules that choose by the profile.
-PROFILE_RULES = tuple(name for name in RULES if name != EXPLICIT)
+DEPTH_RULES = ("fixed-depth", "last-k")
+"""The rules that look at no profile, and name no layer."""
+
+PROFILE_RULES = tuple(name for name in RULES if name not in (*DEPTH_RULES, EXPLICIT))
+"""The rules that choose by the profile."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from kvlens.analysis.method_geometry import measure
 from kvlens.analysis.uptake import attention_patterns, attention_shift
+from kvlens.analysis.word_lens import WordLens
 from kvlens.analysis.word_reading import word_lens
 from kvlens.embedding.encoder import Encoder
 from kvlens.layers.layer_set import LayerSet
@@ -74,8 +74,7 @@ def measure_missing(
     if GEOMETRY in wanted:
         _measure_geometry(run, model, texts, n, bars)
     if WORDS in wanted:
-        with contextlib.suppress(InputError):  # `kvlens lens` says what cannot be read as words
-            _measure_words(run, model, texts, n, bars)
+        _measure_words(run, model, texts, n, bars)
     return True
 
 
@@ -135,13 +134,20 @@ def _measure_geometry(run: Run, lm: LanguageModel, texts: Texts | None, n: int, 
 
 
 def _measure_words(run: Run, lm: LanguageModel, texts: Texts | None, n: int, bars: Bars) -> None:
-    texts = calibration_texts(n) if texts is None else texts
+    corpus = calibration_texts(n) if texts is None else texts
+    try:
+        lens = _words(run, lm, corpus, bars)
+    except InputError:  # `kvlens lens` says what cannot be read as words
+        return
+    lens.save(run.folder / WORDS_FILE)
+
+
+def _words(run: Run, lm: LanguageModel, texts: Texts, bars: Bars) -> WordLens:
     encoder = Encoder(lm, "kv_embedding", run.layers)
     with bars("words") as progress:
         embeddings = encoder.encode(texts.items)
         prompt = encoder.method.document
-        lens = word_lens(lm, texts, embeddings, prompt, heads=False, progress=progress)
-    lens.save(run.folder / WORDS_FILE)
+        return word_lens(lm, texts, embeddings, prompt, heads=False, progress=progress)
 
 
 def _rerouting(layers: LayerSet) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def _sweep_of_study(study: LayerStudy, sweep: Sweep) -> str | None:
     if not _close(study.plain, sweep.plain):
         return f"without re-routing it has {study.plain:.2f}, another quality than"
     for outcome in study.outcomes:
-        if outcome.rule == "average":
+        if not outcome.layers:
             continue
         window = sweep.find(outcome.layers, outcome.bias)
         which = f"{phrase(outcome.layers)} with bias {outcome.bias:g}"

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool
+from pydantic import FiniteFloat
 
 from kvlens.dimension.profile import IDProfile
 from kvlens.layers.layer_set import FiniteBias
-from kvlens.store.artifact import Record
+from kvlens.store.artifact import Record, later_field
 from kvlens.store.bounds import Count
 from kvlens.store.layer_ranges import phrase
 from kvlens.studies.comparison import Group, Interval, Resampled, rank_correlations
@@ -34,12 +35,12 @@ class Outcome(Record):
 
     Attributes:
         rule: of `select`, on the profile of `states` and `points`; or ``best`` window of the
-            sweep, or ``average``, what a window drawn at random gets.
+            sweep, ``average``, what a window drawn at random gets, or ``no re-routing``.
         states: of the profile, None without one.
         points: of the profile, None without one.
         width: how many layers.
         bias: of all layers.
-        layers: that were chosen; none for ``average``.
+        layers: that were chosen; none for ``average`` and ``no re-routing``.
         spearman: of these layers.
         gain: over no re-routing.
         regret: best window less this, on the same pairs; too large, since the best one was found
@@ -47,6 +48,7 @@ class Outcome(Record):
         split_regret: the best window of a random half of the pairs less this, both on the other
             half; mean and 95 % range of 1,000 halves, which is wider than an interval for all
             pairs.
+        spread: of ``average``: standard deviation over the windows (ddof 1); else not there.
     """
 
     rule: str
@@ -59,6 +61,7 @@ class Outcome(Record):
     gain: Interval
     regret: Interval
     split_regret: Interval
+    spread: FiniteFloat | None = later_field()
 
     @classmethod
     def of(
@@ -85,17 +88,30 @@ class Outcome(Record):
     @classmethod
     def average(cls, group: Group) -> Outcome:
         """What a window of a group gets that is drawn at random."""
-        return cls.of(Source("average"), (), group.scores.mean(), group)
+        average = cls.of(Source("average"), (), group.scores.mean(), group)
+        if len(group.windows) < 2:
+            return average
+        spread = group.scores.whole[:, 0].std(ddof=1)
+        return average.model_copy(update={"spread": float(spread)})
+
+    @classmethod
+    def plain(cls, group: Group) -> Outcome:
+        """What no re-routing gets, beside the windows of a group."""
+        return cls.of(Source("no re-routing"), (), group.plain, group)
 
     def __str__(self) -> str:
         profile = f" ({self.states}, {self.points})" if self.states else ""
         name = f"{self.rule}{profile}, width {self.width}, bias {self.bias:g}"
-        layers = phrase(self.layers) if self.layers else ""
+        layers = phrase(self.layers) if self.layers else self._of_windows
         against = (
             f"gain {self.gain.text()}, regret {self.regret.text()}, "
             f"split_regret {self.split_regret.text()}"
         )
         return f"{name:56} {layers:20} {self.spearman:5.1f}  {against}"
+
+    @property
+    def _of_windows(self) -> str:
+        return "" if self.spread is None else f"± {self.spread:.1f} over windows"
 
 
 class Correlation(Record):

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import model_validator
 
 from kvlens.dimension.profile import IDProfile
-from kvlens.layers.rules import PROFILE_RULES
+from kvlens.layers.rules import DEPTH_RULES, PROFILE_RULES
 from kvlens.layers.selection import select
 from kvlens.models.info import ModelInfo
 from kvlens.store.arguments import list_argument, refusal, text_argument
@@ -39,7 +39,8 @@ class LayerStudy(JsonArtifact):
         n_pairs: how many.
         plain: quality without re-routing, Spearman x 100.
         estimator: of the ID.
-        outcomes: by width and bias: the best window, the average one, what each rule chose.
+        outcomes: by width and bias: the best window, the average one, no re-routing, and what each
+            rule chose.
         correlations: by width and bias, one a profile.
         versions: package -> version.
         command: the command line; empty in a notebook.
@@ -87,7 +88,7 @@ def choices(
         estimator: of the ID.
 
     Returns:
-        Layers by what chose them, profile by profile.
+        Layers by what chose them: profile by profile, then the rules that look at none.
 
     Raises:
         InputError: for two profiles of the same states and points.
@@ -100,12 +101,18 @@ def choices(
             )
     chosen = {}
     for profile in profiles:
-        share = (width - 1) / profile.model.n_layers
         for rule in PROFILE_RULES:
             source = Source(rule, profile.states, profile.points)
-            layer_set = select(profile, rule, window=share, estimator=estimator)
-            chosen[source] = layer_set.layers
+            chosen[source] = _layers_by(rule, profile, width, estimator)
+    for profile in profiles[:1]:
+        for rule in DEPTH_RULES:
+            chosen[Source(rule)] = _layers_by(rule, profile, width, estimator)
     return chosen
+
+
+def _layers_by(rule: str, profile: IDProfile, width: int, estimator: str) -> tuple[int, ...]:
+    share = (width - 1) / profile.model.n_layers
+    return select(profile, rule, window=share, estimator=estimator).layers
 
 
 def _named_layers(name: str, value: Any) -> tuple[str, tuple[int, ...]]:
@@ -138,8 +145,8 @@ def study(
             width.
 
     Returns:
-        For each width and bias: the best window, the average one and every choice; and how ID
-        and quality go together.
+        For each width and bias: the best window, the average one, no re-routing and every choice;
+        and how ID and quality go together.
 
     Raises:
         InputError: for a profile of another model, for two of the same states and points, and
@@ -161,7 +168,7 @@ def study(
         windows = sweep.windows_of(width, bias)
         rows = [row_of[window.setting] for window in windows]
         group = Group(width, bias, windows, scores[rows], plain)
-        outcomes += [Outcome.best(group), Outcome.average(group)]
+        outcomes += [Outcome.best(group), Outcome.average(group), Outcome.plain(group)]
         for source, layers in chosen_of_width:
             row = row_of[Setting.of(layers, bias)]
             outcomes.append(Outcome.of(source, layers, scores[row], group))

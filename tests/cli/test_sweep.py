@@ -3,12 +3,12 @@
 import pytest
 from killed import RENAMES, killed_before
 
-from kvlens.layers.rules import PROFILE_RULES
+from kvlens.layers.rules import DEPTH_RULES, PROFILE_RULES
 from kvlens.studies.layer_sweep import Sweep
 from kvlens.studies.readout_sweep import ReadoutSweep
 from kvlens.studies.regret import LayerStudy
 
-RULES = ("best", "average", *PROFILE_RULES)
+RULES = ("best", "average", "no re-routing", *PROFILE_RULES, *DEPTH_RULES)
 
 
 @pytest.fixture(scope="module")

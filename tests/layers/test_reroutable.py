@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -46,12 +47,27 @@ def test_a_rule_never_picks_a_layer_that_cannot_be_rerouted(rule, hybrid, window
     assert set(chosen.layers) <= set(able)
 
 
+def minimum_after_peak(values):
+    """Walk up to the first maximum, then down to the next minimum."""
+    layer = 0
+    while layer + 1 < len(values) and values[layer + 1] > values[layer]:
+        layer += 1
+    while layer + 1 < len(values) and values[layer + 1] < values[layer]:
+        layer += 1
+    return layer
+
+
 def plain_choice(rule, values, further, first):
     """The choice in a model all of whose layers can be re-routed, after the rule's definition."""
     n = len(values)
     ranked = sorted(range(first, n), key=lambda layer: (values[layer], layer))
-    if rule == "window-around-minimum":
-        start = max(0, min(ranked[0] - further // 2, n - 1 - further))
+    middle = {
+        "window-around-minimum": ranked[0],
+        "minimum-after-peak": minimum_after_peak(values),
+        "peak": int(np.argmax(values)),
+    }
+    if rule in middle:
+        start = max(0, min(middle[rule] - further // 2, n - 1 - further))
         return tuple(range(start, start + further + 1))
     return tuple(sorted(ranked[: 1 + further]))
 

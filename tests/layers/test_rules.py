@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from profile_cases import GEMMA, RISING, SMOLLM2, U, make_profile
 
-from kvlens.layers.rules import PROFILE_RULES, RULES, Choice
+from kvlens.layers.choice import Choice
+from kvlens.layers.rules import PROFILE_RULES, RULES
 from kvlens.layers.selection import select
 from kvlens.store.errors import InputError
 
@@ -108,6 +109,43 @@ def test_every_rule_chooses_layers_of_the_model(rule, values, window, stride):
     assert chosen.branch
     assert chosen.reason.endswith(".")
     assert select(profile, rule, window) == chosen
+
+
+def test_minimum_after_the_first_peak_and_the_peak_itself():
+    # Up to layer 3, down to 6, up to 8, down to the lowest, 11.
+    values = [9, 10, 11, 14, 12, 11, 8, 9, 16, 12, 9, 5, 7, 8, 9, 10, 11, 12, 13, 14]
+    profile = make_profile(values, 0.1)
+    chosen = select(profile, "minimum-after-peak")
+    assert chosen.layers == (5, 6, 7)
+    assert "the first minimum after the first peak, layer 3" in chosen.reason
+    assert select(profile, "peak").layers == (7, 8, 9)
+    # With errors so large that neither maximum but the largest stands out, the later one counts.
+    assert select(make_profile(values, 2.5), "minimum-after-peak", z=2.0).layers == (10, 11, 12)
+
+
+def test_without_a_layer_after_the_peak_the_rule_guesses_and_says_so():
+    chosen = select(make_profile(RISING, 1e-3), "minimum-after-peak")
+    assert chosen.layers == (26, 27, 28, 29)
+    assert "no layer lies after the first peak: the choice is a guess" in chosen.warnings
+
+
+@pytest.mark.parametrize(
+    ("n", "around", "last"),
+    [(30, (19, 20, 21, 22), (26, 27, 28, 29)), (18, (12, 13), (16, 17)), (9, (5,), (8,))],
+)
+def test_depth_rules_look_at_no_profile(n, around, last):
+    for values in (np.arange(n) + 5.0, 40.0 - np.arange(n)):
+        profile = make_profile(values)
+        assert select(profile, "fixed-depth").layers == around
+        assert select(profile, "last-k").layers == last
+
+
+def test_depth_rules_count_the_layers_that_can_be_rerouted():
+    profile = make_profile(U, able=tuple(range(3, 30, 4)))
+    assert select(profile, "fixed-depth").layers == (15, 19, 23, 27)
+    narrow = select(make_profile(U, able=(3, 9)), "last-k")
+    assert narrow.layers == (3, 9)
+    assert "only 2 layers can be re-routed, too few for the window" in narrow.warnings
 
 
 def test_fractions_of_the_depth_are_not_bitten_by_binary():

@@ -34,13 +34,13 @@ def test_a_share_is_a_count_of_choices(rule):
 @pytest.mark.parametrize("rule", PROFILE_RULES)
 def test_a_constant_profile_has_no_certain_layer(rule):
     constant = select(make_profile(FLAT, drawn=noisy(FLAT)), rule)
-    if rule != "window-around-minimum":  # its windows overlap
+    if rule in ("paper", "lowest-k"):  # windows overlap
         assert max(constant.stability.taken.values()) < 0.5
         assert any(text.startswith("not stable: ") for text in constant.warnings)
     assert max(constant.stability.taken.values()) < 1
 
 
-@pytest.mark.parametrize("rule", PROFILE_RULES)
+@pytest.mark.parametrize("rule", [rule for rule in PROFILE_RULES if rule != "peak"])
 def test_one_deep_minimum_is_certain(rule):
     deep = select(make_profile(DEEP, drawn=noisy(DEEP)), rule)
     assert deep.stability.share(11) == 1

@@ -1,6 +1,8 @@
 """What a run lacks is measured once, and kept."""
 
+import errno
 import json
+import shutil
 
 import pytest
 from report_pages import EVIL, PROMPT
@@ -11,6 +13,7 @@ from kvlens import InputError
 from kvlens.cli import main
 from kvlens.reporting.page import PAGE_LIMIT, report
 from kvlens.reporting.run_folder import Run
+from kvlens.store.files import unwritable
 
 
 def test_what_is_missing_is_measured_once_and_kept(place, capsys):
@@ -49,3 +52,16 @@ def test_a_run_with_everything_needs_no_model(place):
 def test_another_model_is_refused(place):
     with pytest.raises(InputError, match="no longer the model of this run"):
         report(place / "bare", lm=tiny("llama", seed=1))
+
+
+def test_a_measurement_that_cannot_be_written_is_no_missing_one(place, tmp_path, monkeypatch):
+    """A full disk at the words made a page without them, and said that they could not be read."""
+    folder = shutil.copytree(place / "run", tmp_path / "run")
+    (folder / "word_lens.json").unlink()
+
+    def full(lens, path):
+        raise unwritable(path, OSError(errno.ENOSPC, "No space left on device"))
+
+    monkeypatch.setattr(kvlens.WordLens, "save", full)
+    with pytest.raises(InputError, match=r"word_lens\.json: No space left"):
+        report(folder, lm=kvlens.load(place / "model"))
