@@ -19,6 +19,7 @@ _HOME = {
     "read_texts": "texts.readers",
     "calibration_texts": "texts.wikipedia",
     "articles": "texts.wikipedia",
+    "news_texts": "texts.news",
     "LanguageModel": "models.language_model",
     "ModelInfo": "models.info",
     "load": "models.loading",
@@ -56,6 +57,8 @@ _HOME = {
     "ReadoutSweep": "studies.readout_sweep",
     "readout_sweep": "studies.readout_sweep",
     "sweep": "studies.layer_sweep",
+    "choose": "studies.choosing",
+    "Decision": "studies.decision",
     "effects": "studies.effects",
     "Effects": "studies.effects",
     "study": "studies.regret",
@@ -72,6 +75,7 @@ _HOME = {
     "plot_profile": "plots.profile",
     "plot_beta": "plots.uptake",
     "plot_ends": "plots.uptake",
+    "plot_decision": "plots.decision",
     "plot_effects": "plots.effects",
     "plot_patterns": "plots.patterns",
     "plot_own_words": "plots.own_words",
@@ -83,6 +87,7 @@ _LOADERS = {
     "kvlens.attention-patterns": "AttentionPatterns",
     "kvlens.attention-shift": "AttentionShift",
     "kvlens.check": "CheckResult",
+    "kvlens.decision": "Decision",
     "kvlens.effects": "Effects",
     "kvlens.geometry": "Geometry",
     "kvlens.id-profile": "IDProfile",
@@ -104,6 +109,7 @@ READERS |= {name: f"kvlens.{_HOME[public]}:{public}" for name, public in _LOADER
 PICTURES |= {
     "IDProfile": "kvlens.plots.pictures:profile_picture",
     "AttentionShift": "kvlens.plots.pictures:shift_picture",
+    "Decision": "kvlens.plots.pictures:decision_picture",
     "WordLens": "kvlens.plots.pictures:words_picture",
 }
 

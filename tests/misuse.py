@@ -118,6 +118,7 @@ def of_texts(world: World) -> Iterator[Case]:
         empty=NO_FLAG,
     )
     yield case("calibration_texts", kvlens.calibration_texts, {}, n=(None, *NO_COUNT, 10**9))
+    yield case("news_texts", kvlens.news_texts, {}, n=(None, *NO_COUNT, 10**9))
     yield case(
         "Texts",
         kvlens.Texts,
@@ -399,6 +400,23 @@ def of_studies(world: World) -> Iterator[Case]:
         **LIMITS,
     )
     yield case(
+        "choose",
+        kvlens.choose,
+        {"lm": world.lm, "texts": kvlens.Texts(tuple(TEXTS), "here"), "posts": ()},
+        lm=NO_MODEL,
+        texts=(5, "a", TEXTS, THING),
+        pairs=(5, "a", THING),
+        profile=(5, "a", THING),
+        widths=(5, "a", ["a"], [0], [1.5]),
+        biases=(None, 1.0, "a", ["a"], [None], [float("nan")]),
+        methods=(None, 5, "a", [5]),
+        finalists=(None, *NO_COUNT),
+        posts=(None, 5, "zscore", ["none such"], [5]),
+        data=(None, *NO_TEXT),
+        bars=NO_FUNCTION,
+        **LIMITS,
+    )
+    yield case(
         "readout_sweep",
         kvlens.readout_sweep,
         {"lm": world.lm, "pairs": world.pairs},
@@ -543,6 +561,16 @@ def of_plots(world: World) -> Iterator[Case]:
         axes=NO_AXES,
         width=NO_WIDTH,
     )
+    texts = kvlens.Texts(tuple(TEXTS), "here")
+    decided = kvlens.choose(world.lm, texts, biases=(1.0,), posts=(), finalists=2)
+    yield case(
+        "plot_decision",
+        kvlens.plot_decision,
+        {"decision": decided},
+        decision=NO_VALUE,
+        ax=NO_AXES,
+        width=NO_WIDTH,
+    )
     yield case(
         "plot_patterns",
         kvlens.plot_patterns,
@@ -582,6 +610,7 @@ SAVED = (
     "AttentionPatterns",
     "AttentionShift",
     "CheckResult",
+    "Decision",
     "Effects",
     "Geometry",
     "IDProfile",

@@ -22,6 +22,7 @@ from kvlens.cli.answers import Answer, json_alone
 from kvlens.cli.attend import attend
 from kvlens.cli.bench import bench
 from kvlens.cli.check import check
+from kvlens.cli.choose import choose
 from kvlens.cli.embed import embed
 from kvlens.cli.endings import reason, stopped, unheard
 from kvlens.cli.evaluate import evaluate
@@ -44,7 +45,7 @@ from kvlens.store.provenance import made_by
 COMMANDS = {
     Group("Look into a model", sort_key=1): (profile, attend, lens, report, models),
     Group("Embed", sort_key=2): (embed,),
-    Group("Judge", sort_key=3): (evaluate, sweep, check, verify, bench),
+    Group("Judge", sort_key=3): (choose, evaluate, sweep, check, verify, bench),
 }
 
 app = App(

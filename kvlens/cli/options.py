@@ -85,7 +85,7 @@ class TextOptions:
     """Which texts are read.
 
     Attributes:
-        texts: .txt, .jsonl, .csv, .tsv, .parquet, or - [default: Wikipedia passages]
+        texts: .txt, .jsonl, .csv, .tsv, .parquet, -, or news [default: Wikipedia passages]
         column: field or column that holds the text
     """
 
@@ -105,11 +105,14 @@ class TextOptions:
         Raises:
             InputError: as `kvlens.read_texts`, or for too few distinct texts.
         """
+        from kvlens.texts.news import news_texts
         from kvlens.texts.readers import read_texts
         from kvlens.texts.wikipedia import calibration_texts
 
         if self.texts in (None, "wikipedia"):
             texts = calibration_texts(n)
+        elif self.texts == "news":
+            texts = news_texts(n)
         else:
             texts = read_texts(self.texts, self.column, n)
         distinct = len(set(texts.items))

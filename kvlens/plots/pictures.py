@@ -5,10 +5,12 @@ from __future__ import annotations
 from kvlens.analysis.attention import AttentionShift
 from kvlens.analysis.word_lens import WordLens
 from kvlens.dimension.profile import IDProfile
+from kvlens.plots.decision import plot_decision
 from kvlens.plots.own_words import plot_own_words
 from kvlens.plots.profile import plot_profile
 from kvlens.plots.style import picture_html
 from kvlens.plots.uptake import plot_ends
+from kvlens.studies.decision import Decision
 
 
 def profile_picture(profile: IDProfile, alt: str) -> str:
@@ -19,6 +21,16 @@ def profile_picture(profile: IDProfile, alt: str) -> str:
         alt: the picture in words, for those who cannot see it.
     """
     return picture_html(plot_profile(profile), alt)
+
+
+def decision_picture(decision: Decision, alt: str) -> str:
+    """The gain over no re-routing of the best ways, as an ``<img>`` that holds its own SVG.
+
+    Args:
+        decision: what is drawn.
+        alt: the picture in words, for those who cannot see it.
+    """
+    return picture_html(plot_decision(decision), alt)
 
 
 def shift_picture(shift: AttentionShift, alt: str) -> str:

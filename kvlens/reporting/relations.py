@@ -33,6 +33,7 @@ from kvlens.reporting.verification import Check
 from kvlens.rerouting.static_prefix import StaticPrefix
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import phrase
+from kvlens.studies.decision import Decision
 from kvlens.studies.effects import Effects
 from kvlens.studies.layer_sweep import Sweep
 from kvlens.studies.regret import LayerStudy, choices
@@ -246,7 +247,7 @@ def _results_of_scores(scores: Scores, filed: FiledResults) -> str | None:
 
 MEASURED = (
     *(IDProfile, Trace, StaticPrefix, KVLens, WordLens, AttentionResult, Geometry),
-    *(Sweep, LayerStudy, Effects, Scores),
+    *(Sweep, LayerStudy, Effects, Decision, Scores),
 )
 WITH_MODEL = (*MEASURED, VectorsInfo, Started)
 RELATIONS = (

@@ -24,6 +24,7 @@ WRITTEN = (
     "layers.json",
     "sweep.json",
     "study.json",
+    "decision.json",
     "effects.json",
     "scores.json",
     "scores-limit-*.json",

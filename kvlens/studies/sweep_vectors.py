@@ -124,19 +124,65 @@ def route_vectors(
     Raises:
         InputError: as `reroute`, for an unknown pooling, and on NaN.
     """
+    prompt, limits = embedding.prompt, embedding.limits
+    return _vectors(lm, texts, routes, prompt, (embedding.pooling,), limits, progress, finished)
+
+
+def pooled_route_vectors(
+    lm: LanguageModel,
+    texts: Sequence[str],
+    routes: Sequence[Route],
+    prompt: Prompt,
+    poolings: Sequence[str],
+    limits: Limits,
+    progress: Progress | None = None,
+) -> Float32[Tensor, "sets poolings n_texts d_model"]:
+    """Vectors of `texts` by several poolings of the same passes, see `route_vectors`.
+
+    Args:
+        lm: the model.
+        texts: the texts.
+        routes: what is re-routed.
+        prompt: around each text.
+        poolings: of `kvlens.methods.pooling.POOLINGS`.
+        limits: of the forward passes.
+        progress: called with (texts done, texts).
+
+    Returns:
+        Vectors on the CPU, as pooled; row 0 is the plain model.
+
+    Raises:
+        InputError: as `route_vectors`.
+    """
+    vectors = _vectors(lm, texts, routes, prompt, poolings, limits, progress)
+    return vectors.unflatten(0, (1 + len(routes), len(poolings)))
+
+
+def _vectors(
+    lm: LanguageModel,
+    texts: Sequence[str],
+    routes: Sequence[Route],
+    prompt: Prompt,
+    poolings: Sequence[str],
+    limits: Limits,
+    progress: Progress | None = None,
+    finished: ChunkIndex | None = None,
+) -> Float32[Tensor, "rows n_texts d_model"]:
+    """The vectors of every route by every pooling, those of a route beside each other."""
     for route in routes:
         check_route(lm, route)
-    check_pooling(embedding.pooling)
+    for pooling in poolings:
+        check_pooling(pooling)
     progress = progress or silent
-    limits = embedding.limits
     most = limits.tokens_for(lm.info.max_positions)
-    tokenized = tokenize(lm.tokenizer, texts, embedding.prompt, most, limits.strict)
-    vectors = np.empty((1 + len(routes), len(texts), lm.info.d_model), np.float32)
+    tokenized = tokenize(lm.tokenizer, texts, prompt, most, limits.strict)
+    n_rows = (1 + len(routes)) * len(poolings)
+    vectors = np.empty((n_rows, len(texts), lm.info.d_model), np.float32)
     done = 0
     for batch in batches(
         tokenized, lm.tokenizer.pad_token_id, limits.batch_tokens, device=lm.device
     ):
-        compute = partial(_batch_vectors, lm, batch, routes, embedding.pooling)
+        compute = partial(_batch_vectors, lm, batch, routes, poolings)
         rows = batch.rows.numpy(force=True)
         arrays = finished.chunk(chunk_file(done), len(rows), compute) if finished else compute()
         vectors[:, rows] = arrays["vectors"].swapaxes(0, 1)
@@ -146,12 +192,16 @@ def route_vectors(
 
 
 def _batch_vectors(
-    lm: LanguageModel, batch: TokenBatch, routes: Sequence[Route], pooling: str
+    lm: LanguageModel, batch: TokenBatch, routes: Sequence[Route], poolings: Sequence[str]
 ) -> Arrays:
     """The vectors of a batch, in the form that `FORMS` says: a row a text."""
-    pool = POOLINGS[pooling]
+    pools = [POOLINGS[pooling] for pooling in poolings]
     with torch.inference_mode():
-        sets = [pool(states, batch).float().cpu() for states in final_states(lm, batch, routes)]
+        sets = [
+            pool(states, batch).float().cpu()
+            for states in final_states(lm, batch, routes)
+            for pool in pools
+        ]
     vectors = torch.stack(sets, dim=1)
     finite_or_refuse(vectors, "the embeddings", lm.info)
     return {"vectors": vectors.numpy()}

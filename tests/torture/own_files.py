@@ -229,6 +229,22 @@ def use_effects(effects: kvlens.Effects, scratch: Path) -> None:
     assert all(effect.words for effect in effects.of("head"))
 
 
+@functools.cache
+def _decided() -> kvlens.Decision:
+    texts = kvlens.Texts(tuple(f"text {i} of {i} words" for i in range(60)), "here")
+    return kvlens.choose(tiny("llama"), texts, biases=(1.0,), posts=(), finalists=6)
+
+
+def make_decision(folder: Path) -> Path:
+    return _decided().save(folder / "decision.json")
+
+
+def use_decision(decision: kvlens.Decision, scratch: Path) -> None:
+    assert str(decision)
+    assert decision.chosen in decision.rows
+    assert decision.of_origin("best window")
+
+
 def make_check(folder: Path) -> Path:
     return _checked().save(folder / "check.json")
 
@@ -280,6 +296,7 @@ FORMATS = (
     old_format("geometry.json", kvlens.Geometry, use_geometry),
     Format("prefix.safetensors", make_static_prefix, kvlens.StaticPrefix.load, use_static_prefix),
     Format("effects.json", make_effects, kvlens.Effects.load, use_effects),
+    Format("decision.json", make_decision, kvlens.Decision.load, use_decision),
     Format("check.json", make_check, kvlens.CheckResult.load, use_check),
     Format("word_lens.json", make_word_lens, kvlens.WordLens.load, use_word_lens),
     Format("any JSON", partial(_copy, "layers_explicit.json"), kvlens.open, use_layer_set),

@@ -1,0 +1,139 @@
+"""`kvlens choose`: how to embed with a model, in one screen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from kvlens.cli.answers import Answer
+from kvlens.cli.folders import run_folder
+from kvlens.cli.options import TEXTS, LengthOptions, ModelName, ModelOptions, TextOptions
+from kvlens.cli.progress import progress
+from kvlens.cli.swap import recover
+from kvlens.cli.values import Dashed, Layers, Names, Numbers, WholeNumber
+from kvlens.store.errors import InputError, printable
+from kvlens.store.files import writable_file
+
+if TYPE_CHECKING:
+    from kvlens.dimension.profile import IDProfile
+    from kvlens.texts.pairs import Pairs
+    from kvlens.texts.texts import Texts
+
+
+@Parameter(name="*", group=TEXTS)
+@dataclass(frozen=True, kw_only=True)
+class JudgingTexts(TextOptions):
+    """What the embeddings are judged by.
+
+    Attributes:
+        texts: wikipedia, news, or a file of passages whose ids are "ARTICLE #number"
+        pairs: .jsonl with sentence1, sentence2, score, in place of passages
+        n: how many passages or pairs, in three parts [default: 400 passages, or all pairs]
+    """
+
+    texts: Dashed | None = None
+    pairs: Path | None = None
+    n: WholeNumber | None = None
+
+    def judging(self) -> tuple[Texts | None, Pairs | None]:
+        """Passages or pairs; raises InputError for both."""
+        from kvlens.texts.pairs import read_pairs
+
+        if self.pairs is None:
+            return self.read(self.n or 400), None
+        if self.texts is not None:
+            raise InputError("`texts` and `pairs` both judge: give one of them")
+        return None, read_pairs(self.pairs, self.n)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Contending:
+    """What contends.
+
+    Attributes:
+        profile: profile.json: what each rule chooses, too [default: that of runs/MODEL]
+        methods: further methods with settings, such as kv_embedding:layers=7-8
+        widths: window widths such as 1,4 [default: that of the rules]
+        biases: biases such as 1,3
+        posts: post-processing that finalists are tried with beside none, or none
+        finalists: how many ways are judged finely
+    """
+
+    profile: Path | None = None
+    methods: Names = ()
+    widths: Layers | None = None
+    biases: Numbers = (1.0, 3.0)
+    posts: Names = ("zscore",)
+    finalists: WholeNumber = 12
+
+    def read_profile(self, model: str) -> IDProfile | None:
+        """The profile that was named, or that of the model's run where there is one."""
+        from kvlens.dimension.profile import IDProfile
+
+        usual = run_folder(model) / "profile.json"
+        path = self.profile or usual
+        recover(path.parent)
+        return IDProfile.load(path) if self.profile or usual.exists() else None
+
+
+def choose(
+    name: ModelName,
+    /,
+    *,
+    texts: JudgingTexts = JudgingTexts(),
+    contending: Contending = Contending(),
+    lengths: LengthOptions = LengthOptions(),
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    overwrite: bool = False,
+    model: ModelOptions = ModelOptions(),
+) -> Answer:
+    """How to embed with a model: method, prompt, post-processing, layers or none.
+
+    Without labels: passages have to find their article, their other half, a damaged copy.
+
+    Args:
+        name: named model, hub id, directory or .gguf file
+        texts: what judges
+        contending: what is tried
+        lengths: how long a text may be
+        output: file to write [default: runs/MODEL/decision.json]
+        overwrite: replace an existing file
+        model: how it is loaded
+    """
+    from kvlens.studies import choosing
+
+    file = _file(name, output, overwrite)
+    passages, pairs = texts.judging()
+    profile = contending.read_profile(name)
+    data = printable("/".join(texts.pairs.absolute().parts[-2:])) if texts.pairs else ""
+    decision = choosing.choose(
+        model.load(name, hooked=False),
+        passages,
+        pairs,
+        profile,
+        contending.widths,
+        contending.biases,
+        methods=contending.methods,
+        posts=[post for post in contending.posts if post != "none"],
+        finalists=contending.finalists,
+        data=data,
+        bars=progress,
+        max_length=lengths.max_length,
+        batch_tokens=lengths.batch_tokens,
+    )
+    decision.save(file)
+    return Answer(decision.model_dump(mode="json"), f"{decision}\nwritten to {file}")
+
+
+def _file(name: str, output: Path | None, overwrite: bool) -> Path:
+    """Where it goes; raises InputError where that cannot be written or touched."""
+    file = output or run_folder(name) / "decision.json"
+    recover(file.parent)
+    writable_file(file)
+    if file.exists() and not overwrite:
+        raise InputError(f"{file} exists: give another `output`, or `overwrite=True` to replace it")
+    return file

@@ -1,0 +1,148 @@
+"""Choosing: every number of a decision, against encoders that are built one by one."""
+
+import numpy as np
+import pytest
+from profile_cases import make_profile
+from zoo import tiny
+
+import kvlens
+from kvlens import Decision, InputError
+from kvlens.embedding.spec import MethodSpec
+from kvlens.studies.trials import PairTrial, PassageTrial
+from kvlens.texts.pairs import Pairs
+from kvlens.texts.wikipedia import calibration_texts
+
+GIVEN = "kv_embedding:layers=1+3:bias=2:pooling=last"
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return tiny("llama")
+
+
+@pytest.fixture(scope="module")
+def passages():
+    return calibration_texts(106)
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    texts = [f"sentence {i} of {'many ' * (i % 5)}words" for i in range(120)]
+    return Pairs(tuple(texts[:60]), tuple(texts[60:]), np.arange(60) % 7.0)
+
+
+@pytest.fixture(scope="module")
+def decided(lm, pairs):
+    return kvlens.choose(lm, pairs=pairs, methods=[GIVEN], posts=["zscore"], finalists=8)
+
+
+def score(lm, trial, method, post):
+    encoder = MethodSpec.parse(method).encoder(lm)
+    if post:
+        encoder.fit_post(post, calibration_texts(300))
+    vectors = encoder.encode_document(list(trial.texts))
+    return trial.whole(trial.items(vectors)[None])[0]
+
+
+def test_rows_are_what_encoders_give(lm, pairs, decided):
+    _, fine, _ = PairTrial.parts(pairs, (400, 2000, 2000))
+    assert decided.n == (12, 24, 24)
+    for row in decided.rows:
+        expected = score(lm, fine, row.method, row.post)
+        assert row.score.value == pytest.approx(expected, abs=0.05), row.words
+    values = [row.score.value for row in decided.rows]
+    assert values == sorted(values, reverse=True)
+    best_plain = next(row for row in decided.rows if not row.layers)
+    for row in decided.rows:
+        assert row.gain.value == pytest.approx(row.score.value - best_plain.score.value)
+        assert row.regret.value == pytest.approx(values[0] - row.score.value)
+
+
+def test_coarse_scores_of_windows_are_those_of_encoders(lm, pairs, decided):
+    coarse, _, _ = PairTrial.parts(pairs, (400, 2000, 2000))
+    (row, *_) = decided.of_origin("best window")
+    assert row.coarse == pytest.approx(score(lm, coarse, row.method, None), abs=0.05)
+    assert row.coarse == pytest.approx(max(each.best for each in decided.random))
+    n_windows = len(lm.info.layers_to_reroute())
+    assert {each.n for each in decided.random} == {n_windows}
+    kinds = {(each.bias, each.queries, each.pooling) for each in decided.random}
+    assert len(kinds) == 2 * 2 * 3 == len(decided.random)
+
+
+def test_the_proof_is_of_pairs_that_chose_nothing(lm, pairs, decided):
+    *_, last = PairTrial.parts(pairs, (400, 2000, 2000))
+    rerouted = decided.rows[decided.proof.rerouted]
+    plain = decided.rows[decided.proof.plain]
+    assert rerouted.layers
+    assert not plain.layers
+    scores = [score(lm, last, row.method, row.post) for row in (rerouted, plain)]
+    proof = decided.proof
+    assert [proof.rerouted_score.value, proof.plain_score.value] == pytest.approx(scores, abs=0.05)
+    assert proof.margin.value == pytest.approx(scores[0] - scores[1], abs=0.1)
+    assert proof.margin.low <= proof.margin.value <= proof.margin.high
+
+
+def test_what_is_given_and_what_rules_choose_are_finalists(lm, passages, decided):
+    assert decided.of_origin("given")[0].layers == (1, 3)
+    profile = kvlens.estimate(kvlens.record(lm, passages, keep=("hidden",)), draws=0)
+    found = kvlens.choose(lm, passages, profile=profile, biases=(1.0,), posts=(), finalists=2)
+    for rule in ("paper", "peak", "minimum-after-peak", "fixed-depth", "last-k"):
+        (row,) = found.of_origin(rule)
+        assert row.layers == kvlens.select(profile, rule).layers
+        assert "bias=1" in row.method
+        assert row.alignment is not None
+    _, fine, _ = PassageTrial.parts(passages, (106,) * 3)
+    row = found.rows[0]
+    assert row.score.value == pytest.approx(score(lm, fine, row.method, None), abs=0.05)
+    assert found.kind == "passages"
+    assert "Wikipedia" in found.data
+
+
+def with_margin(decided, low, high):
+    margin = decided.proof.margin.model_copy(update={"low": low, "high": high})
+    proof = decided.proof.model_copy(update={"margin": margin})
+    return decided.model_copy(update={"proof": proof})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "pays", "words"),
+    [
+        (0.1, 2.0, True, "re-routing pays"),
+        (-0.1, 2.0, False, "re-routing is not shown to pay"),
+        (-3.0, -0.1, False, "re-routing costs"),
+    ],
+)
+def test_layers_are_chosen_only_where_that_is_proven(decided, low, high, pays, words):
+    decision = with_margin(decided, low, high)
+    assert decision.pays == pays
+    assert bool(decision.layers) == pays
+    assert decision.verdict.startswith(words)
+    assert decision.chosen.method in str(decision)
+    assert decision.verdict in str(decision)
+
+
+def test_it_is_the_same_again_and_as_a_file(lm, pairs, decided, tmp_path):
+    again = kvlens.choose(lm, pairs=pairs, methods=[GIVEN], posts=["zscore"], finalists=8)
+    assert again == decided
+    assert kvlens.open(decided.save(tmp_path / "decision.json")) == decided
+
+
+def test_refusals(lm, pairs, passages):
+    other = make_profile([12.0, 11.0, 10.0, 9.0])
+    for options, problem in (
+        ({"texts": passages, "pairs": pairs}, "`texts` and `pairs` both judge"),
+        ({"texts": calibration_texts(30)}, "at least 40 are needed"),
+        ({"texts": passages, "profile": other}, "the profile is of"),
+        ({"texts": passages, "widths": [9]}, "a window of 9 layers does not fit"),
+        ({"texts": passages, "methods": ["none_such"]}, "unknown method 'none_such'"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            kvlens.choose(lm, **options)
+
+
+def test_what_contradicts_itself_is_no_decision(decided):
+    swapped = decided.model_dump(mode="json")
+    proof = swapped["proof"]
+    proof["rerouted"], proof["plain"] = proof["plain"], proof["rerouted"]
+    with pytest.raises(ValueError, match="not of a row with re-routing and one without"):
+        Decision.model_validate(swapped)
