@@ -51,8 +51,8 @@ def _pairs(sweep: Sweep) -> str:
 def regret(data: Path) -> Drawn:
     """Does low intrinsic dimension (ID) find the best layers? Left: by how much the best window of
     the sweep beats the layers that each rule chooses from the ID of some states (hidden, keys,
-    values) at some points (final token, mean over tokens, all tokens). Right: Spearman correlation,
-    over all windows, of -ID and quality. Bars: 95 % intervals."""
+    values) at some points (final token, mean over tokens, all tokens); the last rows look at none.
+    Right: Spearman correlation, over all windows, of -ID and quality. Bars: 95 % intervals."""
     results = load_all(data, "study")
     n_rows = sum(_n_rows(study) for study in results)
     height = 0.17 * n_rows + 0.7 * len(results) + 0.5
@@ -68,5 +68,5 @@ def regret(data: Path) -> Drawn:
 
 
 def _n_rows(study: LayerStudy) -> int:
-    """How many rows `plot_study` draws: rules on kinds of states."""
-    return len({(o.states, o.points, o.rule) for o in study.outcomes if o.states})
+    """How many rows `plot_study` draws: rules on kinds of states, and what looks at none."""
+    return len({(o.states, o.points, o.rule) for o in study.outcomes if o.rule != "best"})

@@ -24,12 +24,15 @@ from kvlens.plots.style import BAND, STRIPE, Look, axes_or_new, styled
 from kvlens.plots.words import named, window_name
 from kvlens.store.layer_ranges import runs
 from kvlens.studies.layer_sweep import Sweep
-from kvlens.studies.outcomes import Correlation, Outcome
+from kvlens.studies.outcomes import Correlation, Outcome, Source
 from kvlens.studies.regret import LayerStudy
 from kvlens.studies.windows import Window
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+WITHOUT_STATES = {"average": "a window drawn at random"}
+"""What looks at no states -> its name in a row, where that is not its own."""
 
 
 @styled
@@ -77,7 +80,8 @@ def plot_study(
 ) -> list[Axes]:
     """What the rules choose: regret, and how well low ID ranks the windows.
 
-    Left: by how much the best window beats the chosen layers, a row a rule on a kind of states.
+    Left: by how much the best window beats the chosen layers, a row a rule on a kind of states; the
+    last rows look at no states: rules of depth, a window drawn at random, no re-routing.
     Right: the rank correlation of -ID and quality. A colour and mark a width and bias, with 95 %
     intervals.
 
@@ -141,27 +145,26 @@ class _Rows:
     """The rows of a study, from the top: what the rules choose on each kind of states.
 
     Attributes:
-        places: (states, points, rule) -> row.
-        sources: (states, points) -> its rows.
+        places: what chose -> row.
+        sources: (states, points) -> its rows; None for those that look at none.
     """
 
-    places: dict[tuple[str, str, str], int]
-    sources: dict[tuple[str, str], list[int]]
+    places: dict[Source, int]
+    sources: dict[tuple[str | None, str | None], list[int]]
 
     @classmethod
     def of(cls, outcomes: Iterable[Outcome]) -> _Rows:
-        """In order of appearance; outcomes without a profile have no row."""
+        """In order of appearance, those without a profile last; the best window has no row."""
         rows = cls({}, {})
-        for outcome in outcomes:
-            if outcome.states and outcome.points:
-                rows._add(outcome.states, outcome.points, outcome.rule)
+        chose = dict.fromkeys(_source_of(outcome) for outcome in outcomes)
+        for source in sorted(chose, key=lambda source: source.states is None):
+            if source.rule != "best":
+                rows._add(source)
         return rows
 
-    def _add(self, states: str, points: str, rule: str) -> None:
-        key = (states, points, rule)
-        if key not in self.places:
-            self.sources.setdefault((states, points), []).append(len(self))
-            self.places[key] = len(self)
+    def _add(self, source: Source) -> None:
+        self.sources.setdefault((source.states, source.points), []).append(len(self))
+        self.places[source] = len(self)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -169,7 +172,16 @@ class _Rows:
     @property
     def names(self) -> list[str]:
         """What the rows are called."""
-        return [f"{states}, {points}: {rule}" for states, points, rule in self.places]
+        return [
+            f"{source.states}, {source.points}: {source.rule}"
+            if source.states
+            else WITHOUT_STATES.get(source.rule, source.rule)
+            for source in self.places
+        ]
+
+
+def _source_of(outcome: Outcome) -> Source:
+    return Source(outcome.rule, outcome.states, outcome.points)
 
 
 def _draw_regrets(
@@ -179,8 +191,8 @@ def _draw_regrets(
     places = []
     regrets = []
     for outcome in outcomes:
-        if outcome.states and outcome.points:
-            row = rows.places[outcome.states, outcome.points, outcome.rule]
+        row = rows.places.get(_source_of(outcome))
+        if row is not None:
             places.append(row + aside)
             regrets.append(outcome.regret)
     horizontal_bars(ax, places, regrets, **look)
