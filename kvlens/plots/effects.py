@@ -22,7 +22,8 @@ from kvlens.store.checking import a, arguments, axes_to_draw_in, members, option
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import phrase
 from kvlens.studies.comparison import Interval
-from kvlens.studies.effects import Effect, Effects
+from kvlens.studies.effects import OWN, Effect, Effects
+from kvlens.studies.route_parts import Kind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,8 +32,8 @@ HeadMap = Float[np.ndarray, "n_rerouted n_heads"]
 
 MOST_LABELS = 16  # layers that are labelled on an axis
 MOST_HEADS = 9
-MARKS = {"": "prefix left out", "zero": "value 0", "mean": "mean value", "other": "another's value"}
-"""What stands for the text's own value -> its name in the legend; empty: no prefix at all."""
+MARKS = {"": "prefix left out", "zero": "value 0", "mean": "mean of texts", "other": "another's"}
+"""What stands for what is the text's own -> its name in the legend; empty: no prefix at all."""
 POINT: dict[str, Any] = {"ms": 4.5, "lw": 1, "capsize": 2}
 STEP = 0.17  # of a row, between two of its marks
 
@@ -142,12 +143,16 @@ def _rows(effects: Effects) -> list[tuple[str, list[Effect]]]:
         of_layer = [each for each in values if each.layer == layer.layer]
         rows.append((layer.words, [layer, *of_layer]))
     rows += [(f"for {each.name}", [each]) for each in effects.of("queries")]
+    kinds: tuple[tuple[str, Kind], ...] = (("keys", "key"), ("keys, values", "content"))
+    rows += [
+        (f"all layers: {name}", list(effects.of(kind))) for name, kind in kinds if effects.of(kind)
+    ]
     return rows
 
 
 def _mark(effect: Effect) -> str:
     """The mark of an effect: one of `MARKS`."""
-    return effect.name if effect.kind == "value" else ""
+    return effect.name if effect.kind in OWN else ""
 
 
 def _look(name: str) -> dict[str, Any]:

@@ -34,16 +34,19 @@ from kvlens.texts.pairs import Pairs
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, as_prompt
 from kvlens.texts.texts import Texts, TextsInfo, as_texts
 
+OWN = {"value": "value", "key": "key", "content": "key and value"}
+"""Kinds of parts that something else stands for -> what of the text is replaced."""
+
 
 class Effect(Record):
     """What one part of a route does: the route with it against the route without it.
 
     Attributes:
         kind: of the part: the whole ``route``, a ``layer``, a ``head``, the ``queries`` of some
-            tokens, or the text's own ``value``.
+            tokens, or the text's own ``value``, ``key``, or both, its ``content``.
         layer: whose prefix; None: that of all layers.
         head: whose prefix; None: that of all query heads.
-        name: the tokens that do not see the prefix, or what stands for the value; else empty.
+        name: the tokens that do not see the prefix, or what stands for what is its own; else empty.
         moved: 1 - cosine of a text's two embeddings, mean over texts.
         spread: standard deviation over texts (ddof 1); 0 for one text.
         score: what the part adds, Spearman x 100 over the pairs, with its paired 95 % bootstrap
@@ -66,8 +69,8 @@ class Effect(Record):
         if self.kind == "queries":
             return f"the prefix of {self.name}"
         where = "all layers" if self.layer is None else f"layer {self.layer}"
-        if self.kind == "value":
-            return f"the own value of {where} (else {self.name})"
+        if self.kind in OWN:
+            return f"the own {OWN[self.kind]} of {where} (else {self.name})"
         return f"{where}, head {self.head}" if self.kind == "head" else where
 
 
@@ -132,13 +135,13 @@ class Effects(JsonArtifact):
         return text_of_lines([*lines, *(_line(effect) for effect in self.effects)])
 
 
-HEAD = f"{'left out':44} {'1 - cosine':>16}  score with it less without"
+HEAD = f"{'left out':48} {'1 - cosine':>16}  score with it less without"
 
 
 def _line(effect: Effect) -> str:
     moved = f"{effect.moved:.4f} ± {effect.spread:.4f}"
     score = "" if effect.score is None else effect.score.text()
-    return f"{effect.words:44} {moved:>16}  {score}".rstrip()
+    return f"{effect.words:48} {moved:>16}  {score}".rstrip()
 
 
 class EffectOptions(LimitOptions, total=False):

@@ -10,8 +10,9 @@ from kvlens.layers.control import Carried, Control, OfHeads
 from kvlens.layers.route import Route
 from kvlens.models.anatomy import Anatomy
 
-Kind = Literal["route", "layer", "head", "queries", "value"]
-"""All of it; one layer's prefix; one query head's; some tokens'; or the text's own value."""
+Kind = Literal["route", "layer", "head", "queries", "value", "key", "content"]
+"""All of it; one layer's prefix; one query head's; some tokens'; or the text's own value, key, or
+both."""
 
 WITHOUT_TOKENS = {"position 0": "shielded", "the text": "prompt", "the prompt": "text"}
 """Tokens -> the `queries` that leave them out."""
@@ -46,13 +47,15 @@ def parts_of(route: Route, anatomy: Anatomy) -> Iterator[Part]:
     Yields:
         The route (what is left is the plain model); each layer; each query head that sees the
             prefix of a layer; position 0, the text and the prompt, where all tokens see it; each
-            layer's value by zeros, and by calibration texts where the route has these.
+            layer's value by zeros, and by calibration texts where the route has these; with these,
+            the key of all layers, and key and value, too.
     """
     yield Part("route", replace(route, layers=(), bias=()))
     yield from _layers(route)
     yield from _heads(route, anatomy)
     yield from _tokens(route)
     yield from _values(route)
+    yield from _content(route)
 
 
 def _layers(route: Route) -> Iterator[Part]:
@@ -94,6 +97,16 @@ def _values(route: Route) -> Iterator[Part]:
             value: OfHeads = {layer: name}
             yield Part("value", _changed(route, value=value), layer=layer, name=name)
         yield Part("value", _changed(route, value=name), name=name)
+
+
+def _content(route: Route) -> Iterator[Part]:
+    """The key alone, and all that is carried, of all layers."""
+    if route.calibration is None or {route.control.key, route.control.value} != {"own"}:
+        return
+    names: tuple[Carried, ...] = ("mean", "other")
+    for name in names:
+        yield Part("key", _changed(route, key=name), name=name)
+        yield Part("content", _changed(route, key=name, value=name), name=name)
 
 
 def _changed(route: Route, **changes: object) -> Route:

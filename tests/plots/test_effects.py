@@ -68,9 +68,10 @@ def test_every_larger_part_has_a_row_and_every_value_a_mark(of_pairs):
     assert names == [
         *("all layers", "layer 1", "layer 2"),
         *("for position 0", "for the text", "for the prompt"),
+        *("all layers: keys", "all layers: keys, values"),
     ]
     legend = [text.get_text() for text in moved.get_legend().get_texts()]
-    assert legend == ["prefix left out", "value 0", "mean value", "another's value"]
+    assert legend == ["prefix left out", "value 0", "mean of texts", "another's"]
     first, second = of_pairs.of("layer")
     assert {(1.0, round(first.moved, 9)), (2.0, round(second.moved, 9))} <= bars(moved)
 

@@ -53,6 +53,9 @@ def without(lm, effect, others):
     if effect.kind == "queries":
         left = {"position 0": "shielded", "the text": "prompt", "the prompt": "text"}
         return vectors(lm, queries=left[effect.name])
+    if effect.kind in ("key", "content"):
+        carried = ("key",) if effect.kind == "key" else ("key", "value")
+        return vectors(lm, **dict.fromkeys(carried, effect.name), calibration=others)
     value = effect.name if effect.layer is None else {effect.layer: effect.name}
     return vectors(lm, value=value, calibration=others)
 
@@ -60,6 +63,7 @@ def without(lm, effect, others):
 def test_every_part_is_left_out_once(lm, found):
     kinds = [effect.kind for effect in found.effects]
     expected = {"route": 1, "layer": 2, "head": 2 * lm.info.n_heads, "queries": 3, "value": 9}
+    expected |= {"key": 2, "content": 2}
     assert {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)} == expected
     assert len({effect.words for effect in found.effects}) == len(found.effects)
 
