@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kvlens.embedding.spec import REFERENCE
 from kvlens.evaluation.scores import Score
-from kvlens.evaluation.significance import Draws, holm, p_value
+from kvlens.evaluation.significance import Draws, holm, interval, p_value
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Row:
 
 
 def compared(rows: Sequence[Row]) -> list[Score]:
-    """The scores of one task, with their difference from kv_embedding and its p-value.
+    """The scores of one task, with their difference from kv_embedding, its interval and p-value.
 
     Compared are rows of the same post-processing; Holm's adjustment is over these.
     """
@@ -31,10 +31,17 @@ def compared(rows: Sequence[Row]) -> list[Score]:
         if reference.score.method_label != REFERENCE:
             continue
         others = [i for i, row in enumerate(rows) if _compares(row, reference)]
-        p_values = holm([p_value(rows[i].draws - reference.draws) for i in others])
-        for i, p in zip(others, p_values, strict=True):
-            difference = scores[i].value - reference.score.value
-            scores[i] = scores[i].model_copy(update={"p": p, "difference": difference})
+        differences = [rows[i].draws - reference.draws for i in others]
+        p_values = holm([p_value(drawn) for drawn in differences])
+        for i, p, drawn in zip(others, p_values, differences, strict=True):
+            low, high = interval(100 * drawn)
+            changes = {
+                "p": p,
+                "difference": scores[i].value - reference.score.value,
+                "difference_low": float(low),
+                "difference_high": float(high),
+            }
+            scores[i] = scores[i].model_copy(update=changes)
     return scores
 
 

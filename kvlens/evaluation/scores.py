@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from kvlens.embedding.spec import REFERENCE
 from kvlens.models.info import ModelInfo
-from kvlens.store.artifact import JsonArtifact, Record
+from kvlens.store.artifact import JsonArtifact, Record, later_field
 from kvlens.store.bounds import Count, Size, within
 from kvlens.store.markdown import markdown_code, markdown_text
 
@@ -36,6 +36,9 @@ class Score(Record):
         p: Of `difference`: two-sided, by paired bootstrap, adjusted by Holm. None for kv_embedding
             and where that is missing.
         difference: This minus kv_embedding with the same post-processing, x 100; None as `p`.
+        difference_low: Lower end of its paired bootstrap 95 % interval, not adjusted for how many
+            rows there are; None as `p`, and in files that were made before.
+        difference_high: Upper end.
         limited: Made with a `limit`, not comparable with published values.
     """
 
@@ -53,6 +56,8 @@ class Score(Record):
     unit: str
     p: Annotated[float, within(0, 1)] | None
     difference: float | None
+    difference_low: float | None = later_field()
+    difference_high: float | None = later_field()
     limited: bool
 
     @property

@@ -102,6 +102,10 @@ def test_differences_are_from_kv_embedding(local_run):
     other = local_run.score("kv_embedding (no re-routing, bias 2)", "Cranfield")
     assert reference.p is None
     assert other.difference == pytest.approx(other.value - reference.value)
+    assert other.difference_low <= other.difference <= other.difference_high
+    wide = (other.high - other.low) + (reference.high - reference.low)
+    assert 0 < other.difference_high - other.difference_low <= wide
+    assert reference.difference_low is None
     assert other.settings["layers"] == []
     assert 0 < other.p <= 1
 
