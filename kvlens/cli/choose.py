@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,7 @@ from kvlens.store.files import writable_file
 
 if TYPE_CHECKING:
     from kvlens.dimension.profile import IDProfile
+    from kvlens.studies.decision import Decision
     from kvlens.texts.pairs import Pairs
     from kvlens.texts.texts import Texts
 
@@ -126,7 +128,15 @@ def choose(
         batch_tokens=lengths.batch_tokens,
     )
     decision.save(file)
-    return Answer(decision.model_dump(mode="json"), f"{decision}\nwritten to {file}")
+    text = f"{decision}\nwritten to {file}\nto embed by it: {_use(name, decision)}"
+    return Answer(decision.model_dump(mode="json"), text)
+
+
+def _use(name: str, decision: Decision) -> str:
+    """The command that embeds as was decided."""
+    post = f" --fit-post {decision.chosen.post}" if decision.chosen.post else ""
+    method = shlex.quote(decision.chosen.method)
+    return f"kvlens embed {shlex.quote(name)} --method {method}{post} -i TEXTS -o VECTORS.npy"
 
 
 def _file(name: str, output: Path | None, overwrite: bool) -> Path:

@@ -51,7 +51,7 @@ class Vectors:
     """What a vector is.
 
     Attributes:
-        method: an embedding method
+        method: an embedding method, with settings such as kv_embedding:layers=7-8:bias=3
         kind: which prompt
         normalize: unit length
         truncate_dim: keep so many leading dimensions
@@ -165,16 +165,18 @@ def _encoder(
     limits: EmbedLimits,
 ) -> Encoder:
     from kvlens.embedding.encoder import Encoder
+    from kvlens.embedding.spec import MethodSpec
+    from kvlens.texts.limits import Limits
 
-    encoder = Encoder(
-        lm,
-        vectors.method,
-        layers,
-        vectors.post,
-        force=force,
-        **asdict(chat),
-        **asdict(limits),
-    )
+    spec = MethodSpec.parse(vectors.method)
+    if spec.settings:
+        most = Limits(**asdict(limits))
+        method = spec.encoder(lm, layers, most, force, **asdict(chat)).method
+        encoder = Encoder(lm, method, None, vectors.post, force=force, **asdict(limits))
+    else:
+        encoder = Encoder(
+            lm, spec.method, layers, vectors.post, force=force, **asdict(chat), **asdict(limits)
+        )
     if vectors.fit_post:
         encoder.fit_post(vectors.fit_post)
     return encoder

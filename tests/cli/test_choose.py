@@ -2,8 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
+import kvlens
+from kvlens.embedding.spec import MethodSpec
 from kvlens.studies.decision import Decision
 
 QUICK = "--biases 1 --posts none --finalists 6"
@@ -30,6 +33,13 @@ def test_texts_of_ones_own_and_the_profile_of_the_run(place, run, tmp_path, monk
     assert "decision.json exists: give another -o, or --overwrite" in capsys.readouterr().err
     assert file.read_bytes() == before
     assert run(f"verify {file}") == 0
+    command = printed.splitlines()[-1].partition("kvlens ")[2]
+    command = command.replace("TEXTS", "@texts.txt").replace("VECTORS.npy", "@decided.npy")
+    assert run(command) == 0
+    encoder = MethodSpec.parse(decision.chosen.method).encoder(kvlens.load(place / "llama"))
+    texts = kvlens.read_texts(place / "texts.txt").items
+    embedded = np.load(place / "decided.npy")
+    assert np.allclose(embedded, encoder.encode(texts), atol=1e-5)
 
 
 def test_pairs_with_a_method_of_ones_own(place, run, pairs_file, tmp_path, capsys):
