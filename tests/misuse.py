@@ -478,6 +478,7 @@ def of_evaluation(world: World) -> Iterator[Case]:
         chat=NO_FLAG,
         system=NO_TEXT,
         force=NO_FLAG,
+        csls=NO_FLAG,
         cache=(5, "a", THING),
         progress=NO_FUNCTION,
         **LIMITS,

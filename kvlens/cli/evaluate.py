@@ -41,6 +41,7 @@ class TaskOptions:
         split: evaluate this split, not the task's own
         limit: a quick look at so many items of a task; NOT comparable
         task_instructions: put mteb's instruction before the prompt
+        csls: in retrieval rank by CSLS, which lowers hubs; NOT comparable
         lengths: tokens of a document of LongWikipedia
         corpus: long texts in place of Wikipedia, an opening paragraph and a blank line first
         column: field or column that holds the text of --corpus
@@ -53,6 +54,7 @@ class TaskOptions:
     split: str | None = None
     limit: WholeNumber | None = None
     task_instructions: bool = False
+    csls: bool = False
     lengths: Names = ("256", "512", "1024", "2048", "4096")
     corpus: Dashed | None = None
     column: str | None = None
@@ -164,6 +166,7 @@ def _on_tasks(
         options.limit,
         options.task_instructions,
         force=route.force,
+        csls=options.csls,
         progress=progress,
         **asdict(chat),
         **asdict(limits),

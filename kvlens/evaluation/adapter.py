@@ -16,6 +16,7 @@ from kvlens.embedding.cache import EmbeddingCache
 from kvlens.embedding.encoder import Encoder, an_encoder
 from kvlens.embedding.post import Post
 from kvlens.embedding.spec import REFERENCE, MethodSpec
+from kvlens.evaluation.csls import CSLSIndex
 from kvlens.evaluation.kinds import import_mteb
 from kvlens.store.checking import a, arguments, function, members, optional
 from kvlens.store.errors import InputError
@@ -142,6 +143,13 @@ def _fingerprint(post: Post) -> list[Any]:
 
 def _hash(content: Any) -> str:
     return sha256(content).hexdigest()[:16]
+
+
+def by_csls(model: Any) -> Any:
+    """A model of `mteb_encoder` that ranks documents by CSLS, see `csls.CSLSIndex`."""
+    from mteb.models import SearchEncoderWrapper
+
+    return SearchEncoderWrapper(model, index_backend=CSLSIndex())
 
 
 def versions_with_mteb() -> dict[str, str]:

@@ -6,10 +6,9 @@ damaged, is never used: it counts as missing.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +16,14 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from kvlens.evaluation.items import items_of
+from kvlens.evaluation.items_file import read_items, seal_of
 from kvlens.evaluation.kinds import import_mteb
-from kvlens.store.artifact import HEADER
 from kvlens.store.files import (
     atomic_path,
     scratch_folder,
-    sha256_file,
     unwritable,
     writable_file,
     write_text,
@@ -35,9 +32,23 @@ from kvlens.store.notices import notice
 
 RUN_SETTINGS = "run_settings.jsonl"  # mteb's, one for all tasks of a model
 MODEL_META = "model_meta.json"
+HUBNESS = "hubness/"  # before a place: its number, beside its items
 
 Place = tuple[str, str]  # split, subset
 Items = tuple[Float[np.ndarray, "k _"], ...]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What mteb predicted in one split and subset.
+
+    Attributes:
+        of_items: What `items.items_of` reads.
+        hubness: Of retrieval, see `hubness.hubness`.
+    """
+
+    of_items: Any
+    hubness: float | None = None
 
 
 @dataclass(frozen=True)
@@ -47,10 +58,13 @@ class TaskScore:
     Attributes:
         mains: From 0 to 1, of each split and subset.
         items: What it is made of in each (see `items.items_of`).
+        hubness: Of retrieval, the mean over splits and subsets. None where it is undefined, and in
+            results of before it was measured.
     """
 
     mains: tuple[float, ...]
     items: Items
+    hubness: float | None = None
 
     @property
     def value(self) -> float:
@@ -122,7 +136,8 @@ class Results:
             scores = self._scores()
             keys = ["/".join(place) for place in self.places]
             mains = tuple(_main_score(scores[place]) for place in self.places)
-            return TaskScore(mains, tuple(_checked(arrays[key]) for key in keys)), bool(seal)
+            items = tuple(_checked(arrays[key]) for key in keys)
+            return TaskScore(mains, items, _mean_hubness(arrays, keys)), bool(seal)
         except (FileNotFoundError, Damaged):
             raise
         except Exception as error:  # of mteb, pydantic, safetensors, by what they meet
@@ -173,7 +188,7 @@ class Results:
     def _name(self) -> str:
         return self.task.metadata.name
 
-    def save_items(self, predictions: Mapping[Place, Any]) -> None:
+    def save_items(self, predictions: Mapping[Place, Prediction]) -> None:
         """Write the items of the result that stands there.
 
         Args:
@@ -186,8 +201,11 @@ class Results:
         items = {}
         for place in self.places:
             split, subset = place
-            made_of = items_of(self.task, split, subset, scores[place], predictions[place])
+            predicted = predictions[place]
+            made_of = items_of(self.task, split, subset, scores[place], predicted.of_items)
             items["/".join(place)] = np.ascontiguousarray(made_of)
+            if predicted.hubness is not None:
+                items[HUBNESS + "/".join(place)] = np.array([predicted.hubness])
         with atomic_path(self.items_file) as temporary:
             save_file(items, temporary, seal_of(self.file, items))
 
@@ -214,22 +232,11 @@ def _main_score(scores: Any) -> float:
     return float(value)
 
 
-def read_items(file: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """A file of items: its hashes as `seal_of` gives them, {} in version 0.1.0, and the arrays."""
-    with safe_open(file, framework="np") as opened:
-        seal = opened.metadata() or {}
-        arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    return seal, arrays
-
-
-def seal_of(file: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """What ties the items to mteb's result: the hash of that file, and of themselves."""
-    digest = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        digest.update(json.dumps([name, str(array.dtype), array.shape]).encode())
-        digest.update(array.tobytes())
-    hashes = {"result": sha256_file(file), "items": digest.hexdigest()}
-    return {HEADER: json.dumps(hashes)}
+def _mean_hubness(arrays: Mapping[str, np.ndarray], keys: Sequence[str]) -> float | None:
+    known = [arrays[HUBNESS + key] for key in keys if HUBNESS + key in arrays]
+    if any(each.shape != (1,) or not np.isfinite(each).all() for each in known):
+        raise Damaged("the hubness is no number")
+    return float(np.mean(known)) if known else None
 
 
 def _checked(array: np.ndarray) -> np.ndarray:

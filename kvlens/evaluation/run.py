@@ -12,12 +12,14 @@ from kvlens.embedding.cache import EmbeddingCache
 from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.post import KINDS
 from kvlens.embedding.spec import REFERENCE
-from kvlens.evaluation.adapter import mteb_encoder, versions_with_mteb
+from kvlens.evaluation.adapter import by_csls, mteb_encoder, versions_with_mteb
 from kvlens.evaluation.candidates import CalibratedPosts, Candidate, candidates
 from kvlens.evaluation.comparison import Row, compared
+from kvlens.evaluation.csls import NEIGHBOURS
 from kvlens.evaluation.data import check_cache
-from kvlens.evaluation.kinds import import_mteb, unit
+from kvlens.evaluation.kinds import unit
 from kvlens.evaluation.retrieval import IN_MEMORY
+from kvlens.evaluation.score_files import ScoreFiles
 from kvlens.evaluation.scores import Score, Scores
 from kvlens.evaluation.significance import bootstrap, interval
 from kvlens.evaluation.task_score import score_task
@@ -38,7 +40,8 @@ from kvlens.store.checking import (
     text,
     whole,
 )
-from kvlens.store.files import cache_folder, unwritable, writable_file, write_text
+from kvlens.store.errors import InputError
+from kvlens.store.files import cache_folder
 from kvlens.store.progress import Bars, silent_bar
 from kvlens.store.provenance import current_command
 from kvlens.texts.limits import LimitOptions, Limits
@@ -56,11 +59,14 @@ class EvaluateOptions(LimitOptions, ChatOptions, total=False):
         chat: Put every method's prompts inside the model's chat template, see `kvlens.chat`.
         system: Its system line; by default what the template writes by itself.
         force: Take a layer set that was made for another model.
+        csls: Let queries rank documents by CSLS, see `kvlens.evaluation.csls`; other tasks than
+            retrieval are scored as ever. No comparable result.
         cache: Where vectors are kept, by default in the user's cache.
         progress: Called with what is being done; gives a context with a callback (done, total).
     """
 
     force: bool
+    csls: bool
     cache: EmbeddingCache | None
     progress: Bars | None
 
@@ -84,6 +90,7 @@ def _a_task(name: str, value: Any) -> Any:
     chat=flag,
     system=optional(text),
     force=flag,
+    csls=flag,
     cache=optional(a(EmbeddingCache, "an EmbeddingCache")),
     progress=optional(function),
 )
@@ -119,12 +126,14 @@ def evaluate(
         **options: See `EvaluateOptions`.
 
     Returns:
-        A row a method, post-processing and task; it is written to `folder`, too.
+        A row a method, post-processing and task, those of retrieval with their hubness; it is
+        written to `folder`, too.
 
     Raises:
         InputError: For what cannot be evaluated.
     """
     force = options.pop("force", False)
+    csls = options.pop("csls", False)
     cache = options.pop("cache", None) or EmbeddingCache(cache_folder("embeddings"))
     bars = options.pop("progress", None) or silent_bar
     chat: ChatOptions = {
@@ -132,6 +141,8 @@ def evaluate(
         "system": options.pop("system", None),
     }
     limits = Limits.of(options, BATCH_TOKENS)
+    if csls and all(unit(task) != "queries" for task in tasks):
+        raise InputError("`csls` is for retrieval, and none of the tasks is one")
     if not all(hasattr(task, IN_MEMORY) for task in tasks):
         check_cache()
     files = ScoreFiles(Path(folder), limit)
@@ -141,6 +152,7 @@ def evaluate(
         posts=tuple(posts),
         limit=limit,
         instructions=instructions,
+        csls=csls,
         cache=cache,
         fits=CalibratedPosts(cache),
         results=files.result_cache(),
@@ -167,6 +179,7 @@ class Evaluation:
         posts: The post-processings; None: without.
         limit: Most items of a task.
         instructions: Whether mteb's instructions are used.
+        csls: Whether queries rank documents by CSLS.
         cache: Where vectors are kept.
         fits: Gives the post-processings.
         results: mteb's ResultCache.
@@ -177,6 +190,7 @@ class Evaluation:
     posts: tuple[str | None, ...]
     limit: int | None
     instructions: bool
+    csls: bool
     cache: EmbeddingCache
     fits: CalibratedPosts
     results: Any
@@ -203,6 +217,8 @@ class Evaluation:
             if post:
                 encoder.post = self.fits.fitted(encoder, post, progress, beside)
             model = mteb_encoder(encoder, self.cache, self._facts(task), progress, beside)
+            if self._ranks_by_csls(task):
+                model = by_csls(model)
             task_score = score_task(model, task, self.results, self.limit)
         metric = task.metadata.main_score
         draws = bootstrap(task_score.items, metric)
@@ -223,6 +239,8 @@ class Evaluation:
             p=None,
             difference=None,
             limited=self.limit is not None,
+            hubness=task_score.hubness,
+            csls=self._ranks_by_csls(task),
         )
         return Row(score, draws)
 
@@ -233,7 +251,12 @@ class Evaluation:
             facts["limit"] = self.limit
         if list(task.eval_splits) != list(task.metadata.eval_splits):
             facts["split"] = _splits(task)
+        if self._ranks_by_csls(task):
+            facts["csls"] = NEIGHBOURS
         return facts
+
+    def _ranks_by_csls(self, task: Any) -> bool:
+        return self.csls and unit(task) == "queries"
 
 
 def _splits(task: Any) -> str:
@@ -243,42 +266,3 @@ def _splits(task: Any) -> str:
 def _as_in_a_file(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings as they load from JSON, so that a table equals its file: tuples are lists there."""
     return json.loads(json.dumps(settings))
-
-
-@dataclass(frozen=True)
-class ScoreFiles:
-    """What is written into the folder of an evaluation.
-
-    Attributes:
-        folder: The user's.
-        limit: Most items of a task; part of every name.
-    """
-
-    folder: Path
-    limit: int | None
-
-    def table(self, ending: str) -> Path:
-        """The table: for programs (json), spreadsheets (csv) or people (md)."""
-        name = f"scores-limit-{self.limit}" if self.limit else "scores"
-        return self.folder / f"{name}.{ending}"
-
-    def check_writable(self) -> None:
-        """Raise InputError where the tables cannot be written: now, and not after hours."""
-        for ending in ("json", "csv", "md"):
-            writable_file(self.table(ending))
-
-    def result_cache(self) -> Any:
-        """Where mteb keeps its results; raises InputError where it cannot."""
-        place = self.folder / f"limit-{self.limit}" if self.limit else self.folder
-        try:
-            results = import_mteb().ResultCache(place)
-        except OSError as error:
-            raise unwritable(place, error) from error
-        writable_file(results.cache_path / "a file of mteb's")
-        return results
-
-    def write(self, table: Scores) -> None:
-        """Write the table in all its forms."""
-        table.save(self.table("json"))
-        write_text(self.table("csv"), table.csv())
-        write_text(self.table("md"), table.markdown())

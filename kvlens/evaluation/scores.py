@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
 
 from kvlens.embedding.spec import REFERENCE
 from kvlens.models.info import ModelInfo
@@ -40,6 +42,10 @@ class Score(Record):
             rows there are; None as `p`, and in files that were made before.
         difference_high: Upper end.
         limited: Made with a `limit`, not comparable with published values.
+        hubness: Of retrieval, the skewness of how often a document is among the ten first of a
+            query (see `kvlens.evaluation.hubness`); None elsewhere, and where it is not known.
+        csls: Whether documents were ranked by CSLS, which depends on the other queries and is not
+            comparable with published values either.
     """
 
     method: str
@@ -59,6 +65,8 @@ class Score(Record):
     difference_low: float | None = later_field()
     difference_high: float | None = later_field()
     limited: bool
+    hubness: float | None = later_field()
+    csls: bool = Field(default=False, exclude_if=lambda csls: not csls)
 
     @property
     def method_label(self) -> str:
@@ -103,16 +111,12 @@ class Scores(JsonArtifact):
         """A row a score, with the model, without the settings."""
         import pandas as pd
 
+        fields = [name for name in Score.model_fields if name != "settings"]
         rows = [
-            {
-                "model": self.model.name,
-                "max_length": self.max_length,
-                **score.model_dump(exclude={"settings"}),
-            }
+            [self.model.name, self.max_length, *(getattr(score, name) for name in fields)]
             for score in self.scores
         ]
-        columns = ["model", "max_length", *Score.model_fields]
-        columns.remove("settings")
+        columns = ["model", "max_length", *fields]
         # As objects, since a column of numbers would turn None into NaN.
         return pd.DataFrame(rows, columns=columns, dtype=object)
 
@@ -125,22 +129,26 @@ class Scores(JsonArtifact):
 
         A cell has + / - for what is better / worse than kv_embedding.
         """
-        cells = {(score.label, score.task): score.cell for score in self.scores}
-        tasks = list(dict.fromkeys(score.task for score in self.scores))
-        labels = list(dict.fromkeys(score.label for score in self.scores))
+        return self._by_task(self.model.name, self.scores, lambda score: score.cell)
+
+    def _by_task(self, corner: str, scores: Sequence[Score], cell: Callable[[Score], str]) -> str:
+        """Methods by tasks in Markdown, of these scores."""
+        cells = {(score.label, score.task): cell(score) for score in scores}
+        tasks = list(dict.fromkeys(score.task for score in scores))
+        labels = list(dict.fromkeys(score.label for score in scores))
         rows = [
             [markdown_text(label), *(cells.get((label, task), "") for task in tasks)]
             for label in labels
         ]
-        header = [self.model.name, *tasks]
+        header = [corner, *tasks]
         return _markdown_table([markdown_text(text) for text in header], rows)
 
     def __str__(self) -> str:
         return self.table()
 
     def markdown(self) -> str:
-        """`table`; what the numbers are, below."""
-        lines = [self.table(), "", *self._notes()]
+        """`table`; what the numbers are, below; of retrieval the hubness."""
+        lines = [self.table(), "", *self._notes(), *self._hubness()]
         if self.command:
             lines.append(markdown_code(self.command))
         return "\n".join(lines) + "\n"
@@ -158,11 +166,28 @@ class Scores(JsonArtifact):
             "Holm over the rows of a task and post-processing).",
             f"At most {self.max_length} tokens a text, prompt included.",
         ]
+        if any(score.csls for score in self.scores):
+            notes.append(
+                "**Queries rank documents by CSLS: a ranking depends on the other queries, which "
+                "no published value does.**"
+            )
         if any(score.limited for score in self.scores):
             notes.insert(
                 0, "**NOT COMPARABLE with published values: only a part of each task (`limit`).**"
             )
         return notes
+
+    def _hubness(self) -> list[str]:
+        """A table of its own, since it is no score."""
+        known = [score for score in self.scores if score.hubness is not None]
+        if not known:
+            return []
+        note = (
+            "Hubness: skewness of how often a document is among the ten first of a query "
+            "(Radovanovic et al. 2010); the larger, the fewer documents stand in most rankings."
+        )
+        table = self._by_task("Hubness", known, lambda score: f"{score.hubness:.2f}")
+        return ["", table, "", note]
 
     def _repr_markdown_(self) -> str:
         return self.markdown()

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from kvlens.evaluation.data import load_data
-from kvlens.evaluation.kinds import import_mteb, unit
-from kvlens.evaluation.results import Damaged, Place, Results, TaskScore
+from kvlens.evaluation.hubness import hubness
+from kvlens.evaluation.kinds import import_mteb, splits_of, unit
+from kvlens.evaluation.results import Damaged, Place, Prediction, Results, TaskScore
 from kvlens.evaluation.significance import has_rows_of, statistic
 from kvlens.store.errors import InputError
 from kvlens.store.files import remove_abandoned, scratch_folder
@@ -92,7 +93,7 @@ def _agree(task: Any, again: list[float], score: TaskScore) -> bool:
     return np.allclose(again, score.mains, rtol=0, atol=tolerance)
 
 
-def _predict(model: Any, task: Any, cache: Any) -> dict[Place, Any]:
+def _predict(model: Any, task: Any, cache: Any) -> dict[Place, Prediction]:
     """Let mteb score the task, which writes its result; give its predictions."""
     # Clustering draws its texts from these: every method gets the same ones.
     fresh = type(task)()
@@ -113,14 +114,15 @@ def _predict(model: Any, task: Any, cache: Any) -> dict[Place, Any]:
         return _predict_in_file(model, task, options)
 
 
-def _predict_queries(model: Any, task: Any, options: dict[str, Any]) -> dict[Place, Any]:
+def _predict_queries(model: Any, task: Any, options: dict[str, Any]) -> dict[Place, Prediction]:
     """Of retrieval: the scores of every query, which mteb hands to a method of the task."""
-    by_place: dict[Place, Any] = {}
+    by_place: dict[Place, Prediction] = {}
 
-    def keep(scores: Any, *args: Any, hf_split: str, hf_subset: str) -> Any:
-        by_place[hf_split, hf_subset] = scores
+    def keep(scores: Any, judged: Any, rankings: Any, hf_split: str, hf_subset: str) -> Any:
+        n_documents = len(splits_of(task, hf_subset)[hf_split]["corpus"])
+        by_place[hf_split, hf_subset] = Prediction(scores, hubness(rankings, n_documents))
         return type(task).task_specific_scores(
-            task, scores, *args, hf_split=hf_split, hf_subset=hf_subset
+            task, scores, judged, rankings, hf_split=hf_split, hf_subset=hf_subset
         )
 
     task.task_specific_scores = keep
@@ -128,13 +130,13 @@ def _predict_queries(model: Any, task: Any, options: dict[str, Any]) -> dict[Pla
     return by_place
 
 
-def _predict_in_file(model: Any, task: Any, options: dict[str, Any]) -> dict[Place, Any]:
+def _predict_in_file(model: Any, task: Any, options: dict[str, Any]) -> dict[Place, Prediction]:
     with scratch_folder(options["cache"].cache_path / "predictions") as folder:
         import_mteb().evaluate(model, task, prediction_folder=folder, **options)
         text = (folder / task.prediction_file_name).read_text(encoding="utf-8")
     subsets = json.loads(text)
     return {
-        (split, subset): subsets[subset][split]
+        (split, subset): Prediction(subsets[subset][split])
         for subset in task.hf_subsets
         for split in task.eval_splits
     }

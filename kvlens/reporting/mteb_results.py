@@ -14,7 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from kvlens.evaluation.results import read_items, seal_of
+from kvlens.evaluation.items_file import read_items, seal_of
 from kvlens.evaluation.scores import Score
 from kvlens.store.errors import one_line
 
@@ -35,6 +35,7 @@ class MtebResult:
         post: the kind of post-processing, or None.
         settings: the method's.
         limited: whether it is a quick look at a part of the task.
+        csls: whether queries ranked documents by CSLS.
         versions: package -> version.
         scores: main score x 100 of each subset, by split.
         is_sealed: whether its hashes tell that the items beside it are its own.
@@ -47,6 +48,7 @@ class MtebResult:
     post: str | None
     settings: dict[str, Any]
     limited: bool
+    csls: bool
     versions: dict[str, str]
     scores: dict[str, list[float]]
     is_sealed: bool
@@ -55,11 +57,12 @@ class MtebResult:
         """Whether a row of a score table says what this result says."""
         splits = row.split.split(",")
         mains = [main for split in splits for main in self.scores.get(split, [])]
-        same = (self.task, self.method, self.post, self.settings) == (
+        same = (self.task, self.method, self.post, self.settings, self.csls) == (
             row.task,
             row.method,
             row.post,
             row.settings,
+            row.csls,
         )
         return same and bool(mains) and abs(fmean(mains) - row.value) <= SCORE_TOLERANCE
 
@@ -122,6 +125,7 @@ def _result(path: Path, name: str) -> MtebResult:
         post=meta["experiment_kwargs"]["post"],
         settings=meta["loader_kwargs"]["settings"],
         limited="limit" in meta["experiment_kwargs"],
+        csls="csls" in meta["experiment_kwargs"],
         versions={name: str(each) for name, each in meta["loader_kwargs"]["versions"].items()},
         scores=scores,
         is_sealed=_is_sealed(path, result["scores"]),
