@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,9 @@ from kvlens.cli.progress import progress
 from kvlens.cli.values import Names, WholeNumber, layers_or_file
 
 if TYPE_CHECKING:
+    from kvlens.embedding.encoder import Encoder
     from kvlens.embedding.spec import MethodSpec
+    from kvlens.evaluation.pair_score import PairScore
     from kvlens.models.language_model import LanguageModel
     from kvlens.texts.limits import Limits
     from kvlens.texts.pairs import Pairs
@@ -90,6 +92,8 @@ def score_pairs(
 ) -> Answer:
     """Score every method with every prompt; each row is said as soon as it is known.
 
+    Methods that share their forward passes are scored by the same ones.
+
     Args:
         lm: the model.
         pairs: what is ranked.
@@ -103,21 +107,36 @@ def score_pairs(
     Returns:
         The rows.
     """
-    from kvlens.evaluation import pair_score
     from kvlens.methods.registry import self_contained
 
+    encoders = [
+        (method, _spec(method, prompt, options).encoder(lm, layers, limits, force, **asdict(chat)))
+        for method in (self_contained() if tuple(methods) == ("all",) else methods)
+        for prompt in options.prompts or (None,)
+    ]
     rows = []
-    for method in self_contained() if tuple(methods) == ("all",) else methods:
-        for prompt in options.prompts or (None,):
-            spec = _spec(method, prompt, options)
-            encoder = spec.encoder(lm, layers, limits, force, **asdict(chat))
-            with progress(f"{method} {prompt or ''}") as bar:
-                scored = pair_score.score_pairs(encoder, pairs, bar)
-            shown = encoder.method.document.name
-            rows.append({"method": method, "prompt": shown, **asdict(scored)})
-            interval = f"({scored.low:.1f} to {scored.high:.1f}, n = {scored.n})"
-            say(f"{method:18} {shown:22} {scored.spearman:5.1f}  {interval}")
+    for (method, encoder), scored in zip(encoders, _scores(encoders, pairs), strict=True):
+        shown = encoder.method.document.name
+        rows.append({"method": method, "prompt": shown, **asdict(scored)})
+        interval = f"({scored.low:.1f} to {scored.high:.1f}, n = {scored.n})"
+        say(f"{method:18} {shown:22} {scored.spearman:5.1f}  {interval}")
     return Answer(rows, "")
+
+
+def _scores(encoders: Sequence[tuple[str, Encoder]], pairs: Pairs) -> Iterator[PairScore]:
+    """The score of each, in their order; a pass that serves several is run for the first."""
+    from kvlens.embedding.together import share_a_pass
+    from kvlens.evaluation.pair_score import score_together
+
+    known: dict[str, PairScore] = {}
+    for method, encoder in encoders:
+        if encoder.signature not in known:
+            sharing = [each for _, each in encoders if share_a_pass(encoder, each, "document")]
+            along = f" and {len(sharing) - 1} along with it" if len(sharing) > 1 else ""
+            with progress(f"{method} {encoder.method.document.name}{along}") as bar:
+                scores = score_together(sharing, pairs, bar)
+            known |= zip((each.signature for each in sharing), scores, strict=True)
+        yield known[encoder.signature]
 
 
 def _spec(method: str, prompt: str | None, options: PairOptions) -> MethodSpec:

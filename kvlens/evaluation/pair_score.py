@@ -5,13 +5,16 @@ A quick look for choosing settings on validation data; a task of mteb is scored 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from kvlens.embedding.encoder import Encoder
-from kvlens.evaluation.significance import draws, interval, spearman
-from kvlens.store.progress import Progress
+from kvlens.embedding.together import raw_together
+from kvlens.evaluation.significance import Values, draws, interval, spearman
+from kvlens.store.progress import Progress, silent
 from kvlens.texts.pairs import Pairs
 
 
@@ -40,14 +43,40 @@ def score_pairs(encoder: Encoder, pairs: Pairs, progress: Progress | None = None
         pairs: The pairs with their human scores.
         progress: Called with (done, all) distinct texts.
     """
-    texts = [*pairs.first, *pairs.second]
-    vectors = encoder.encode_document(texts, normalize_embeddings=True, progress=progress)
-    n = len(pairs.scores)
-    cosines = (vectors[:n] * vectors[n:]).sum(1)[None]
+    (score,) = score_together([encoder], pairs, progress)
+    return score
+
+
+def score_together(
+    encoders: Sequence[Encoder], pairs: Pairs, progress: Progress | None = None
+) -> list[PairScore]:
+    """`score_pairs` of encoders that share a forward pass, which is run once.
+
+    Args:
+        encoders: Of one pass, see `kvlens.embedding.together.share_a_pass`.
+        pairs: The pairs with their human scores.
+        progress: Called with (done, all) distinct texts.
+
+    Returns:
+        The score of each, equal to that of a single run.
+    """
+    texts = list(dict.fromkeys([*pairs.first, *pairs.second]))
+    raw = raw_together(encoders, texts, "document", progress or silent)
+    row_of = {text: row for row, text in enumerate(texts)}
+    first, second = ([row_of[text] for text in side] for side in (pairs.first, pairs.second))
+    scores = []
+    for encoder, vectors in zip(encoders, raw, strict=True):
+        unit = encoder.finish(torch.from_numpy(vectors), unit=True).numpy()
+        scores.append(_score((unit[first] * unit[second]).sum(1), pairs.scores))
+    return scores
+
+
+def _score(cosines: Values, human: Values) -> PairScore:
+    n = len(human)
     once_each = np.ones((1, n))
-    low, high = interval(spearman(cosines, pairs.scores, draws(n))[0])
+    low, high = interval(spearman(cosines[None], human, draws(n))[0])
     return PairScore(
-        spearman=float(spearman(cosines, pairs.scores, once_each)[0, 0]),
+        spearman=float(spearman(cosines[None], human, once_each)[0, 0]),
         low=float(low),
         high=float(high),
         n=n,

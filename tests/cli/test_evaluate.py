@@ -21,6 +21,18 @@ def test_every_method_with_every_prompt(run, pairs_file, command, capsys):
     assert "kv_embedding needs layers" in capsys.readouterr().err
 
 
+def test_rows_come_in_the_order_of_the_methods(run, pairs_file, capsys):
+    """Also of methods that share a pass with an earlier one, as at first and third place here."""
+    line = f"evaluate @gpt2 --pairs {pairs_file} --json --methods"
+    assert run(f"{line} mean,prompt_eol,last_token,mean") == 0
+    together = json.loads(capsys.readouterr().out)
+    alone = []
+    for method in ("mean", "prompt_eol", "last_token", "mean"):
+        assert run(f"{line} {method}") == 0
+        alone += json.loads(capsys.readouterr().out)
+    assert together == alone
+
+
 @pytest.mark.slow
 def test_the_alias_gives_the_same(run, pairs_file, capsys):
     options = f"@gpt2 --pairs {pairs_file} --n 20 --bias 2 --pooling mean {PAIRS}"
