@@ -233,6 +233,9 @@ def of_layers(world: World) -> Iterator[Case]:
         pooling=(None, "max", *NO_TEXT),
         query=NO_PROMPT,
         document=NO_PROMPT,
+        queries=(None, "none", *NO_TEXT),
+        readout=("last", True, 1.5, 99, b"a", THING),
+        final_norm=(None, *NO_FLAG),
     )
     good = {"lm": world.lm, "layers": (1,)}
     yield case("reroute", reroute, good, lm=NO_MODEL, **ROUTE, **CONTROL)

@@ -83,12 +83,16 @@ class Selection:
         window: window, as a share of the layers
         skip_early: share of early layers that rules which rank leave out
         layers: layers for --rule explicit, such as 7-10 or 7,9
+        queries: which tokens see the prefix; shielded: all but position 0, where attention sinks
+        readout: read hidden states after this block, an index or a share [default: the last]
     """
 
     rule: Annotated[str, Parameter(help=", ".join(RULES))] = "paper"
     window: float = 0.10
     skip_early: float = 0.20
     layers: Layers | None = None
+    queries: Literal["all", "text", "prompt", "shielded"] = "all"
+    readout: int | float | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from kvlens.layers.control import Control
 from kvlens.layers.layer_set import LayerSet
+from kvlens.layers.readout import LAST, block_of
 from kvlens.layers.route import Route, RouteLike, block_indices, check_model
 from kvlens.methods.base import PREPARE, Method
 from kvlens.methods.registry import get_method, methods, takes_layers
@@ -59,8 +60,8 @@ def settings_from(layers: RouteLike, model: ModelInfo, force: bool = False) -> d
     """The settings that layers bring to a method that takes layers.
 
     Args:
-        layers: a layer set or its file, which bring bias, position, control, pooling and prompts
-            along; a route, which brings bias, position and control; or block indices alone.
+        layers: a layer set or its file, which bring bias, position, control, pooling, prompts and
+            readout along; a route, which brings bias, position and control; or block indices alone.
         model: what is re-routed.
         force: take a layer set that was made for another model.
 
@@ -81,13 +82,21 @@ def settings_from(layers: RouteLike, model: ModelInfo, force: bool = False) -> d
         settings = {name: getattr(layers, name) for name in names}
         prompts = layers.prompts
         settings |= {"query": prompts.query, "document": prompts.document}
-        return {**settings, **_changes(layers.control)}
+        return {**settings, **_changes(layers.control), **_reading(layers, model)}
     if isinstance(layers, Route):
         indices = block_indices(layers.layers, model)
         settings = {"layers": indices, "bias": _plainest(layers.bias), "position": layers.position}
         calibration = {"calibration": layers.calibration} if layers.calibration else {}
         return {**settings, **_changes(layers.control), **calibration}
     return {"layers": block_indices(layers, model)}
+
+
+def _reading(layers: LayerSet, model: ModelInfo) -> dict[str, Any]:
+    """Where a layer set reads hidden states, as a block's index; nothing for the plain place."""
+    readout = LAST if layers.readout is None else block_of(layers.readout, model.n_layers)
+    if (readout, layers.final_norm) == (LAST, True):
+        return {}
+    return {"readout": readout, "final_norm": layers.final_norm}
 
 
 def _changes(control: Control) -> dict[str, Any]:

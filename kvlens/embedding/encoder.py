@@ -75,7 +75,7 @@ class Encoder:
             lm: the model.
             method: a name (see `kvlens.methods`), or a Method.
             layers: for a method that re-routes, a LayerSet or its file (both bring bias, position,
-                prompts and pooling along), a Route, or block indices.
+                control, prompts, pooling and readout along), a Route, or block indices.
             post: ``center``, ``project_mean``, ``zscore`` or ``whiten`` (fitted before by
                 `fit_post`, kept beside the layer-set file), ``embed_filter`` (made of the model),
                 a file, or a Post.

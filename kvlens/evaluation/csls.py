@@ -16,7 +16,7 @@ NEIGHBOURS = 10  # K, the paper's
 QUERIES_AT_A_TIME = 256
 DOCUMENTS_AT_A_TIME = 50_000
 
-Means = Float[Tensor, "n"]
+Means = Float[Tensor, "_"]
 Similarity = Callable[[Any, Any], Any]
 Found = tuple[list[list[float]], list[list[int]]]  # scores and rows of each query's documents
 

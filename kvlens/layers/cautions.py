@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from kvlens.dimension.profile import IDProfile, warning_kind
 from kvlens.dimension.sink import Sink
 from kvlens.layers.choice import Choice
+from kvlens.layers.control import Control
 from kvlens.layers.evidence import Evidence
 from kvlens.layers.layer_set import Prompts
 from kvlens.layers.stability import Stability
@@ -19,6 +20,7 @@ def cautions(
     choice: Choice,
     prompts: Prompts,
     stability: Stability | None,
+    control: Control,
 ) -> list[str]:
     """What to beware of, whatever the rule.
 
@@ -28,11 +30,12 @@ def cautions(
         choice: of the rule.
         prompts: that texts will be embedded with.
         stability: of the choice, where it is known.
+        control: whom the prefix will reach.
     """
     cautions: list[str] = []
     if evidence.parameters.layers is None:
         cautions += _edge_cautions(evidence, choice)
-    cautions += sink_cautions(profile.sink, choice.layers)
+    cautions += sink_cautions(profile.sink, choice.layers, control.shields_sink)
     cautions += _seldom_taken(stability, choice)
     if evidence.parameters.layers is None and evidence.all_early:
         cautions.append("only early layers can be re-routed: `skip_early` leaves out none")

@@ -68,6 +68,11 @@ class Control(Record):
         return self.queries in ("text", "prompt") or self.source == "text"
 
     @property
+    def shields_sink(self) -> bool:
+        """Whether the prefix is hidden from position 0, where attention sinks."""
+        return self.queries == "shielded"
+
+    @property
     def changes(self) -> dict[str, Any]:
         """What differs from the default."""
         return self.model_dump(exclude_defaults=True)

@@ -13,6 +13,7 @@ from pydantic import (
 
 from kvlens.dimension.profile import IDProfile
 from kvlens.layers.control import PAPER, Control
+from kvlens.layers.readout import LAST, block_of, readout_argument
 from kvlens.layers.shape import LayerIndices, Shape, Z
 from kvlens.layers.stability import UNKNOWN, Stability
 from kvlens.models.info import ModelInfo
@@ -90,6 +91,9 @@ class LayerSet(JsonArtifact):
         command: the command line that made it, or null.
         stability: how often the rule takes each layer over halves of the texts; not there when
             that is unknown, as in version 1, or when the user chose.
+        readout: the block after which hidden states are read, its index or a share of the blocks;
+            not there for the last one.
+        final_norm: whether they go through the model's final norm first; not there where they do.
     """
 
     model_config = ConfigDict(
@@ -122,6 +126,8 @@ class LayerSet(JsonArtifact):
     versions: dict[str, str]
     command: str | None = None
     stability: Stability | None = later_field()
+    readout: int | float | None = later_field()
+    final_norm: bool = Field(default=True, exclude_if=lambda final_norm: final_norm)
 
     @model_validator(mode="after")
     def _consistent(self) -> LayerSet:
@@ -138,8 +144,10 @@ class LayerSet(JsonArtifact):
             raise ValueError(f"the bias {largest:g} is above {MOST_BIAS:g} in size")
         if self.profile.model != self.model:
             raise ValueError("model and profile.model differ")
-        if self.version == 1 and (self.stability or self.control != PAPER):
-            raise ValueError("version 1 has neither stability nor control")
+        if self.readout is not None:
+            block_of(readout_argument("readout", self.readout), self.model.n_layers)
+        if self.version == 1 and (self.stability or self.control != PAPER or not self._is_plain):
+            raise ValueError("version 1 has neither stability nor control nor readout")
         if self.stability:
             self.model.check_layers(sorted(self.stability.taken))
         return self
@@ -148,12 +156,13 @@ class LayerSet(JsonArtifact):
         minima = phrase(self.shape.minima)
         shape = f"{self.shape.name} (minima: {minima})" if self.shape.minima else self.shape.name
         facts = {"rule": self._rule(), "shape": shape, "why": self.reason, **self._stable()}
+        facts |= self._reading()
         return facts_text(self._title(), facts, self.warnings)
 
     def _repr_html_(self) -> str:
         how = f"bias {self.bias}, position {self.position}, pooling {self.pooling}"
         facts = {"rule": self.rule, "shape": self.shape.name, "why": self.reason, "re-routing": how}
-        facts |= self._stable()
+        facts |= self._stable() | self._reading()
         return facts_html(f"layer set: {self._title()}", facts, self.warnings)
 
     def _title(self) -> str:
@@ -168,6 +177,19 @@ class LayerSet(JsonArtifact):
 
     def _stable(self) -> dict[str, str]:
         return {"stable": self.stability_words} if self.stability_words else {}
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether it is read after the last block and the final norm, as ever."""
+        return self.readout is None and self.final_norm
+
+    def _reading(self) -> dict[str, str]:
+        if self._is_plain:
+            return {}
+        n_layers = self.model.n_layers
+        block = block_of(LAST if self.readout is None else self.readout, n_layers)
+        norm = "" if self.final_norm else ", without the final norm"
+        return {"read": f"after block {block % n_layers} of {n_layers}{norm}"}
 
     def _rule(self) -> str:
         """The rule and what it went by; one that the user's layers decide goes by nothing else."""

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from kvlens.dimension.profile import IDProfile
 from kvlens.layers.cautions import cautions
+from kvlens.layers.control import Control, Queries
 from kvlens.layers.evidence import Evidence
 from kvlens.layers.layer_set import (
     SKIP_EARLY,
@@ -25,11 +26,12 @@ from kvlens.layers.layer_set import (
     Prompts,
     RuleParameters,
 )
+from kvlens.layers.readout import Readout, readout_argument
 from kvlens.layers.rules import EXPLICIT, RULES
 from kvlens.layers.shape import Z, shape
 from kvlens.layers.stability import Stability
 from kvlens.store.artifact import first_problem
-from kvlens.store.checking import a, arguments, bias, layer_list, optional, real, text
+from kvlens.store.checking import a, arguments, bias, flag, layer_list, optional, real, text
 from kvlens.store.errors import InputError
 from kvlens.store.provenance import current_command, versions
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, query_for
@@ -43,6 +45,9 @@ class EmbeddingOptions(TypedDict, total=False):
     pooling: Pooling
     query: Prompt | None
     document: Prompt | None
+    queries: Queries
+    readout: Readout | None
+    final_norm: bool
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,9 @@ class EmbeddingSettings:
         query: None: the document prompt's counterpart.
         document: None: the prompt profiled with where that is a compression prompt, else the
             default, in a chat where the profile was made in one.
+        queries: which tokens see the prefix, see `kvlens.layers.control.Control`.
+        readout: see `LayerSet`.
+        final_norm: see `LayerSet`.
     """
 
     bias: float | Sequence[float] = 1.0
@@ -63,6 +71,9 @@ class EmbeddingSettings:
     pooling: Pooling = "hybrid"
     query: Prompt | None = None
     document: Prompt | None = None
+    queries: Queries = "all"
+    readout: Readout | None = None
+    final_norm: bool = True
 
     def prompts(self, profiled: Prompt) -> Prompts:
         """The prompts of a layer set whose profile was made with the prompt `profiled`."""
@@ -85,6 +96,9 @@ class EmbeddingSettings:
     pooling=text,
     query=optional(a(Prompt, "a Prompt")),
     document=optional(a(Prompt, "a Prompt")),
+    queries=text,
+    readout=optional(readout_argument),
+    final_norm=flag,
 )
 def select(
     profile: IDProfile,
@@ -106,7 +120,8 @@ def select(
         estimator: whose ID decides.
         layers: for rule ``explicit`` only, ascending.
         z: see `kvlens.layers.shape.shape`.
-        **embedding: `bias`, `position`, `pooling`, `query`, `document`: see `EmbeddingSettings`.
+        **embedding: `bias`, `position`, `pooling`, `query`, `document`, `queries`, `readout`,
+            `final_norm`: see `EmbeddingSettings`.
 
     Returns:
         The layer set.
@@ -154,6 +169,8 @@ def _selected(
     choice = RULES[rule](evidence)
     stability = None if rule == EXPLICIT else _stability(profile, rule, evidence)
     prompts = settings.prompts(profile.prompt)
+    control = Control(queries=settings.queries)
+    doubts = cautions(profile, evidence, choice, prompts, stability, control)
     bias = settings.bias
     return LayerSet(
         model=profile.model,
@@ -162,17 +179,20 @@ def _selected(
         bias=bias if isinstance(bias, int | float) else tuple(bias),
         position=settings.position,
         pooling=settings.pooling,
+        control=control,
         prompts=prompts,
         rule=rule,
         parameters=parameters,
         branch=choice.branch,
         reason=choice.reason,
         shape=profile_shape,
-        warnings=(*choice.warnings, *cautions(profile, evidence, choice, prompts, stability)),
+        warnings=(*choice.warnings, *doubts),
         profile=profile,
         versions=versions(),
         command=current_command() or None,
         stability=stability,
+        readout=settings.readout,
+        final_norm=settings.final_norm,
     )
 
 

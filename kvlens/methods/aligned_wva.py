@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kvlens.layers.readout import Readout
 from kvlens.methods.base import Method, Read
 from kvlens.methods.depth import attention_layers
 from kvlens.methods.pooling import last
-from kvlens.methods.readout import Readout
 from kvlens.methods.watch import Watch
 from kvlens.models.language_model import LanguageModel
 from kvlens.texts.batches import TokenBatch

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Self
 from jaxtyping import Float
 from torch import Tensor
 
+from kvlens.layers.readout import LAST, Readout, block_of, readout_argument
 from kvlens.methods.pooling import POOLINGS
-from kvlens.methods.readout import LAST, Readout, block_of, readout_argument
 from kvlens.methods.watch import Watch
 from kvlens.models.chat_prompt import chat
 from kvlens.models.forward import run_base

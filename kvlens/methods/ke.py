@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from kvlens.layers.readout import Readout
 from kvlens.methods.base import Method
-from kvlens.methods.readout import Readout
 from kvlens.texts.prompts import PROMPTS, Prompt
 
 

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kvlens.layers.readout import Readout, block_of
 from kvlens.methods.base import Method, Read
 from kvlens.methods.depth import relative
-from kvlens.methods.readout import Readout, block_of
 from kvlens.methods.watch import Watch
 from kvlens.models.dispatched import value_of
 from kvlens.models.language_model import LanguageModel

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from kvlens.layers.readout import Readout
 from kvlens.methods.base import Method, Read
 from kvlens.methods.depth import attention_layers
 from kvlens.methods.pooling import POOLINGS
-from kvlens.methods.readout import Readout
 from kvlens.methods.watch import Watch
 from kvlens.models.language_model import LanguageModel
 from kvlens.models.values import Values

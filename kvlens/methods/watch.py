@@ -13,7 +13,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from kvlens.methods.readout import LAST, Readout, block_of
+from kvlens.layers.readout import LAST, Readout, block_of
 from kvlens.models.attention_call import states_of
 from kvlens.models.forward import hidden_or_refuse, run_base
 from kvlens.models.language_model import LanguageModel

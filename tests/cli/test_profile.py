@@ -61,13 +61,16 @@ def test_of_keys_and_values(place, run, states, capsys):
     assert len(result["id"]) == 3
 
 
-def test_json_alone_on_standard_output(run, capsys):
-    assert run(f"{PROFILE} --n 60 --json -o @run-json --rule explicit --layers 1-2") == 0
+def test_json_alone_on_standard_output(place, run, capsys):
+    options = "--rule explicit --layers 1-2 --queries shielded --readout -2"
+    assert run(f"{PROFILE} --n 60 --json -o @run-json {options}") == 0
     result = json.loads(capsys.readouterr().out)
     assert result["models"][0]["layers"] == [1, 2]
     assert result["models"][0]["n"] == 60
     assert result["models"][0]["stability"] is None  # the user chose
     assert result["models"][0]["sink"]["block"] is None  # of random weights
+    layers = kvlens.LayerSet.load(place / "run-json" / "layers.json")
+    assert (layers.control.queries, layers.readout) == ("shielded", -2)
 
 
 def test_the_stability_of_the_choice(place, run, capsys):

@@ -52,6 +52,21 @@ def test_settings_of_the_layer_set_are_used_unless_given(lm):
     )
 
 
+def test_the_readout_of_the_layer_set_is_used_unless_given(lm, tmp_path):
+    """Four layers: a share of 0.75 is block 2."""
+    layer_set(lm, readout=0.75, final_norm=False).save(tmp_path / "layers.json")
+    expected = Encoder(lm, layers=LAYERS, readout=2, final_norm=False)
+    encoder = Encoder(lm, layers=tmp_path / "layers.json")
+    np.testing.assert_array_equal(encoder.encode(TEXTS), expected.encode(TEXTS))
+    assert encoder.signature == expected.signature
+    plain = Encoder(lm, layers=LAYERS)
+    assert np.abs(plain.encode(TEXTS) - expected.encode(TEXTS)).max() > 1e-3
+    given = Encoder(lm, layers=tmp_path / "layers.json", readout=-1, final_norm=True)
+    assert given.signature == plain.signature
+    last = Encoder(lm, layers=layer_set(lm, readout=1.0))
+    assert last.signature == plain.signature
+
+
 @pytest.mark.parametrize("facts", [{"revision": "sha256:other"}, {"tokenizer": "other"}])
 def test_layer_set_of_another_model_is_refused(lm, facts, tmp_path):
     chosen = layer_set(other(lm, name="their-model", **facts))

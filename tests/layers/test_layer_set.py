@@ -28,7 +28,7 @@ def test_file_round_trip_and_schema(rule, tmp_path):
     profile = make_profile(U / 3, mle=U, warn={2: "ünsure"}, sink=7, drawn=noisy(U / 3))
     profile = profile.model_copy(update={"skipped": {1: "all points are copies"}})
     with made_by("kvlens profile x"):
-        saved = select(profile, rule, layers=layers, position="origin", pooling="mean")
+        saved = select(profile, rule, layers=layers, position="origin", pooling="mean", readout=-2)
     saved = saved.model_copy(update={"bias": tuple(0.1 * i for i in range(len(saved.layers)))})
     saved.save(tmp_path / "layers.json")
     assert LayerSet.load(tmp_path / "layers.json") == saved
@@ -61,6 +61,10 @@ def test_file_round_trip_and_schema(rule, tmp_path):
         ({"layers": list(range(3_000))}, "3,000 layers are more than 2,000"),
         ({"shape": {"name": "U", "minima": [30], "edge_minima": []}}, "layer 30 is outside"),
         ({"position": "left"}, "position"),
+        ({"readout": 30}, "`readout` is 30; the blocks are 0 to 29"),
+        ({"readout": 30.0}, "`readout` is 30.0"),
+        ({"readout": True}, "readout"),
+        ({"readout": 2, "version": 1}, "version 1 has neither"),
         ({"surprise": 1}, "surprise"),
         ({"prompts": {"query": {"name": "q"}}}, "prompts.document"),
     ],

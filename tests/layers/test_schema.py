@@ -29,7 +29,7 @@ LATER = {
     "IDProfile": ("sink", "draws"),
 }
 CAME_ALONG = ("Chat", "Control", "Draws", "Sink", "Stability")
-VERSION_2 = ("control", "stability")
+VERSION_2 = ("control", "stability", "readout", "final_norm")
 
 
 def without_later(schema: Any) -> Any:

@@ -24,6 +24,9 @@ from kvlens.texts.prompts import DEFAULT_QUERY, PROMPTS, Prompt
         ({"bias": float("inf")}, "bias"),
         ({"position": "start"}, "position"),
         ({"pooling": "max"}, "pooling"),
+        ({"queries": "some"}, "`queries`"),
+        ({"readout": 30}, "`readout` is 30; the blocks are 0 to 29"),
+        ({"readout": 1.5}, "`readout` is 1.5"),
     ],
 )
 def test_bad_input_is_one_line(options, problem):
@@ -77,6 +80,26 @@ def test_the_command_line_is_recorded_where_there_is_one():
     assert select(make_profile(U)).command is None
     with made_by("kvlens profile x"):
         assert select(make_profile(U)).command == "kvlens profile x"
+
+
+def test_a_shielded_choice_is_not_warned_of_b_star():
+    profile = make_profile(U, sink=12)
+    plain = select(profile)
+    shielded = select(profile, queries="shielded")
+    assert any("not above b*" in text for text in plain.warnings)
+    assert shielded.warnings == tuple(text for text in plain.warnings if "b*" not in text)
+    assert shielded.control.queries == "shielded"
+    assert "control" not in plain.model_dump()
+
+
+def test_where_hidden_states_are_read():
+    chosen = select(make_profile(U), readout=0.7, final_norm=False)
+    assert (chosen.readout, chosen.final_norm) == (0.7, False)
+    assert "read     after block 20 of 30, without the final norm" in str(chosen)
+    assert "after block 20 of 30" in chosen._repr_html_()
+    plain = select(make_profile(U))
+    assert not {"readout", "final_norm"} & plain.model_dump().keys()
+    assert "read" not in str(plain).split("why")[0]
 
 
 def test_an_unknown_keyword_is_a_type_error():

@@ -6,7 +6,7 @@ from brute_force import brute_force, reference
 from method_cases import ARCHITECTURES, AWKWARD, batch_of, build, close, embed, ids_of, model
 
 from kvlens import Encoder
-from kvlens.methods.readout import block_of
+from kvlens.layers.readout import block_of
 from kvlens.methods.registry import get_method
 
 TEXTS = AWKWARD[:3]

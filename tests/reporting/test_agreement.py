@@ -14,7 +14,7 @@ from torture.damage import damaged
 from zoo import tiny
 
 import kvlens
-from kvlens.evaluation.results import seal_of
+from kvlens.evaluation.items_file import seal_of
 from kvlens.studies.windows import windows
 from kvlens.texts.pairs import read_pairs
 
