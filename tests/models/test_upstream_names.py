@@ -116,6 +116,11 @@ NAMES = (
     # mteb
     Name("main", "mteb.cli", MTEB),
     Name("AbsEncoder", "mteb.models.abs_encoder", MTEB),
+    Name(
+        "SearchEncoderWrapper",
+        "mteb.models",
+        "evaluation/test_hubness.py::test_rows_of_retrieval",
+    ),
     Name("ModelMeta", "mteb.models.model_meta", MTEB),
     Name("ScoringFunction", "mteb.models.model_meta", MTEB),
     Name("MODEL_REGISTRY", "mteb.models.model_implementations", MTEB),
