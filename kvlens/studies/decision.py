@@ -6,11 +6,16 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from kvlens.embedding.spec import MethodSpec
-from kvlens.layers.layer_set import FiniteBias, LayerIndices
+from kvlens.dimension.profile import IDProfile
+from kvlens.embedding.spec import REFERENCE, MethodSpec
+from kvlens.layers.layer_set import FiniteBias, LayerIndices, LayerSet
+from kvlens.layers.rules import EXPLICIT
+from kvlens.layers.selection import select
 from kvlens.models.info import ModelInfo
 from kvlens.store.artifact import JsonArtifact, Record
 from kvlens.store.bounds import Count
+from kvlens.store.checking import a, arguments
+from kvlens.store.errors import InputError
 from kvlens.store.facts import facts_html, picture_of, text_of_lines
 from kvlens.store.layer_ranges import phrase
 from kvlens.studies.comparison import Interval
@@ -188,6 +193,31 @@ class Decision(JsonArtifact):
         if margin.high < 0:
             return f"re-routing costs: {on}"
         return f"re-routing is not shown to pay: {on}; what is simpler is taken"
+
+    @arguments(profile=a(IDProfile, "a profile of `kvlens.estimate`"))
+    def layer_set(self, profile: IDProfile) -> LayerSet:
+        """The layer set of the decision, for what takes one.
+
+        Args:
+            profile: of the model.
+
+        Returns:
+            A layer set of rule ``explicit``, with the verdict as its reason; without
+            post-processing, which an encoder is given beside it.
+
+        Raises:
+            InputError: where another method was chosen, which has no layers, and for a profile of
+                another model.
+        """
+        spec = MethodSpec.parse(self.chosen.method)
+        if spec.method != REFERENCE:
+            raise InputError(f"{spec.method} was chosen, which has no layer set")
+        if not profile.model.same_weights(self.model):
+            raise InputError(f"the profile is of {profile.model.name}, not of {self.model.name}")
+        settings = {setting.name: setting.value for setting in spec.settings}
+        settings["layers"] = self.layers
+        chosen = select(profile, EXPLICIT, **settings)
+        return chosen.model_copy(update={"reason": f"Chosen by its output: {self.verdict}."})
 
     def of_origin(self, origin: str) -> list[Judged]:
         """The rows that were tried for one reason, the best first."""

@@ -121,6 +121,26 @@ def test_layers_are_chosen_only_where_that_is_proven(decided, low, high, pays, w
     assert decision.verdict in str(decision)
 
 
+def test_its_layer_set_embeds_as_its_method_does(lm, passages, decided):
+    profile = kvlens.estimate(kvlens.record(lm, passages, keep=("hidden",)), draws=0)
+    place, row = next((i, row) for i, row in enumerate(decided.rows) if "shielded" in row.method)
+    proof = decided.proof.model_copy(update={"rerouted": place})
+    decision = with_margin(decided.model_copy(update={"proof": proof}), 0.1, 2.0)
+    layer_set = decision.layer_set(profile)
+    assert layer_set.layers == row.layers
+    assert "re-routing pays" in layer_set.reason
+    texts = ["a cat", "another text"]
+    expected = MethodSpec.parse(row.method).encoder(lm).encode(texts)
+    assert np.array_equal(kvlens.Encoder(lm, layers=layer_set).encode(texts), expected)
+    other = make_profile([12.0, 11.0, 10.0, 9.0])
+    with pytest.raises(InputError, match="the profile is of"):
+        decision.layer_set(other)
+    plain = with_margin(decided, -1.0, 1.0)
+    if not plain.chosen.method.startswith("kv_embedding"):
+        with pytest.raises(InputError, match="was chosen, which has no layer set"):
+            plain.layer_set(profile)
+
+
 def test_it_is_the_same_again_and_as_a_file(lm, pairs, decided, tmp_path):
     again = kvlens.choose(lm, pairs=pairs, methods=[GIVEN], posts=["zscore"], finalists=8)
     assert again == decided
