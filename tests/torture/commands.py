@@ -80,6 +80,11 @@ COMMANDS = (
         before=(f"{SWEEP} --widths 1 --layers 0,2",),
     ),
     Command("sweep-readout", "sweep model --what readout --pairs pairs.jsonl -o run/readout.json"),
+    Command(
+        "choose",
+        "choose model --texts texts.txt --n 40 --biases 1 --posts none --finalists 2 "
+        "-o run/decision.json",
+    ),
     Command("check", "check model -o check.json"),
     Command(
         "check-overwrite",
