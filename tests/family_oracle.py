@@ -31,6 +31,7 @@ class Controls:
         n_heads: query heads of a layer.
         blind: queries that do not see it.
         source: index of the token that it comes from; None: the mean of all.
+        columns: how many tokens a probe query chooses in place of `source`; 0: none.
         keys: layer -> unrotated key ``[n_kv_heads, d]``, NaN where it is the source's own.
         values: layer -> value, the same.
     """
@@ -39,6 +40,7 @@ class Controls:
     n_heads: int = 1
     blind: tuple[int, ...] = ()
     source: int | None = -1
+    columns: int = 0
     keys: dict[int, Tensor] = field(default_factory=dict)
     values: dict[int, Tensor] = field(default_factory=dict)
 
@@ -54,9 +56,11 @@ class Pass:
         rotation: layer -> which dimensions turn together, how many, and from which on.
         tables: cosines and sines that the attention module was given, or None.
         unrotated: keys of all tokens that were made again without rotation, or None.
+        asking: queries, the same.
+        recoded: keys of all tokens that were made again at the position of the prefix, or None.
         layer: the block that runs.
         asked: modules that asked for our function, by layer.
-        replayed: whether the last token's key is being made again, see `replay`.
+        replayed: what is being made again, if anything, see `replay`.
         key: which came out ``[1, n_kv_heads, 1, d_head]``.
     """
 
@@ -66,9 +70,11 @@ class Pass:
     rotation: dict[int, tuple[str, int, int]] = field(default_factory=dict)
     tables: Any = None
     unrotated: Tensor | None = None
+    asking: Tensor | None = None
+    recoded: Tensor | None = None
     layer: int = -1
     asked: dict[int, list[Any]] = field(default_factory=dict)
-    replayed: bool = False
+    replayed: str = ""
     key: Tensor | None = None
 
 
@@ -88,10 +94,13 @@ def attend(
     **unused: Any,
 ) -> tuple[Tensor, Tensor]:
     """An attention function of transformers: ``[batch, heads, seq_len, d_head]`` each."""
-    if running.replayed and key.shape[2] == 1:
+    if running.replayed == "token":
         running.key = key
+    elif running.replayed == "recoded":
+        running.recoded = key
     elif running.replayed:
         running.unrotated = key
+        running.asking = query
     running.asked.setdefault(running.layer, []).append(module)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = logits(query, key, scaling, softcap)
@@ -102,7 +111,7 @@ def attend(
         seen = seen.masked_fill(~chosen[:, None], -math.inf)
     columns = scores + seen
     if running.layer in running.biases and not running.replayed:
-        prefix_key, prefix_value = prefix(key, value)
+        prefix_key, prefix_value = prefix(key, value, query)
         # What the mask adds to the last key is what the last position sees of itself.
         added = torch.nan_to_num(seen[..., -1:, -1:], neginf=0.0)
         bias = running.biases[running.layer] + hidden_from(query.shape[1], query.shape[2])
@@ -113,10 +122,16 @@ def attend(
     return (weights @ values).to(value.dtype).transpose(1, 2).contiguous(), weights
 
 
-def prefix(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """The key and value in front ``[1, n_kv_heads, 1, d]``, before they meet queries."""
+def prefix(key: Tensor, value: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+    """The keys and values in front ``[1, n_kv_heads, columns, d]``, before they meet queries."""
     controls = running.controls
-    if controls.source is None:
+    if controls.columns:
+        unrotated = key if running.unrotated is None else running.unrotated
+        asking = query if running.asking is None else running.asking
+        recoded = key if running.recoded is None else running.recoded
+        chosen = probed(asking[0].double(), unrotated[0].double(), controls.columns)
+        own_key, own_value = (of_places(states, chosen) for states in (recoded, value))
+    elif controls.source is None:
         unrotated = key if running.unrotated is None else running.unrotated
         own_key = rotated(unrotated.double().mean(2, keepdim=True))
         own_value = value.double().mean(2, keepdim=True)
@@ -132,6 +147,34 @@ def prefix(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         given = controls.values[running.layer].double()[None, :, None]
         own_value = torch.where(given.isnan(), own_value, given)
     return own_key, own_value
+
+
+def of_places(states: Tensor, chosen: list[list[int]]) -> Tensor:
+    """Each head's own tokens."""
+    by_head = zip(states[0], chosen, strict=True)
+    return torch.stack([of_head[places] for of_head, places in by_head])[None]
+
+
+def probed(query: Tensor, key: Tensor, n: int) -> list[list[int]]:
+    """By KV head the tokens that the query of its most active tokens ranks highest, one by one."""
+    length = key.shape[1]
+    tokens = list(range(1, length)) or [0]
+    per_group = len(query) // len(key)
+    chosen = []
+    for head, keys in enumerate(key):
+        group = query[head * per_group : (head + 1) * per_group]
+        side_by_side = torch.stack([group[:, token].flatten() for token in tokens])
+        variance = side_by_side.var(0, correction=0)
+        distance = (side_by_side - side_by_side.mean(0)) ** 2
+        bias = (distance / (variance + variance.mean() / 100)).mean(1)
+        weights = bias / bias.sum() if len(tokens) > 1 else torch.ones(1, dtype=torch.float64)
+        probe = sum(weight * each for weight, each in zip(weights, side_by_side, strict=True))
+        score = {
+            token: float(sum(part @ keys[token] for part in probe.split(keys.shape[1])))
+            for token in tokens
+        }
+        chosen.append(sorted(tokens, key=lambda token: -score[token])[:n])
+    return chosen
 
 
 def rotated(key: Tensor) -> Tensor:
@@ -215,11 +258,16 @@ def replay(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         return
     call = {**dict(zip(inspect.signature(module.forward).parameters, args, strict=False)), **kwargs}
     running.tables = call.get("position_embeddings")
-    running.unrotated = None
+    running.unrotated = running.asking = running.recoded = None
     source = running.controls.source
+    if running.controls.columns:
+        run_again(module, everywhere(call, "none"), "still")
+        if running.position != "keep":
+            run_again(module, everywhere(call, running.position), "recoded")
+        return
     if source is None and running.tables is not None:
         still = unrotating(running.tables)
-        run_again(module, {**call, "position_embeddings": still})
+        run_again(module, {**call, "position_embeddings": still}, "still")
     if running.position == "keep" or source is None:
         return
     place = source % call["hidden_states"].shape[1]
@@ -230,13 +278,31 @@ def replay(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         call["position_ids"] = call["position_ids"][..., :1]
     if call.get("position_embeddings") is not None:
         call["position_embeddings"] = at_first(call["position_embeddings"])
-    run_again(module, call)
+    run_again(module, call, "token")
 
 
-def run_again(module: Any, call: dict[str, Any]) -> None:
-    running.replayed = True
+def everywhere(call: dict[str, Any], position: str) -> dict[str, Any]:
+    """The call with all tokens at the first position, or not rotated."""
+    changed = dict(call)
+    tables = call.get("position_embeddings")
+    if tables is not None and position == "none":
+        changed["position_embeddings"] = unrotating(tables)
+    elif tables is not None:
+        first = at_first(tables)
+        changed["position_embeddings"] = (
+            first.expand_as(tables)
+            if isinstance(tables, Tensor)
+            else tuple(one.expand_as(table) for one, table in zip(first, tables, strict=True))
+        )
+    if call.get("position_ids") is not None:
+        changed["position_ids"] = torch.zeros_like(call["position_ids"])
+    return changed
+
+
+def run_again(module: Any, call: dict[str, Any], what: str) -> None:
+    running.replayed = what
     module.forward(**call)
-    running.replayed = False
+    running.replayed = ""
 
 
 def unrotating(tables: Any) -> Any:

@@ -60,6 +60,7 @@ CONTROL = {
     "value": (None, "none", *NO_TEXT[:-1], {3: "own"}, {1: "none"}, {1: 5}, {1: [5]}),
     "seed": (None, *NO_WHOLE, -1),
     "calibration": (5, b"a", ["a"], THING),
+    "columns": (None, *NO_COUNT, 2, 65),  # 2: of the final token
 }
 ROUTE = {"layers": (None, *NO_LAYERS), "bias": NO_BIAS, "position": NO_TEXT}
 
@@ -369,6 +370,33 @@ def of_analysis(world: World) -> Iterator[Case]:
         progress=NO_FUNCTION,
         **LIMITS,
     )
+    shares = (None, 5, "0.5", [], ["0.5"], [0.0], [1.0], [NAN], [True], [HUGE])
+    yield case(
+        "low_rank",
+        kvlens.low_rank,
+        {"lm": world.lm, "texts": TEXTS[:3]},
+        lm=NO_MODEL,
+        texts=NO_TEXTS,
+        shares=shares,
+        threshold=(None, *NO_REAL, -0.1, 1.1),
+        prompt=(None, *NO_PROMPT),
+        pooling=(None, *NO_TEXT),
+        progress=NO_FUNCTION,
+        **LIMITS,
+    )
+    yield case(
+        "probe_tokens",
+        kvlens.probe_tokens,
+        {"lm": world.lm, "texts": TEXTS[:3]},
+        lm=NO_MODEL,
+        texts=NO_TEXTS,
+        layers=NO_LAYERS,
+        columns=(None, *NO_COUNT, 65),
+        prompt=(None, *NO_PROMPT),
+        force=NO_FLAG,
+        progress=NO_FUNCTION,
+        **LIMITS,
+    )
 
 
 def of_studies(world: World) -> Iterator[Case]:
@@ -556,6 +584,15 @@ def of_plots(world: World) -> Iterator[Case]:
         axes=NO_AXES,
         width=NO_WIDTH,
     )
+    cut = kvlens.low_rank(world.lm, TEXTS[:3], shares=(0.5,))
+    yield case(
+        "plot_low_rank",
+        kvlens.plot_low_rank,
+        {"low_rank": cut},
+        low_rank=NO_VALUE,
+        axes=NO_AXES,
+        width=NO_WIDTH,
+    )
     found = kvlens.effects(world.lm, TEXTS[:3], (1,))
     yield case(
         "plot_effects",
@@ -621,7 +658,9 @@ SAVED = (
     "KVLens",
     "LayerSet",
     "LayerStudy",
+    "LowRank",
     "Post",
+    "ProbeTokens",
     "ReadoutSweep",
     "Scores",
     "StaticPrefix",

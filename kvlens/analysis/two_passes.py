@@ -62,6 +62,11 @@ def check_shown(lm: LanguageModel, route: Route) -> None:
     Some of its attention modules show scores that they have used already: masking the prefix in
     them changes nothing, and the plain pass would be none. That is tried on a few tokens.
     """
+    if route.control.columns > 1:
+        raise InputError(
+            f"the route has {route.control.columns} columns, and attention is read of one: "
+            "give `columns=1`"
+        )
     with lm.turn("measurement"):
         message = refusal(lm, route, "bridge")
         if message is not None:

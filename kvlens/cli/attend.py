@@ -1,6 +1,7 @@
 """`kvlens attend`: how re-routing changes attention, on one text or over many.
 
-With `--effects`, what each part of the route does to embeddings.
+With `--effects`, what each part of the route does to embeddings; with `--probe`, which tokens a
+probe query ranks highest.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from kvlens.cli.options import (
     RequiredRoute,
     TextOptions,
 )
+from kvlens.cli.probe import N_PROBED, PROBE_FILES, ProbeOptions, write_probe_tokens
 from kvlens.cli.progress import progress
 from kvlens.cli.values import Dashed, WholeNumber, layers_or_file
 from kvlens.store.errors import InputError
@@ -45,7 +47,7 @@ class OneOrMany(TextOptions):
     Attributes:
         text: one text, in full
         texts: .txt, .jsonl, .csv, .tsv, .parquet, -, or wikipedia for its passages
-        n: how many of them, or of --pairs [default: 600; 100 with --effects]
+        n: how many of them, or of --pairs [default: 600; 100 with --effects, --probe]
     """
 
     text: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
@@ -72,10 +74,11 @@ class Reading:
     bins: WholeNumber = 10
     span: Literal["prompted", "text"] = "prompted"
 
-    def check(self, effects: bool) -> None:
-        """Raise InputError for what effects do not have."""
-        if effects and self != Reading(prompt=self.prompt):
-            raise InputError("`bins` and `span` are of attention: give them without `effects`")
+    def check(self, effects: bool, probe: bool) -> None:
+        """Raise InputError for what effects and probe queries do not have."""
+        if (effects or probe) and self != Reading(prompt=self.prompt):
+            name = "effects" if effects else "probe"
+            raise InputError(f"`bins` and `span` are of attention: give them without `{name}`")
 
     def options(self, limits: LengthOptions, many: Texts | None) -> dict[str, Any]:
         """The keywords of what reads one text, or many."""
@@ -99,6 +102,7 @@ def attend(
     route: RequiredRoute,
     reading: Reading = Reading(),
     parts: EffectOptions = EffectOptions(),
+    source: ProbeOptions = ProbeOptions(),
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     overwrite: bool = False,
     texts: OneOrMany = OneOrMany(),
@@ -110,12 +114,14 @@ def attend(
 
     With --effects: how far embeddings move, and with --pairs their quality, when one layer's, one
     query head's or some tokens' prefix is left out, or its value replaced.
+    With --probe: which tokens a probe query ranks highest, those of source probe.
 
     Args:
         name: named model, hub id, directory or .gguf file
         route: the layers that are re-routed
         reading: how attention is read
         parts: what each part of the route does
+        source: whose key and value is re-routed
         output: folder to write [default: runs/MODEL-attend]
         overwrite: replace what it wrote before; other files stay
         texts: the one text, or the many
@@ -127,27 +133,40 @@ def attend(
     from kvlens.texts.texts import as_texts
 
     parts.check(texts.text, texts.texts)
-    reading.check(parts.effects)
+    source.check(parts.effects)
+    reading.check(parts.effects, source.probe)
     if not parts.effects and (texts.text is None) == (texts.texts is None):
         raise InputError("give either `text` or `texts`")
     folder = output or run_folder(name, suffix="-attend")
     layers = layers_or_file(route.layers)
+    files, n = _files_and_texts(parts.effects, source.probe)
     options: dict[str, Any]
-    with output_folder(folder, overwrite, EFFECT_FILES if parts.effects else WRITES) as scratch:
+    with output_folder(folder, overwrite, files) as scratch:
         pairs = parts.read(texts.n)
-        many = texts.many(N_TEXTS if parts.effects else N_ATTENTION)
+        many = texts.many(n)
         lm = model.load(name)
         prompt = chat.around(lm, reading.prompt or document_prompt(layers))
+        measured = pairs or many or as_texts([texts.text or ""], source="the command line")
         if parts.effects:
             options = {"calibration": parts.calibration, "force": route.force, **asdict(limits)}
-            measured = pairs or many or as_texts([texts.text or ""], source="the command line")
+            options["control"] = source.control
             said = write_effects(lm, measured, layers, prompt, scratch, **options)
+        elif source.probe:
+            options = {"columns": source.columns, "force": route.force, **asdict(limits)}
+            said = write_probe_tokens(lm, measured, layers, prompt, scratch, **options)
         else:
             options = reading.options(limits, many)
             rerouted = (layers, scratch, texts.text, many, prompt, route.force)
             said = _read_attention(lm, *rerouted, **options)
-        files = sorted(path.name for path in scratch.iterdir())
-    return folder_answer(folder, files, said)
+        written = sorted(path.name for path in scratch.iterdir())
+    return folder_answer(folder, written, said)
+
+
+def _files_and_texts(effects: bool, probe: bool) -> tuple[tuple[str, ...], int]:
+    """What is written, and of how many texts unless another number was given."""
+    if effects:
+        return EFFECT_FILES, N_TEXTS
+    return (PROBE_FILES, N_PROBED) if probe else (WRITES, N_ATTENTION)
 
 
 def _read_attention(lm: LanguageModel, *read: Any, **options: Any) -> str:

@@ -75,18 +75,26 @@ def write_effects(
         layers: block indices, or a layer set's file, whose pooling is taken.
         prompt: around each text.
         folder: to write into.
-        **options: of `kvlens.effects`.
+        **options: of `kvlens.effects`; `control`: options of the route that go before those of
+            `layers`.
 
     Returns:
         What was found, for people.
     """
+    from kvlens.layers.route import Route
     from kvlens.plots.saving import save_effects_plot
+    from kvlens.rerouting.calibration import with_calibration
     from kvlens.store.provenance import current_command
     from kvlens.studies.effects import effects
 
     options["command"] = current_command()
+    control = options.pop("control", {})
+    route = layers
+    if control:
+        given = with_calibration(layers, control)
+        route = Route.of(lm.info, layers, force=options.get("force", False), **given)
     with progress("measuring effects") as bar:
-        found = effects(lm, texts, layers, prompt, _pooling(layers), progress=bar, **options)
+        found = effects(lm, texts, route, prompt, _pooling(layers), progress=bar, **options)
     found.save(folder / "effects.json")
     save_effects_plot(found, folder)
     return "\n".join(effect_table(found))

@@ -1,6 +1,6 @@
 """`kvlens lens`: what the final token's K and V hold, and the geometry of each method's vectors.
 
-With `--words`, what they say in words.
+With `--words`, what they say in words; with `--low-rank`, how far W_K and W_V can be cut.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from cyclopts import Parameter
 
 from kvlens.cli.answers import Answer, folder_answer
 from kvlens.cli.folders import output_folder, run_folder
+from kvlens.cli.low_rank import LOW_RANK_FILES, write_low_rank
 from kvlens.cli.options import (
     TEXTS,
     LengthOptions,
@@ -45,6 +46,9 @@ class Looked:
     Attributes:
         words: read values, hidden states and the embedding as words, and nothing else
         n_words: how many texts for the words
+        low_rank: cut W_K and W_V to lower ranks until the embedding moves, and nothing else
+        n_low_rank: how many texts for that
+        threshold: mean cosine to the uncut embedding that counts as unmoved
         n: how many texts for the KV lens
         n_geometry: how many of them for each method's geometry
         methods: methods whose geometry is compared, comma-separated [default: six]
@@ -53,10 +57,20 @@ class Looked:
 
     words: bool = False
     n_words: WholeNumber = 60
+    low_rank: bool = False
+    n_low_rank: WholeNumber = 20
+    threshold: float = 0.99
     n: WholeNumber = 300
     n_geometry: WholeNumber = 200
     methods: Names | None = None
     pairs: Path | None = None
+
+    def check(self, layers: str | None) -> None:
+        """Raise InputError for what does not go together."""
+        if self.words and self.low_rank:
+            raise InputError("give `words` or `low_rank`, one at a time")
+        if self.low_rank and layers is not None:
+            raise InputError("`low_rank` cuts the plain model's weights: give no `layers`")
 
     def close_pairs(self) -> list[tuple[str, str]]:
         """The pairs of one meaning; none where no file was given."""
@@ -81,7 +95,7 @@ class LensTexts(TextOptions):
     """Which texts are read.
 
     Attributes:
-        text: one text, for --words
+        text: one text, for --words or --low-rank
         texts: .txt, .jsonl, .csv, .tsv, .parquet, or - [default: Wikipedia passages]
     """
 
@@ -113,6 +127,7 @@ def lens(
     """What the final token's K and V hold: ID, rank, share of the embedding; geometry by method.
 
     With --words: what they, the hidden states and the embedding say in words.
+    With --low-rank: how far W_K and W_V can be cut, layer by layer, before the embedding moves.
 
     Args:
         name: named model, hub id, directory or .gguf file
@@ -128,6 +143,7 @@ def lens(
     from kvlens.embedding.cache import EmbeddingCache
 
     folder = output or run_folder(name, suffix="-lens")
+    looked.check(route.layers)
     if looked.words:
         with output_folder(folder, overwrite, WORD_FILES) as scratch:
             read = texts.read(looked.n_words)
@@ -135,10 +151,17 @@ def lens(
             summary = write_words(model.load(name), read, layers, route.force, limits, scratch)
             files = sorted(path.name for path in scratch.iterdir())
         return folder_answer(folder, files, summary)
+    if looked.low_rank:
+        with output_folder(folder, overwrite, LOW_RANK_FILES) as scratch:
+            read = texts.read(looked.n_low_rank)
+            lm = model.load(name, hooked=False)
+            summary = write_low_rank(lm, read, looked.threshold, limits, scratch)
+            files = sorted(path.name for path in scratch.iterdir())
+        return folder_answer(folder, files, summary)
     if route.layers is None:
         raise InputError("`layers` is missing: give a layer-set file, or layers such as 7-10")
     if texts.text is not None:
-        raise InputError("one `text` is read by `words` alone: give `texts`")
+        raise InputError("one `text` is for `words` and `low_rank`: give `texts`")
     with output_folder(folder, overwrite, WRITES) as scratch:
         read = texts.read(looked.n, MIN_POINTS)
         pairs = looked.close_pairs()

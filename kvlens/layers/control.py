@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol, Self, TypedDict, get_args
+from typing import Annotated, Any, Literal, Protocol, Self, TypedDict, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
 from kvlens.models.info import ModelInfo
 from kvlens.store.arguments import choice_argument, list_argument, refusal, shown, whole_number
 from kvlens.store.artifact import Record
+from kvlens.store.bounds import within
 from kvlens.store.errors import InputError
 
 Queries = Literal["all", "text", "prompt", "shielded"]
 """Which tokens see the prefix: all; those of the text; all others; all but position 0."""
 
-Source = Literal["final", "text", "mean"] | int
+Source = Literal["final", "text", "mean", "probe"] | int
 """Whose key and value it is: the final token's; the text's last token's, without the prompt; the
-mean over all real tokens; or those of a token by its place, counted from the end below zero."""
+mean over all real tokens; those of the tokens that a probe query ranks highest, a column each; or
+those of a token by its place, counted from the end below zero."""
 
 Carried = Literal["own", "zero", "mean", "other"]
 """What stands for a key or a value: what the source has; zeros; the mean over calibration texts;
@@ -27,7 +29,8 @@ or what one of these texts has, which a hash chooses."""
 OfHeads = Carried | dict[int, Carried | tuple[Carried, ...]]
 """One for all layers; or by layer, one for all its KV heads or one each. Layers left out: own."""
 
-NAMED_SOURCES = ("final", "text", "mean")
+NAMED_SOURCES = ("final", "text", "mean", "probe")
+MOST_COLUMNS = 64  # a prefix, and no second text
 
 
 class Control(Record):
@@ -41,6 +44,7 @@ class Control(Record):
         value: the same for the value.
         seed: of the choice of another text.
         calibration: sha256 of the file that ``mean`` and ``other`` come from; empty: none.
+        columns: how many tokens source ``probe`` takes, each a column with the bias of its own.
     """
 
     heads: dict[int, tuple[int, ...]] = Field(default_factory=dict)
@@ -50,9 +54,14 @@ class Control(Record):
     value: OfHeads = "own"
     seed: int = 0
     calibration: str = ""
+    columns: Annotated[int, within(1, MOST_COLUMNS)] = Field(
+        default=1, exclude_if=lambda columns: columns == 1
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.columns > 1 and self.source != "probe":
+            raise ValueError("several columns are for source probe")
         if self.needs_calibration and not self.calibration:
             raise ValueError("mean and other keys or values need calibration states")
         return self
@@ -71,6 +80,14 @@ class Control(Record):
     def shields_sink(self) -> bool:
         """Whether the prefix is hidden from position 0, where attention sinks."""
         return self.queries == "shielded"
+
+    @property
+    def source_words(self) -> str:
+        """Whose key and value it is, where it is not the paper's; else empty."""
+        if self.source == "final":
+            return ""
+        columns = f", {self.columns} columns" if self.columns > 1 else ""
+        return f"source {self.source}{columns}"
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -126,12 +143,14 @@ class ControlOptions(TypedDict, total=False):
         queries: ``all`` tokens see it, those of the ``text``, of the ``prompt``, or all but
             position 0 (``shielded``).
         source: whose key and value: the ``final`` token's, the ``text``'s last token's, the
-            ``mean`` over real tokens, or those of the token at an index (below 0: from the end).
+            ``mean`` over real tokens, those of the tokens that a ``probe`` query ranks highest (see
+            `kvlens.rerouting.probe_query`), or of the token at an index (below 0: from the end).
         key: ``own``, ``zero``, ``mean`` or ``other``: for all layers, or layer -> one for all KV
             heads or a list of one each. ``mean`` and ``other`` are of calibration texts.
         value: the same.
         seed: of the choice of another text.
         calibration: what ``mean`` and ``other`` come from, see `kvlens.calibration`.
+        columns: how many tokens source ``probe`` takes, each a column with the bias of its own.
     """
 
     heads: Sequence[int] | Mapping[int, Sequence[int]] | None
@@ -141,6 +160,7 @@ class ControlOptions(TypedDict, total=False):
     value: str | Mapping[int, str | Sequence[str]]
     seed: int
     calibration: Any
+    columns: int
 
 
 OPTIONS: tuple[str, ...] = tuple(Control.model_fields)
@@ -175,6 +195,8 @@ def control_of(
     fields = {**before.model_dump(), **given}
     if calibration is not None:
         fields["calibration"] = calibration.sha256
+    if fields.get("columns", 1) > 1 and fields["source"] != "probe":
+        raise InputError("`columns` are for source 'probe': any other source is one column")
     try:
         control = Control(**fields)
     except ValidationError:
@@ -210,6 +232,8 @@ def _plain(name: str, value: Any, layers: Sequence[int]) -> Any:
         return _source(value)
     if name == "seed":
         return whole_number(name, value, least=0)
+    if name == "columns":
+        return whole_number(name, value, least=1, most=MOST_COLUMNS)
     if name in ("key", "value"):
         return _of_heads(name, value, layers)
     return value

@@ -48,6 +48,7 @@ class KVEmbedding(Method):
     value: str | Mapping[int, str | Sequence[str]] = "own"
     seed: int = 0
     calibration: CalibrationLike | None = None
+    columns: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -165,6 +165,18 @@ class LanguageModel:
             attended = self._at_origin(layer).attended()
         return None if attended is None else attended.options.get("s_aux")
 
+    def attends_as_cached(self, layer: int) -> bool:
+        """Whether queries meet, head by head, the keys and values that a layer puts into a cache.
+
+        Not so where a module attends by itself, expands what it caches, or shares out its values.
+        """
+        with self.turn():
+            attended = self._at_origin(layer).attended()
+            cached = self._at_origin(layer).cached()
+        if attended is None or attended.query is None or cached is None:
+            return False
+        return torch.equal(attended.key, cached[0]) and torch.equal(attended.value, cached[1])
+
     def _at_origin(self, layer: int) -> AttentionCall:
         """The call of a layer's attention module with one token at position 0."""
         if not self._origin:

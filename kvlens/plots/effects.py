@@ -227,6 +227,8 @@ def _caption(effects: Effects) -> str:
         f"prompt {effects.prompt.name}",
         counted(effects.texts.n, "texts"),
     ]
+    if effects.control.source_words:
+        facts.insert(2, effects.control.source_words)
     if effects.score is not None:
         facts.append(f"{effects.n_pairs:,} pairs: {effects.score.text('.1f')} with all of it")
     facts.append(f"{MOVED}: of embeddings with and without the part; SD: over texts")

@@ -7,10 +7,12 @@ from typing import Any
 
 from kvlens.analysis.attention import KINDS, AttentionPatterns, AttentionShift
 from kvlens.analysis.lens import KVLens
+from kvlens.analysis.low_rank import LowRank
 from kvlens.analysis.method_geometry import Geometry
 from kvlens.analysis.word_lens import WordLens
 from kvlens.plots.effects import plot_effects
 from kvlens.plots.geometry import plot_geometry, plot_sentences
+from kvlens.plots.low_rank import plot_low_rank
 from kvlens.plots.own_words import has_heads, plot_own_words, plot_word_heads
 from kvlens.plots.patterns import plot_patterns
 from kvlens.plots.profile import plot_profile
@@ -133,6 +135,22 @@ def save_word_plots(lens: WordLens, folder: str | Path) -> list[Path]:
     if has_heads(lens):
         figures["word_heads"] = plot_word_heads(lens).figure
     return save_figures(figures, folder)
+
+
+def save_low_rank_plot(low_rank: LowRank, folder: str | Path) -> list[Path]:
+    """Write the picture of a low-rank lens, as `save_figures` does.
+
+    Args:
+        low_rank: what is drawn.
+        folder: where the files go; made when missing.
+
+    Returns:
+        The paths.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    return save_figures({"low_rank": plot_low_rank(low_rank)[0].figure}, folder)
 
 
 def save_effects_plot(effects: Effects, folder: str | Path) -> list[Path]:

@@ -13,7 +13,9 @@ from typing import Any
 
 from kvlens.analysis.attention import AttentionResult
 from kvlens.analysis.lens import KVLens
+from kvlens.analysis.low_rank import LowRank
 from kvlens.analysis.method_geometry import Geometry
+from kvlens.analysis.probe_tokens import ProbeTokens
 from kvlens.analysis.word_lens import WordLens
 from kvlens.dimension.profile import IDProfile
 from kvlens.embedding.configure import settings_from
@@ -247,7 +249,7 @@ def _results_of_scores(scores: Scores, filed: FiledResults) -> str | None:
 
 MEASURED = (
     *(IDProfile, Trace, StaticPrefix, KVLens, WordLens, AttentionResult, Geometry),
-    *(Sweep, LayerStudy, Effects, Decision, Scores),
+    *(Sweep, LayerStudy, Effects, Decision, LowRank, ProbeTokens, Scores),
 )
 WITH_MODEL = (*MEASURED, VectorsInfo, Started)
 RELATIONS = (

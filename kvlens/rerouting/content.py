@@ -17,11 +17,14 @@ from kvlens.models.language_model import LanguageModel
 from kvlens.models.rotation import turned
 from kvlens.rerouting.calibration import Calibration
 from kvlens.rerouting.pass_tokens import PassTokens
+from kvlens.rerouting.probe_query import not_probed, ranking
 from kvlens.store.errors import InputError
 
 # Heads and widths of keys and values may differ, and so may what a latent cache keeps of them.
 CacheStates = Float[Tensor, "batch _ seq_len _"]
-Prefix = Float[Tensor, "batch _ 1 _"]
+Prefix = Float[Tensor, "batch _ columns _"]
+InPlace = Float[Tensor, "batch _ _ _"]
+"""What stands for a prefix's keys or values: a column for each, or one for all."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Content:
     values: CacheStates
 
     def prefix(self) -> tuple[Prefix, Prefix]:
-        """Key and value, ``[batch, heads, 1, width]``.
+        """Key and value, ``[batch, heads, columns, width]``; one column, but of a probe query.
 
         Raises:
             InputError: for a source that a text does not have, and keys and values of other texts
@@ -58,7 +61,7 @@ class Content:
             "value", value, self._value
         )
 
-    def _controlled(self, what: str, own: Prefix, made: Callable[[str, Prefix], Prefix]) -> Prefix:
+    def _controlled(self, what: str, own: Prefix, made: Callable[[str, Prefix], InPlace]) -> Prefix:
         """The prefix's own key or value, or what stands for it in some heads."""
         names = self.route.control.carried(what, self.layer, own.shape[1])
         for name in sorted(set(names) - {"own"}):
@@ -66,15 +69,15 @@ class Content:
             own = torch.where(heads[:, None, None], made(name, own).to(own), own)
         return own
 
-    def _value(self, name: str, own: Prefix) -> Prefix:
+    def _value(self, name: str, own: Prefix) -> InPlace:
         return torch.zeros_like(own) if name == "zero" else self._of_texts("value", name, own)
 
-    def _key(self, name: str, own: Prefix) -> Prefix:
+    def _key(self, name: str, own: Prefix) -> InPlace:
         if name == "zero":
             return torch.zeros_like(own)
         return self._placed(self._of_texts("key", name, own))
 
-    def _of_texts(self, what: str, name: str, own: Prefix) -> Prefix:
+    def _of_texts(self, what: str, name: str, own: Prefix) -> InPlace:
         """The mean over calibration texts, or the one that is drawn for each row."""
         if name == "mean":
             chosen = self._calibration.mean(what, self.layer).expand(len(own), -1, -1)
@@ -103,6 +106,8 @@ class Content:
             return self._placed(self.tokens.mean(self._unrotated_keys())), self.tokens.mean(
                 self.values
             )
+        if self.route.control.source == "probe":
+            return self._probed()
         place = self.tokens.source(self.route.control.source)
         if self.route.position == "keep" or not self._rotates:
             return self.tokens.select(self.keys, place), self.tokens.select(self.values, place)
@@ -115,6 +120,27 @@ class Content:
         if attended is None:
             raise InputError(f"layer {self.layer} of {self.lm.info.name} makes no keys of its own")
         return attended.key, attended.value
+
+    def _probed(self) -> tuple[Prefix, Prefix]:
+        """Keys and values of the tokens that a probe query ranks highest, KV head by KV head."""
+        places = ranking(self.call, self.tokens.ranked, self.route.control.columns)
+        if places is None:
+            raise not_probed(self.layer, self.lm.info.name)
+        keys = self.keys
+        if self.route.position != "keep" and self._rotates:
+            keys = self._recoded_keys()
+        return self.tokens.select_by_head(keys, places), self.tokens.select_by_head(
+            self.values, places
+        )
+
+    def _recoded_keys(self) -> CacheStates:
+        """The keys of all tokens, in the route's position coding."""
+        position = self.route.position
+        tables = self.lm.origin_tables(self.layer) if position == "origin" else None
+        cached = self.call.at(position, tables).cached()
+        if cached is None or cached[0].shape != self.keys.shape:
+            raise not_probed(self.layer, self.lm.info.name)
+        return cached[0]
 
     @property
     def _rotates(self) -> bool:

@@ -13,6 +13,7 @@ from kvlens.models.language_model import LanguageModel, a_model
 from kvlens.rerouting.calibration import with_calibration
 from kvlens.rerouting.head_names import check_heads
 from kvlens.rerouting.prefix import Rerouting, rerouted
+from kvlens.rerouting.probe_query import not_probed
 from kvlens.rerouting.proof import refusal
 from kvlens.store.checking import arguments, bias, optional, text
 from kvlens.store.errors import InputError
@@ -73,6 +74,8 @@ def check_route(lm: LanguageModel, route: Route) -> None:
     """
     for layer in route.layers:
         check_heads(route.control, lm.anatomy.layers[layer])
+        if route.control.source == "probe" and not lm.attends_as_cached(layer):
+            raise not_probed(layer, lm.info.name)
     message = refusal(lm, route, "raw") if route.layers else None
     if message is not None:
         raise InputError(message)

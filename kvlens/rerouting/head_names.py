@@ -22,7 +22,7 @@ def check_heads(control: Control, layer: LayerAnatomy) -> None:
                 f"`{what}` names {len(names)} KV heads of layer {layer.layer}, which has "
                 f"{layer.n_kv_heads}"
             )
-        if layer.latent and (set(names) != {"own"} or control.source == "mean"):
+        if layer.latent and (set(names) != {"own"} or control.source in ("mean", "probe")):
             raise InputError(
                 f"layer {layer.layer} caches what keys and values are expanded from: its prefix "
                 "is a token's own"

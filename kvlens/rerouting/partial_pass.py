@@ -1,7 +1,7 @@
 """Partial pass: many routes of one batch, each from its lowest layer on.
 
-It knows where a re-routed pass begins to differ from the plain one, and nothing of how a prefix
-is put in front.
+It knows where a changed pass begins to differ from the plain one, and nothing of how a prefix is
+put in front.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from kvlens.layers.route import Route
 from kvlens.models.forward import run_base
 from kvlens.models.language_model import LanguageModel
+from kvlens.models.turns import Turn
 from kvlens.rerouting.door import reroute
 from kvlens.texts.batches import TokenBatch
 
@@ -40,8 +41,8 @@ def final_states(lm: LanguageModel, batch: TokenBatch, routes: Sequence[Route]) 
     Raises:
         InputError: as `reroute` does.
     """
-    firsts = [_first_block(lm, route) for route in routes if route.layers]
-    plain = _run_plain(lm, batch, firsts)
+    firsts = [first_block(lm, min(route.layers)) for route in routes if route.layers]
+    plain = run_plain(lm, batch, firsts)
     yield plain.states
     for route in routes:
         if route.layers:
@@ -50,20 +51,20 @@ def final_states(lm: LanguageModel, batch: TokenBatch, routes: Sequence[Route]) 
             yield plain.states
 
 
-def _first_block(lm: LanguageModel, route: Route) -> int:
-    """Where a route's pass begins to differ from the plain one, or 0: all has to run."""
+def first_block(lm: LanguageModel, layer: int) -> int:
+    """Where a pass that is changed from a layer on begins to differ, or 0: all has to run."""
     # Blocks above read keys that blocks below have stored in the same pass.
-    if any(layer.shares == "stores" for layer in lm.anatomy.layers):
+    if any(each.shares == "stores" for each in lm.anatomy.layers):
         return 0
-    return min(route.layers)
+    return layer
 
 
 @dataclass
-class _Plain:
+class PlainPass:
     """A pass through the plain model.
 
     Attributes:
-        inputs: what enters the blocks where routes begin, by their index.
+        inputs: what enters the blocks where changes begin, by their index.
         gives_tuples: whether its blocks give more than states.
         states: after the final norm.
     """
@@ -80,9 +81,20 @@ class _Plain:
         """Note what a block gives."""
         self.gives_tuples = isinstance(output, tuple)
 
+    def stand_below(self, turn: Turn, lm: LanguageModel, first: int) -> None:
+        """Let what enters block `first` be as it was, and run no block below it, for a turn.
 
-def _run_plain(lm: LanguageModel, batch: TokenBatch, blocks: Collection[int]) -> _Plain:
-    plain = _Plain()
+        They stay where they are, since models index masks and rotary tables by their number.
+        """
+        states = self.inputs[first]
+        output = (states, None) if self.gives_tuples else states
+        for block in lm.blocks[:first]:
+            turn.replace(block, lambda *args, **kwargs: output)
+
+
+def run_plain(lm: LanguageModel, batch: TokenBatch, blocks: Collection[int]) -> PlainPass:
+    """Run the plain model, and note what enters some blocks."""
+    plain = PlainPass()
     with lm.turn("measurement") as turn:
         for index in set(blocks):
             turn.before(lm.blocks[index], partial(plain.on_input, index=index), with_kwargs=True)
@@ -91,17 +103,9 @@ def _run_plain(lm: LanguageModel, batch: TokenBatch, blocks: Collection[int]) ->
     return plain
 
 
-def _rerouted(lm: LanguageModel, batch: TokenBatch, route: Route, plain: _Plain) -> States:
-    """The final states of a route, from its first block on.
-
-    Blocks below it are not run. They stay where they are, since models index masks and rotary
-    tables by their number.
-    """
-    first = _first_block(lm, route)
-    states = plain.inputs[first]
-    output = (states, None) if plain.gives_tuples else states
+def _rerouted(lm: LanguageModel, batch: TokenBatch, route: Route, plain: PlainPass) -> States:
+    """The final states of a route, from its first block on."""
     with lm.turn("measurement") as turn, reroute(lm, route) as rerouting:
         rerouting.follow(batch)
-        for block in lm.blocks[:first]:
-            turn.replace(block, lambda *args, **kwargs: output)
+        plain.stand_below(turn, lm, first_block(lm, min(route.layers)))
         return run_base(lm, batch).last_hidden_state

@@ -76,6 +76,13 @@ class PassTokens:
         """Place of each row's position 0."""
         return self.real.long().argmax(1)
 
+    @property
+    def ranked(self) -> Bool[Tensor, "batch seq_len"]:
+        """The tokens that a probe query ranks: all but position 0; that one where it is alone."""
+        places = torch.arange(self.real.shape[1], device=self.real.device)
+        alone = self.first == self.last
+        return self.real & ((places != self.first[:, None]) | alone[:, None])
+
     def source(self, source: str | int) -> Int[Tensor, " batch"]:
         """The place of the token that a prefix is taken from.
 
@@ -124,6 +131,15 @@ class PassTokens:
         device = states.device
         row = torch.arange(len(place), device=device)
         return states[row, :, place.to(device)][:, :, None]
+
+    def select_by_head(
+        self,
+        states: Shaped[Tensor, "batch n_kv_heads seq_len d_head"],
+        places: Int[Tensor, "batch n_kv_heads n"],
+    ) -> Shaped[Tensor, "batch n_kv_heads n d_head"]:
+        """The keys or values of some tokens of each head, on whatever device they are."""
+        index = places.to(states.device)[..., None].expand(-1, -1, -1, states.shape[-1])
+        return states.gather(2, index)
 
     def mean(
         self, states: Shaped[Tensor, "batch n_kv_heads seq_len d_head"]

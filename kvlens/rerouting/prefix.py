@@ -6,6 +6,8 @@ In each chosen layer, right after its keys and values are computed,
 2. the attention mask gets one more column in front, visible to every query, that holds the bias;
 3. attention goes on as usual, so the next layer sees the changed residual stream.
 
+Where a probe query chooses the tokens (see `probe_query`), several take a column each.
+
 Both steps use what every transformers attention module offers, its KV cache and its mask, so the
 same code serves the raw model (whose fused kernel stays) and the TransformerLens bridge (whose
 ``hook_pattern`` then shows the prefix as column 0). It does not know which layers are good.
@@ -27,14 +29,14 @@ from kvlens.models.attention_call import AttentionCall, StandIn
 from kvlens.models.language_model import LanguageModel, Tree
 from kvlens.rerouting.content import CacheStates, Content, Prefix
 from kvlens.rerouting.pass_tokens import PassTokens
-from kvlens.rerouting.reach import seen_by, with_prefix_column
+from kvlens.rerouting.reach import columns_there, seen_by, with_prefix_columns
 from kvlens.store.errors import InputError
 from kvlens.texts.batches import TokenBatch
 
 # What attention modules call a bias of each key's own, which has no entry for a prefix.
 DISTANCE_BIASES = ("alibi", "position_bias")
 
-Prefixed = Float[Tensor, "batch _ 1+seq_len _"]
+Prefixed = Float[Tensor, "batch _ _ _"]
 
 
 @contextlib.contextmanager
@@ -106,7 +108,8 @@ class Rerouting:
             prefix = PrefixCache(self, layer, call)
             seen = seen_by(self.tokens, self.route, layer, self.lm.anatomy.layers[layer].n_heads)
             mask = call.arguments.get("attention_mask")
-            mask = with_prefix_column(mask, bias, call.states, seen)
+            there = columns_there(self.tokens, self.route)
+            mask = with_prefix_columns(mask, bias, call.states, seen, there)
             return (), {**call.arguments, call.cache_name: prefix, "attention_mask": mask}
 
         return hook
@@ -144,7 +147,7 @@ class PrefixCache(StandIn):
             **options: the same, by name.
 
         Returns:
-            Both with the prefix first, ``[batch, heads, 1 + seq_len, width]``.
+            Both with the prefix first, ``[batch, heads, columns + seq_len, width]``.
         """
         cache = self.call.arguments.get(self.call.cache_name)
         if cache is not None:

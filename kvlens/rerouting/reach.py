@@ -1,4 +1,4 @@
-"""Reach: which queries of which heads see a prefix, as one more column of the attention mask."""
+"""Reach: which queries of which heads see a prefix, as further columns of the attention mask."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from kvlens.store.errors import InputError
 Mask = Float[Tensor, "rows 1 seq_len keys"] | Bool[Tensor, "rows 1 seq_len keys"]
 
 
-def with_prefix_column(
+def with_prefix_columns(
     mask: Mask | None,
     bias: float,
     states: Float[Tensor, "batch seq_len d_model"],
     seen: Bool[Tensor, "_ _ seq_len 1"] | None = None,
-) -> Float[Tensor, "_ _ seq_len 1+seq_len"]:
-    """An additive mask whose column 0 holds the bias.
+    there: Bool[Tensor, "batch columns"] | None = None,
+) -> Float[Tensor, "_ _ seq_len _"]:
+    """An additive mask whose first columns hold the bias.
 
     Args:
         mask: as the attention module is given it; None is causal.
-        bias: of the prefix.
+        bias: of the prefix, in each of its columns.
         states: what enters the module.
         seen: by whom the prefix is; None: by all. Heads: all query heads, or 1.
+        there: which columns each row has; None: one column.
 
     Returns:
-        The mask with one more column in front; rows: of the batch, or 1.
+        The mask with further columns in front; rows: of the batch, or 1.
 
     Raises:
         InputError: for a mask without a column a token, as fused kernels of their own take it.
@@ -36,17 +38,19 @@ def with_prefix_column(
     mask = additive_mask(mask, states)
     # A finite floor: rows of padding that see nothing must not turn into NaN.
     lowest = torch.finfo(states.dtype).min
-    column = torch.full_like(mask[..., :1], max(bias, lowest))
+    columns = torch.full_like(mask[..., :1], max(bias, lowest))
+    if there is not None:
+        columns = torch.where(there[:, None, None].to(mask.device), columns, lowest)
     if seen is not None:
-        column = torch.where(seen.to(mask.device), column, lowest)
-        mask = mask.expand(*column.shape[:2], -1, -1)
-    return torch.cat([column, mask], dim=-1)
+        columns = torch.where(seen.to(mask.device), columns, lowest)
+    mask = mask.expand(*columns.shape[:2], -1, -1)
+    return torch.cat([columns, mask], dim=-1)
 
 
 def additive_mask(
     mask: Mask | None, states: Float[Tensor, "batch seq_len d_model"]
 ) -> Float[Tensor, "rows 1 seq_len seq_len"]:
-    """A mask in the form that is added to logits; its arguments are `with_prefix_column`'s."""
+    """A mask in the form that is added to logits; its arguments are `with_prefix_columns`'."""
     seq_len = states.shape[1]
     if mask is None:
         causal = torch.ones((seq_len, seq_len), dtype=torch.bool, device=states.device).tril()
@@ -90,6 +94,17 @@ def seen_by(
     return (
         by_head.expand(-1, -1, tokens.real.shape[1], 1) if by_token is None else by_head & by_token
     )
+
+
+def columns_there(tokens: PassTokens, route: Route) -> Bool[Tensor, "batch columns"] | None:
+    """Which columns each row's prefix has; None: one, of whatever source.
+
+    A text with fewer tokens than there are columns has one for each of them.
+    """
+    if route.control.source != "probe":
+        return None
+    ranked = tokens.ranked
+    return torch.arange(route.control.columns, device=ranked.device) < ranked.sum(1)[:, None]
 
 
 def _tokens_that_see(tokens: PassTokens, queries: str) -> Bool[Tensor, "batch 1 seq_len 1"] | None:

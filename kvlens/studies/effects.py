@@ -130,7 +130,8 @@ class Effects(JsonArtifact):
         return tuple(effect for effect in self.effects if effect.kind == kind)
 
     def __str__(self) -> str:
-        title = f"effects of re-routing {phrase(self.layers)} of {self.model.name}"
+        source = f" ({self.control.source_words})" if self.control.source_words else ""
+        title = f"effects of re-routing {phrase(self.layers)} of {self.model.name}{source}"
         lines = [f"{title}: {self.texts.n} texts, {self.texts.source}", HEAD]
         return text_of_lines([*lines, *(_line(effect) for effect in self.effects)])
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from zoo import TEXTS
 
-from kvlens import AttentionShift, Effects, InputError
+from kvlens import AttentionShift, Effects, InputError, ProbeTokens
 from kvlens.analysis.attention import AttentionPatterns
 from kvlens.cli.attend import write_attention
 from kvlens.plots.saving import save_attention_plots
@@ -91,6 +91,26 @@ def test_effects_of_texts_and_of_one(place, run, capsys):
     capsys.readouterr()
 
 
+def test_effects_of_another_source(place, run, capsys):
+    line = "attend @llama --layers 2 --effects --text 'one text' --source"
+    assert run(f"{line} probe --columns 3 -o @of-columns") == 0
+    control = Effects.load(place / "of-columns/effects.json").control
+    assert (control.source, control.columns) == ("probe", 3)
+    assert "(source probe, 3 columns)" in capsys.readouterr().out
+    assert run(f"{line} -2 -o @of-index") == 0
+    assert Effects.load(place / "of-index/effects.json").control.source == -2
+    capsys.readouterr()
+
+
+def test_probe_tokens_are_written_and_told_by_layer(place, run, capsys):
+    assert run("attend @llama --layers 1-2 --probe --texts @texts.txt --n 3 -o @probed") == 0
+    out = capsys.readouterr().out.splitlines()
+    found = ProbeTokens.load(place / "probed/probe_tokens.json")
+    assert (found.columns, found.texts.n) == (4, 3)
+    assert [line.split()[0] for line in out[2:4]] == ["1", "2"]
+    assert found.command.startswith("kvlens attend")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -100,6 +120,13 @@ def test_effects_of_texts_and_of_one(place, run, capsys):
         ("--text a --pairs @texts.txt", "--pairs and --calibration are for --effects"),
         ("--effects --text a --bins 3", "--bins and --span are of attention"),
         ("--effects --text a --calibration @none", "none"),
+        ("--probe --effects --text a", "--probe tells of source probe alone"),
+        ("--probe --source mean --text a", "--probe tells of source probe alone"),
+        ("--source mean --text a", "--source and --columns are for --effects"),
+        ("--probe --text a --bins 3", "give them without --probe"),
+        ("--probe", "either --text or --texts"),
+        ("--probe --text a --columns 65", "--columns is 65; it must be"),
+        ("--effects --text a --columns 2", "--columns are for source 'probe'"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(place, run, capsys, options, said):

@@ -119,3 +119,48 @@ def test_words_of_one_text_and_what_is_refused(look, words, tmp_path):
     assert (
         main(["lens", f"{place}/llama", "-o", f"{tmp_path}/3", "--layers", "1", "--text", "a"]) == 2
     )
+
+
+@pytest.fixture
+def low_rank(look, monkeypatch, capsys):
+    """`kvlens lens MODEL --low-rank` with more: its exit code, and what it said."""
+    place, *_ = look
+    monkeypatch.setenv("KVLENS_CACHE", str(place / "cache"))
+
+    def run(*more):
+        code = main(["lens", f"{place}/llama", "--low-rank", *map(str, more)])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.mark.slow
+def test_low_rank_cuts_are_those_of_python(look, low_rank, tmp_path):
+    place, *_ = look
+    texts = ["--texts", place / "texts.txt", "--n-low-rank", 3]
+    code, out, _ = low_rank("-o", tmp_path / "out", "--threshold", 0.9, *texts)
+    assert code == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"low_rank.json", "low_rank.png", "low_rank.pdf"}
+    written = kvlens.LowRank.load(tmp_path / "out/low_rank.json")
+    again = kvlens.low_rank(kvlens.load(str(place / "llama")), LINES[:3], threshold=0.9)
+    assert written.cuts == again.cuts
+    assert "a mean cosine of 0.9" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--layers", "1"], "--low-rank cuts the plain model's weights: give no --layers"),
+        (["--words"], "give --words or --low-rank, one at a time"),
+        (["--threshold", "2"], "--threshold is 2"),
+    ],
+)
+def test_what_low_rank_does_not_take_is_one_line(low_rank, tmp_path, options, said):
+    code, _, err = low_rank("-o", tmp_path / "out", "--text", "a text", *options)
+    assert code == 2
+    assert said in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -65,11 +65,14 @@ def test_an_option_goes_before_that_of_a_route(lm):
         ({"heads": {3: [0]}}, "`heads` names layer 3, which is not re-routed"),
         ({"heads": {"x": [0]}}, "`heads` is {'x': [0]}: its keys have to be block indices"),
         ({"queries": "none"}, "`queries` is 'none'; it must be one of all, text, prompt, shielded"),
-        ({"source": "first"}, "`source` is 'first'; it must be one of final, text, mean"),
+        ({"source": "first"}, "`source` is 'first'; it must be one of final, text, mean, probe"),
         ({"source": 1.5}, "`source` is 1.5 (float), not the index of a token, or one of final"),
         ({"key": "none"}, "`key` is 'none'; it must be one of own, zero, mean, other"),
         ({"value": {1: ["own", "none"]}}, "`value` is 'none'; it must be one of own, zero, mean"),
         ({"seed": -1}, "`seed` is -1; it must be at least 0"),
+        ({"columns": 0, "source": "probe"}, "`columns` is 0; it must be"),
+        ({"columns": 65, "source": "probe"}, "`columns` is 65; it must be"),
+        ({"columns": 2}, "`columns` are for source 'probe': any other source is one column"),
         ({"value": "mean"}, "need `calibration`: a trace with k_pre and v, or its file"),
         ({"value": "mean", "calibration": 3}, "`calibration` is 3 (int), not what"),
     ],
@@ -100,3 +103,11 @@ def test_heads_that_are_not_named_carry_their_own(names, layer):
     assert control.carried("key", layer + 1, 3) == ("own",) * 3
     assert control.carried("value", layer, 3) == ("own",) * 3
     assert control.needs_calibration == bool({"mean", "other"} & set(names))
+
+
+def test_columns_are_recorded_where_there_are_several(lm):
+    several = Route.of(lm.info, [1], source="probe", columns=3)
+    assert several.control.changes == {"source": "probe", "columns": 3}
+    assert "columns" not in PAPER.model_dump(mode="json")
+    assert "columns" not in Route.of(lm.info, several, columns=1).control.model_dump(mode="json")
+    assert Control(**several.control.model_dump()) == several.control

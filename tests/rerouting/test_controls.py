@@ -96,7 +96,8 @@ def controls_for(lm, row, options, layers):
         n_heads=lm.anatomy.layers[layers[-1]].n_heads,
         heads=heads if isinstance(heads, dict) else dict.fromkeys(layers, tuple(heads)),
         blind=blind,
-        source=named.get(source, source),
+        source=named.get(source, -1 if source == "probe" else source),
+        columns=options.get("columns", 1) if source == "probe" else 0,
         keys=carried("key", lm, row, options, layers),
         values=carried("value", lm, row, options, layers),
     )
@@ -142,6 +143,8 @@ def cases_of(lm, layers, name):
     yield {"key": "zero"}
     yield {"value": "mean", "calibration": calibration}
     yield {"value": "other", "seed": SEED, "calibration": calibration}
+    if name not in ALIKE:
+        yield {"source": "probe", "columns": 3}
     if name not in NO_FORMULA:
         yield {"source": "mean"}
         yield {"key": "mean", "calibration": calibration}
@@ -181,11 +184,13 @@ def drawn(draw, lm, layers):
     """Every option at once, each drawn by itself."""
     names = ["own", "zero", "mean", "other"]
     n_heads, n_kv_heads = lm.info.n_heads, lm.info.n_kv_heads
+    source = draw.choice(["final", "text", "mean", "probe", 0, 2, -2])
     by_head = {layer: tuple(draw.choices(names, k=n_kv_heads)) for layer in layers}
     return {
         "heads": {layer: tuple(draw.sample(range(n_heads), 2)) for layer in layers[:1]},
         "queries": draw.choice(["all", "text", "prompt", "shielded"]),
-        "source": draw.choice(["final", "text", "mean", 0, 2, -2]),
+        "source": source,
+        "columns": draw.randint(1, 5) if source == "probe" else 1,
         "key": draw.choice([*names, by_head]),
         "value": draw.choice([*names, by_head]),
         "seed": draw.randint(0, 9),
@@ -206,7 +211,8 @@ def test_what_a_latent_cache_cannot_carry_is_refused():
         for name in REROUTED
         if any(family(name).anatomy.layers[layer].latent for layer in layers_of(family(name)))
     ]
-    for name, options in itertools.product(latent, ({"value": "zero"}, {"source": "mean"})):
+    wanted = ({"value": "zero"}, {"source": "mean"}, {"source": "probe"})
+    for name, options in itertools.product(latent, wanted):
         lm = family(name)
         with (
             pytest.raises(InputError, match="expanded from"),

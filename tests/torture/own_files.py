@@ -245,6 +245,42 @@ def use_decision(decision: kvlens.Decision, scratch: Path) -> None:
     assert decision.of_origin("best window")
 
 
+@functools.cache
+def _probed() -> kvlens.ProbeTokens:
+    return kvlens.probe_tokens(tiny("llama"), ["a cat", "a text"], (1, 2), columns=2)
+
+
+def make_probe_tokens(folder: Path) -> Path:
+    return _probed().save(folder / "probe_tokens.json")
+
+
+def use_probe_tokens(found: kvlens.ProbeTokens, scratch: Path) -> None:
+    _show(found)
+    for each in found.layers:
+        assert each.layer < found.model.n_layers
+        assert len(each.common) == len(each.common_share)
+    _save_again(found, scratch)
+
+
+@functools.cache
+def _cut() -> kvlens.LowRank:
+    return kvlens.low_rank(tiny("llama"), ["a cat", "a text"], shares=(0.25, 0.5))
+
+
+def make_low_rank(folder: Path) -> Path:
+    return _cut().save(folder / "low_rank.json")
+
+
+def use_low_rank(found: kvlens.LowRank, scratch: Path) -> None:
+    _show(found)
+    for cut in found.cuts:
+        assert 0 < cut.share <= 1
+        assert 0 < found.share_needed(cut.kind, cut.layer) <= 1
+    for way in ("progressive", "uniform"):
+        assert all(each in found.schedules for each in found.schedules_of(way))
+    _save_again(found, scratch)
+
+
 def make_check(folder: Path) -> Path:
     return _checked().save(folder / "check.json")
 
@@ -297,6 +333,8 @@ FORMATS = (
     Format("prefix.safetensors", make_static_prefix, kvlens.StaticPrefix.load, use_static_prefix),
     Format("effects.json", make_effects, kvlens.Effects.load, use_effects),
     Format("decision.json", make_decision, kvlens.Decision.load, use_decision),
+    Format("low_rank.json", make_low_rank, kvlens.LowRank.load, use_low_rank),
+    Format("probe_tokens.json", make_probe_tokens, kvlens.ProbeTokens.load, use_probe_tokens),
     Format("check.json", make_check, kvlens.CheckResult.load, use_check),
     Format("word_lens.json", make_word_lens, kvlens.WordLens.load, use_word_lens),
     Format("any JSON", partial(_copy, "layers_explicit.json"), kvlens.open, use_layer_set),
