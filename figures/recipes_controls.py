@@ -1,0 +1,153 @@
+"""Figures of what in the prefix acts: its content, the sink, or single heads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from layout import WIDE, root_figure
+from matplotlib.axes import Axes
+from saved import Drawn, load_all, source, texts_of
+
+from kvlens.evaluation.scores import Score, Scores
+from kvlens.plots.parts import grid, horizontal_bars, stripe_rows
+from kvlens.plots.style import STRIPE, Look, new_axes
+from kvlens.store.errors import InputError
+from kvlens.store.layer_ranges import phrase
+from kvlens.studies.comparison import Interval
+from kvlens.studies.effects import OWN, Effect, Effects
+
+HEADS = 3  # of all, those that add or cost most
+STANDING_IN = {"zero": "0", "mean": "the mean of texts", "other": "another text's"}
+WHOLE = "the prefix"
+SINK = "position 0 sees the prefix"
+CONTENT = tuple(
+    f"own {OWN[kind]}, not {STANDING_IN[name]}"
+    for kind, name in (
+        ("value", "zero"),
+        ("value", "mean"),
+        ("value", "other"),
+        ("key", "other"),
+        ("content", "other"),
+    )
+)
+ROWS = (WHOLE, *CONTENT, SINK, *(f"head {rank}" for rank in ("1st", "2nd", "3rd")))
+POINT: dict[str, Any] = {"ms": 4.5, "lw": 1, "capsize": 2, **Look.of(0).mark}
+
+
+class Row(NamedTuple):
+    """What one part of the prefix adds.
+
+    Attributes:
+        name: one of `ROWS`.
+        gain: with the part less without it.
+        note: beside the point; may be empty.
+    """
+
+    name: str
+    gain: Interval
+    note: str = ""
+
+
+def controls(data: Path) -> Drawn:
+    """What in the re-routed prefix acts? Each row is what a part of it adds to the score: quality
+    with the part less quality without it, on the same items, with paired 95 % intervals. The
+    prefix itself; its content (the text's own value or key, where zeros, the mean of calibration
+    texts or another text's stand in); that position 0, the attention sink, sees it; and the three
+    query heads that add or cost most, named beside them and found on these items, so that they look
+    stronger than they are. Left: sentence pairs, Spearman x 100. Long texts, where there are some:
+    whole articles found by their opening paragraph, NDCG@10 x 100."""
+    short = load_all(data, "effects")
+    long = _long(data)
+    axes = new_axes(WIDE, 0.24 * len(ROWS) + 1.1, 1, len(short) + len(long), sharey=True)
+    for effects, ax in zip(short, axes, strict=False):
+        _draw(ax, list(_of_effects(effects)), f"{effects.model.name}\n{_route(effects)}")
+        ax.set_xlabel("gain, Spearman × 100")
+    for table, ax in zip(long, axes[len(short) :], strict=True):
+        _draw(ax, list(_of_scores(table)), f"{table.model.name}\n{_task(table)}")
+        ax.set_xlabel("gain, NDCG@10 × 100")
+    axes[0].set_yticks(range(len(ROWS)), ROWS, fontsize=7)
+    axes[0].set_ylim(len(ROWS) - 0.5, -0.5)
+    sources = [source(each, f"{each.n_pairs} pairs; {texts_of(each)}") for each in short]
+    sources += [f"{source(each, _items(each))}\n\n{each.table()}" for each in long]
+    return Drawn(root_figure(axes), "", sources)
+
+
+def _long(data: Path) -> list[Scores]:
+    try:
+        return load_all(data, "controls-long")
+    except InputError:
+        return []
+
+
+def _route(effects: Effects) -> str:
+    (bias,) = set(effects.bias)
+    return f"{phrase(effects.layers)}, bias {bias:g}"
+
+
+def _task(table: Scores) -> str:
+    tasks = {score.task for score in table.scores}
+    return ", ".join(sorted(tasks))
+
+
+def _items(table: Scores) -> str:
+    score = table.scores[0]
+    return f"n = {score.n} {score.unit} of {_task(table)}"
+
+
+def _draw(ax: Axes, rows: list[Row], title: str) -> None:
+    places = [ROWS.index(row.name) for row in rows]
+    horizontal_bars(ax, places, [row.gain for row in rows], ls="none", **POINT)
+    for place, row in zip(places, rows, strict=True):
+        ax.annotate(row.note, (row.gain.value, place), (0, 3), textcoords="offset points",
+                    fontsize=6, ha="center")  # fmt: skip
+    stripe_rows(ax, 1, len(CONTENT), STRIPE)
+    stripe_rows(ax, len(CONTENT) + 2, len(ROWS) - 1, STRIPE)
+    ax.axvline(0, color="0.5", lw=0.8)
+    ax.set_title(title, fontsize=8)
+    ax.tick_params(axis="y", length=0)
+    grid(ax, "x")
+
+
+def _of_effects(effects: Effects) -> Iterator[Row]:
+    for effect in effects.effects:
+        name = _name(effect)
+        if name in ROWS and effect.score is not None:
+            yield Row(name, effect.score)
+    heads = [(effect, effect.score) for effect in effects.of("head") if effect.score is not None]
+    strongest = sorted(heads, key=lambda head: -abs(head[1].value))[:HEADS]
+    for row, (effect, score) in zip(ROWS[-HEADS:], strongest, strict=False):
+        yield Row(row, score, f"layer {effect.layer}, head {effect.head}")
+
+
+def _name(effect: Effect) -> str:
+    if effect.kind == "route":
+        return WHOLE
+    if effect.kind == "queries" and effect.name == "position 0":
+        return SINK
+    if effect.kind in OWN and effect.layer is None:
+        return f"own {OWN[effect.kind]}, not {STANDING_IN[effect.name]}"
+    return ""
+
+
+def _of_scores(table: Scores) -> Iterator[Row]:
+    """Rows of a table of kv_embedding as it is and with each control, all with one route."""
+    for score in table.scores:
+        if score.difference is None or score.difference_low is None:
+            continue
+        gain = Interval(
+            value=-score.difference, low=-(score.difference_high or 0), high=-score.difference_low
+        )
+        yield Row(_control(score), gain)
+
+
+def _control(score: Score) -> str:
+    settings = score.settings
+    if not settings["layers"]:
+        return WHOLE
+    if settings.get("queries") == "shielded":
+        return SINK
+    key, value = settings.get("key", "own"), settings.get("value", "own")
+    kind = "content" if "own" not in (key, value) else "value" if key == "own" else "key"
+    return f"own {OWN[kind]}, not {STANDING_IN[value if value != 'own' else key]}"
