@@ -18,7 +18,8 @@ from typing import Any
 
 from recipes_attention import before_after, beta_by_layer
 from recipes_dimension import layer_id, layer_id_smollm
-from recipes_layers import depth, regret
+from recipes_effects import effects
+from recipes_layers import depth, readout, regret
 from recipes_quality import lengths, methods
 from recipes_states import geometry, kv_ranks, kv_similarity, similarity
 from saved import Drawn
@@ -42,6 +43,8 @@ FIGURES: dict[str, Recipe] = {
     "lengths": lengths,
     "depth": depth,
     "regret": regret,
+    "readout": readout,
+    "effects": effects,
 }
 CAPTION_LETTERS = 118
 

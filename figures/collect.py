@@ -19,6 +19,7 @@ from kvlens.analysis.lens import KVLens
 from kvlens.store.arguments import shown
 from kvlens.store.errors import InputError
 from kvlens.studies.layer_sweep import Sweep
+from kvlens.studies.readout_sweep import ReadoutSweep
 from kvlens.studies.regret import LayerStudy
 
 KEPT_ARRAYS = re.compile(r"beta\.\w+\.mean|ends.*|before|after|beta")
@@ -72,6 +73,9 @@ def _without_what_is_not_drawn(result: Any, file: str) -> Any:
         changes["sets"] = ()
         changes["plain_cosines"] = ()
         changes["human"] = ()
+    if isinstance(result, ReadoutSweep):
+        changes["blocks"] = tuple(_without(block, "cosines") for block in result.blocks)
+        changes["human"] = ()
     return result.model_copy(update=changes)
 
 
@@ -98,8 +102,10 @@ def _without(record: Any, field: str) -> Any:
 
 def _placeless(result: Any, file: str) -> str:
     """The command as if it had written to ``runs/MODEL``, for the first time."""
-    ends_in_file = isinstance(result, Sweep | LayerStudy)
-    place = Path("runs", result.model.name, "sweep.json" if ends_in_file else Path(file).parent)
+    name = "sweep.json" if isinstance(result, Sweep | LayerStudy) else ""
+    if isinstance(result, ReadoutSweep):
+        name = file
+    place = Path("runs", result.model.name, name or Path(file).parent)
     command = re.sub(" --(overwrite|resume)( |$)", r"\2", result.command)
     return re.sub(r" (-o|--output) \S+", f" -o {place.as_posix()}", command)
 

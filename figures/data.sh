@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes figures/data again but for the scores and the sweeps, whose own commands stand in their
-# captions. STS: a folder with MTEB's STSBenchmark; its test pairs with a score above 4 are the
+# Makes figures/data again but for the scores, the sweeps and the effects, whose own commands stand in
+# their captions. STS: a folder with MTEB's STSBenchmark; its test pairs with a score above 4 are the
 # positive pairs of alignment.
 set -euo pipefail
 cd "$(dirname "$0")/.."

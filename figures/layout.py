@@ -13,28 +13,29 @@ WIDE = 6.9  # inches: two columns
 
 
 def model_rows(
-    results: Sequence[Any], columns: int, height: float, **options: Any
+    results: Sequence[Any], columns: int, height: float, rows: int = 1, **options: Any
 ) -> list[list[Any]]:
     """A new figure, two columns of a paper wide.
 
     Args:
-        results: one a row, whose model is named above it.
+        results: one a part of the figure, whose model is named above it.
         columns: axes in a row.
-        height: of a row, in inches.
+        height: of a part, in inches.
+        rows: of axes in a part.
         options: further keywords of ``Figure.subplots``.
 
     Returns:
-        The axes, row by row.
+        The axes, part by part.
     """
     figure = root_figure(new_axes(WIDE, height * len(results)))
     figure.clear()
-    rows = []
+    parts = []
     for result, part in zip(results, _parts(figure, len(results)), strict=True):
         title = f"{result.model.name} ({result.model.n_layers} layers)"
         part.suptitle(title, fontsize=9, weight="bold")
-        axes = part.subplots(1, columns, squeeze=False, **options)
-        rows.append(list(axes.flat))
-    return rows
+        axes = part.subplots(rows, columns, squeeze=False, **options)
+        parts.append(list(axes.flat))
+    return parts
 
 
 def _parts(figure: Any, n: int) -> np.ndarray:

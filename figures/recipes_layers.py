@@ -7,10 +7,13 @@ from pathlib import Path
 from layout import WIDE, root_figure
 from saved import Drawn, load_all, load_results, source
 
+from kvlens.plots.parts import figure_legend
+from kvlens.plots.readout import plot_readout
 from kvlens.plots.style import new_axes
 from kvlens.plots.sweeps import plot_study, plot_sweep
 from kvlens.store.layer_ranges import phrase
 from kvlens.studies.layer_sweep import Sweep
+from kvlens.studies.readout_sweep import ReadoutSweep
 from kvlens.studies.regret import LayerStudy
 
 
@@ -46,6 +49,36 @@ def _best_window_in_words(sweep: Sweep) -> str:
 def _pairs(sweep: Sweep) -> str:
     pairs = f"n = {sweep.n_pairs} pairs of {sweep.data}"
     return f"{pairs}, prompt {sweep.prompt.name}, {sweep.pooling} pooling"
+
+
+def readout(data: Path) -> Drawn:
+    """Above: quality when a method is read after each block, after the final norm and before it,
+    with bootstrap 95 % bands; dashed, grey: read after the last block and the norm, as by default.
+    Below: intrinsic dimension ± 1.96 standard errors. The best block is the best of many on these
+    very pairs, so that its gain is too large."""
+    results = load_results(data, "readout", "layers")
+    options = {"sharex": "col", "height_ratios": (1.5, 1)}
+    n_columns = len(results)
+    axes = new_axes(3.6 * n_columns, 4.3, 2, n_columns, **options)
+    numbers = []
+    sources = []
+    for column, (swept, layer_set) in enumerate(results):
+        above, _ = plot_readout(swept, layer_set.profile, axes[column::n_columns])
+        above.set_title(swept.model.name, fontsize=9)
+        numbers.append(_best_block_in_words(swept))
+        sources.append(source(swept, f"n = {swept.n_pairs} pairs of {swept.data}, {swept.method}"))
+    figure_legend(axes[0], "lower", columns=3)
+    return Drawn(root_figure(axes), " ".join(numbers), sources)
+
+
+def _best_block_in_words(swept: ReadoutSweep) -> str:
+    """The quality that is read by default, and that after the best block."""
+    best = swept.best
+    norm = "after" if best.final_norm else "before"
+    gain = f"{best.difference:+.1f} ({best.difference_low:.1f} to {best.difference_high:.1f})"
+    default = f"{swept.model.name}: {swept.last.spearman:.1f} by default"
+    place = f"after block {best.block}, {norm} the final norm"
+    return f"{default}; best {best.spearman:.1f} {place}, {gain}."
 
 
 def regret(data: Path) -> Drawn:

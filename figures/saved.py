@@ -14,7 +14,9 @@ from kvlens.layers.layer_set import LayerSet
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import short
 from kvlens.store.provenance import Provenance
+from kvlens.studies.effects import Effects
 from kvlens.studies.layer_sweep import Sweep
+from kvlens.studies.readout_sweep import ReadoutSweep
 from kvlens.studies.regret import LayerStudy
 
 
@@ -44,6 +46,8 @@ KINDS = {
     "longest": Kind(Scores, "longest/scores.json"),  # more lengths, perhaps of fewer methods
     "sweep": Kind(Sweep, "sweep.json"),
     "study": Kind(LayerStudy, "study.json"),
+    "readout": Kind(ReadoutSweep, "readout.json"),
+    "effects": Kind(Effects, "effects/effects.json"),
 }
 
 

@@ -118,6 +118,7 @@ PICTURES |= {
     "AttentionShift": "kvlens.plots.pictures:shift_picture",
     "Decision": "kvlens.plots.pictures:decision_picture",
     "WordLens": "kvlens.plots.pictures:words_picture",
+    "Effects": "kvlens.plots.pictures:effects_picture",
 }
 
 # Without `open`: a star import must not hide the builtin.

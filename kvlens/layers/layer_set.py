@@ -183,13 +183,18 @@ class LayerSet(JsonArtifact):
         """Whether it is read after the last block and the final norm, as ever."""
         return self.readout is None and self.final_norm
 
-    def _reading(self) -> dict[str, str]:
+    @property
+    def reading(self) -> str:
+        """Where hidden states are read; empty for the last block after the final norm."""
         if self._is_plain:
-            return {}
+            return ""
         n_layers = self.model.n_layers
         block = block_of(LAST if self.readout is None else self.readout, n_layers)
         norm = "" if self.final_norm else ", without the final norm"
-        return {"read": f"after block {block % n_layers} of {n_layers}{norm}"}
+        return f"after block {block % n_layers} of {n_layers}{norm}"
+
+    def _reading(self) -> dict[str, str]:
+        return {"read": self.reading} if self.reading else {}
 
     def _rule(self) -> str:
         """The rule and what it went by; one that the user's layers decide goes by nothing else."""

@@ -110,10 +110,14 @@ def _layer_of(effect: Effect) -> int:
     return effect.layer
 
 
+def panel_heights(effects: Effects) -> tuple[float, float]:
+    """How high the maps and the panels with rows should be, in inches."""
+    return 1.2 + min(0.2 * len(effects.layers), 4), 0.9 + 0.27 * len(_rows(effects))
+
+
 def _panels(effects: Effects, axes: Sequence[Axes] | None, n_axes: int, width: float) -> list[Axes]:
     """The caller's axes, or a new figure's: maps above rows where there are scores."""
-    maps = 1.2 + min(0.2 * len(effects.layers), 4)
-    rows = 0.9 + 0.27 * len(_rows(effects))
+    maps, rows = panel_heights(effects)
     if n_axes == 3:
         options: dict[str, Any] = {"columns": 3, "width_ratios": (1, 1, 1.5)}
         return axes_or_new(axes, width, max(maps, rows) + 0.5, **options)

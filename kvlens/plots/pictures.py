@@ -6,11 +6,13 @@ from kvlens.analysis.attention import AttentionShift
 from kvlens.analysis.word_lens import WordLens
 from kvlens.dimension.profile import IDProfile
 from kvlens.plots.decision import plot_decision
+from kvlens.plots.effects import plot_effects
 from kvlens.plots.own_words import plot_own_words
 from kvlens.plots.profile import plot_profile
 from kvlens.plots.style import picture_html
 from kvlens.plots.uptake import plot_ends
 from kvlens.studies.decision import Decision
+from kvlens.studies.effects import Effects
 
 
 def profile_picture(profile: IDProfile, alt: str) -> str:
@@ -51,3 +53,13 @@ def words_picture(lens: WordLens, alt: str) -> str:
         alt: the picture in words, for those who cannot see it.
     """
     return picture_html(plot_own_words(lens)[0], alt)
+
+
+def effects_picture(effects: Effects, alt: str) -> str:
+    """What each part of a route does, as an ``<img>`` that holds its own SVG.
+
+    Args:
+        effects: what is drawn.
+        alt: the picture in words, for those who cannot see it.
+    """
+    return picture_html(plot_effects(effects)[0], alt)

@@ -19,6 +19,7 @@ from kvlens.reporting.verification import About, Check, Verdict
 from kvlens.store.here import Here, places_of
 from kvlens.store.provenance import Provenance, installed_version
 from kvlens.studies.layer_sweep import Sweep
+from kvlens.studies.readout_sweep import ReadoutSweep
 from kvlens.texts.present import scores_hash, scores_here, texts_here
 from kvlens.texts.texts import TextsInfo
 
@@ -68,7 +69,7 @@ def origin_checks(result: Any, around: Surroundings) -> list[Check]:
     checks = model_checks(origin.model, around)
     if texts is not None:
         checks.append(_texts_check(texts, commands, around))
-    elif isinstance(result, Sweep):
+    elif isinstance(result, Sweep | ReadoutSweep):
         checks.append(_pairs_check(result, commands, around))
     elif isinstance(result, Geometry):
         checks.append(Check("texts", "texts", "cannot tell", reason=NO_HASH))
@@ -95,7 +96,9 @@ def _texts_check(texts: TextsInfo, commands: Sequence[str], around: Surroundings
     return _check("texts", "texts", texts.sha256, here, f"{texts.source} holds other texts here")
 
 
-def _pairs_check(sweep: Sweep, commands: Sequence[str], around: Surroundings) -> Check:
+def _pairs_check(
+    sweep: Sweep | ReadoutSweep, commands: Sequence[str], around: Surroundings
+) -> Check:
     """Of a sweep's pairs only the scores are recorded."""
     here = scores_here(Path(sweep.data).name, sweep.human, around.bases, commands)
     expected = scores_hash(sweep.human)

@@ -167,6 +167,7 @@ def _pictures(run: Run) -> dict[str, str]:
     from kvlens.plots.geometry import plot_sentences
     from kvlens.plots.own_words import plot_own_words
     from kvlens.plots.profile import plot_profile
+    from kvlens.plots.readout import plot_readout
     from kvlens.plots.style import picture_html
     from kvlens.plots.uptake import plot_beta, plot_ends
 
@@ -192,6 +193,11 @@ def _pictures(run: Run) -> dict[str, str]:
     if run.effects:
         pictures["effects"] = picture_html(
             plot_effects(run.effects, width=9)[0], "how far embeddings move without each part"
+        )
+    if run.readout:
+        pictures["readout"] = picture_html(
+            plot_readout(run.readout, run.profile, width=6.4)[0],
+            "quality by the block that is read, above the ID curve",
         )
     return pictures
 
@@ -224,5 +230,6 @@ def _origins(run: Run) -> dict[str, Provenance]:
         "words": run.words,
         "evaluation": run.scores,
         "sweep": run.sweep,
+        "readout sweep": run.readout,
     }
     return {name: Provenance.of(part) for name, part in parts.items() if part}

@@ -38,6 +38,7 @@ from kvlens.store.layer_ranges import phrase
 from kvlens.studies.decision import Decision
 from kvlens.studies.effects import Effects
 from kvlens.studies.layer_sweep import Sweep
+from kvlens.studies.readout_sweep import ReadoutSweep
 from kvlens.studies.regret import LayerStudy, choices
 from kvlens.tracing.trace import Trace
 
@@ -189,6 +190,14 @@ def _layers_of_geometry(geometry: Geometry, layers: LayerSet) -> str | None:
     return _layers_of_settings(rerouted, layers)
 
 
+def _layers_of_readout(swept: ReadoutSweep, layers: LayerSet) -> str | None:
+    """A sweep of the readout has none of its own: it reads everywhere."""
+    if swept.method != REFERENCE:
+        return None
+    plain = layers.model_copy(update={"readout": None, "final_norm": True})
+    return _layers_of_settings([swept], plain)
+
+
 def _method(layers: LayerSet) -> Method:
     return get_method(REFERENCE, **settings_from(layers, layers.model))
 
@@ -249,7 +258,7 @@ def _results_of_scores(scores: Scores, filed: FiledResults) -> str | None:
 
 MEASURED = (
     *(IDProfile, Trace, StaticPrefix, KVLens, WordLens, AttentionResult, Geometry),
-    *(Sweep, LayerStudy, Effects, Decision, LowRank, ProbeTokens, Scores),
+    *(Sweep, ReadoutSweep, LayerStudy, Effects, Decision, LowRank, ProbeTokens, Scores),
 )
 WITH_MODEL = (*MEASURED, VectorsInfo, Started)
 RELATIONS = (
@@ -262,6 +271,7 @@ RELATIONS = (
     Relation(LayerStudy, IDProfile, "profile", _profile_of_study, _kind_of_profile),
     Relation(Scores, LayerSet, "layer set", _layers_of_scores),
     Relation(Geometry, LayerSet, "layer set", _layers_of_geometry),
+    Relation(ReadoutSweep, LayerSet, "layer set", _layers_of_readout),
     Relation(AttentionResult, LayerSet, "layer set", _layers_of_attention, name="attention/*"),
     Relation(Post, LayerSet, "layer set", _layers_of_post),
     Relation(VectorsInfo, Post, "post-processing", _post_of_vectors),

@@ -19,6 +19,7 @@ from kvlens.store.errors import InputError
 from kvlens.store.files import sha256_file
 from kvlens.studies.effects import Effects
 from kvlens.studies.layer_sweep import Sweep
+from kvlens.studies.readout_sweep import ReadoutSweep
 
 PROFILE_FILE = "profile.json"
 LAYERS_FILE = "layers.json"
@@ -26,6 +27,7 @@ SHIFT_FILE = "attention/shift.safetensors"
 PATTERN_FILES = "attention/patterns*.safetensors"
 WORDS_FILE = "word_lens.json"
 EFFECTS_FILE = "effects.json"
+READOUT_FILE = "readout.json"
 
 KINDS: dict[str, Any] = {
     PROFILE_FILE: IDProfile,
@@ -34,6 +36,7 @@ KINDS: dict[str, Any] = {
     WORDS_FILE: WordLens,
     "scores.json": Scores,
     "sweep.json": Sweep,
+    READOUT_FILE: ReadoutSweep,
     EFFECTS_FILE: Effects,
     SHIFT_FILE: AttentionShift,
 }
@@ -71,6 +74,7 @@ class Run:
         words: what values, hidden states and the embedding say in words.
         scores: an evaluation table.
         sweep: quality against the re-routed layers.
+        readout: quality against the block that is read.
         effects: what each part of a route does to embeddings.
         hashes: file inside the folder -> its sha256, of each file that was read.
     """
@@ -84,6 +88,7 @@ class Run:
     words: WordLens | None
     scores: Scores | None
     sweep: Sweep | None
+    readout: ReadoutSweep | None
     effects: Effects | None
     hashes: dict[str, str]
 
@@ -115,6 +120,7 @@ class Run:
             words=parts.get(WORDS_FILE),
             scores=parts.get("scores.json"),
             sweep=parts.get("sweep.json"),
+            readout=parts.get(READOUT_FILE),
             effects=parts.get(EFFECTS_FILE),
             hashes={name: sha256_file(folder / name) for name in parts},
         )

@@ -23,6 +23,7 @@ WRITTEN = (
     "profile.json",
     "layers.json",
     "sweep.json",
+    "readout.json",
     "study.json",
     "decision.json",
     "effects.json",

@@ -22,7 +22,7 @@ from kvlens.store.artifact import JsonArtifact, Record
 from kvlens.store.bounds import Count
 from kvlens.store.checking import arguments, flag, function, optional, text
 from kvlens.store.errors import InputError
-from kvlens.store.facts import text_of_lines
+from kvlens.store.facts import facts_html, picture_of, text_of_lines
 from kvlens.store.layer_ranges import phrase
 from kvlens.store.progress import Progress
 from kvlens.store.provenance import versions
@@ -130,19 +130,37 @@ class Effects(JsonArtifact):
         return tuple(effect for effect in self.effects if effect.kind == kind)
 
     def __str__(self) -> str:
-        source = f" ({self.control.source_words})" if self.control.source_words else ""
-        title = f"effects of re-routing {phrase(self.layers)} of {self.model.name}{source}"
-        lines = [f"{title}: {self.texts.n} texts, {self.texts.source}", HEAD]
+        lines = [f"{self._title()}: {self.texts.n} texts, {self.texts.source}", HEAD]
         return text_of_lines([*lines, *(_line(effect) for effect in self.effects)])
+
+    def _repr_html_(self) -> str:
+        whole = [each for each in self.effects if each.layer is None or each.kind == "layer"]
+        heads = sorted(self.of("head"), key=lambda head: -head.moved)[:SHOWN_HEADS]
+        shown = {f"without {each.words}": _found(each) for each in (*whole, *heads)}
+        title = f"{self._title()}, {self.texts.n} texts; 1 - cosine, mean ± SD"
+        return facts_html(title, shown, (), picture_of(self, title))
+
+    def _title(self) -> str:
+        source = f" ({self.control.source_words})" if self.control.source_words else ""
+        return f"effects of re-routing {phrase(self.layers)} of {self.model.name}{source}"
 
 
 HEAD = f"{'left out':48} {'1 - cosine':>16}  score with it less without"
+SHOWN_HEADS = 3  # in a notebook, those that move embeddings most; the picture has all
 
 
 def _line(effect: Effect) -> str:
-    moved = f"{effect.moved:.4f} ± {effect.spread:.4f}"
     score = "" if effect.score is None else effect.score.text()
-    return f"{effect.words:48} {moved:>16}  {score}".rstrip()
+    return f"{effect.words:48} {_moved(effect):>16}  {score}".rstrip()
+
+
+def _found(effect: Effect) -> str:
+    score = "" if effect.score is None else f"; adds {effect.score.text('.1f')} to the score"
+    return f"{_moved(effect)}{score}"
+
+
+def _moved(effect: Effect) -> str:
+    return f"{effect.moved:.4f} ± {effect.spread:.4f}"
 
 
 class EffectOptions(LimitOptions, total=False):

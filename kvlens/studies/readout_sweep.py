@@ -53,7 +53,7 @@ class ReadBlock(Record):
         difference: this less the last block after the final norm.
         difference_low: end of the interval of the difference, on the same draws.
         difference_high: its other end.
-        cosines: of each pair, rounded to 7 digits.
+        cosines: of each pair, rounded to 7 digits; empty where they are left out.
     """
 
     block: Count
@@ -76,7 +76,7 @@ class ReadoutSweep(JsonArtifact):
         settings: the method's, without the readout.
         data: where the pairs come from.
         n_pairs: how many.
-        human: the pairs' human scores.
+        human: the pairs' human scores; empty where they are left out.
         blocks: every block, with the final norm and without, by block.
         versions: package -> version.
         command: the command line; empty in a notebook.
@@ -103,7 +103,8 @@ class ReadoutSweep(JsonArtifact):
         n_layers = self.model.n_layers
         if found != [(block, norm) for block in range(n_layers) for norm in (False, True)]:
             raise ValueError("the blocks are not all of the model, with and without the norm")
-        if {len(self.human), *(len(each.cosines) for each in self.blocks)} != {self.n_pairs}:
+        sizes = {len(self.human), *(len(each.cosines) for each in self.blocks)}
+        if sizes not in ({self.n_pairs}, {0}):
             raise ValueError("the human scores and cosines are not one a pair")
         return self
 

@@ -8,17 +8,22 @@ from saved import KINDS
 
 import kvlens
 from kvlens.analysis.lens import KVLens, kv_lens
-from kvlens.store.provenance import made_by
+from kvlens.store.provenance import current_command, made_by
+from kvlens.texts.pairs import read_pairs
 
 
 @pytest.fixture(scope="module")
-def results(zoo):
+def results(zoo, pairs_file):
     """Some kinds of results, of one model, in the order of `KINDS`."""
     lm = zoo("llama")
     lines = [f"text {i} {'la ' * (i % 5)}" for i in range(60)]
     trace = kvlens.record(lm, lines)
     with made_by("kvlens profile x -o /tmp/secret --n 30"):
         layer_set = kvlens.select(kvlens.estimate(trace))
+    with made_by("kvlens sweep x --what readout -o /tmp/secret/r.json --overwrite"):
+        swept = kvlens.readout_sweep(lm, read_pairs(pairs_file, 12))
+    with made_by("kvlens attend x --effects -o /tmp/secret"):
+        effects = kvlens.effects(lm, lines[:3], (1,), command=current_command())
     return {
         "layers": layer_set,
         "shift-text": kvlens.attention_shift(lm, lines[:20], (1, 2)),
@@ -26,6 +31,8 @@ def results(zoo):
         "lens": kv_lens(trace),
         "scores": made_up_scores(layer_set, 0),
         "sweep": made_up_sweep(layer_set),
+        "readout": swept,
+        "effects": effects,
     }
 
 
@@ -51,6 +58,10 @@ def test_commands_do_not_tell_where_they_wrote(results, collected):
     command = "kvlens profile x -o runs/tiny-llama --n 30"
     assert collected["layers"] == results["layers"].model_copy(update={"command": command})
     assert collected["sweep"].command == "kvlens sweep MODEL -o runs/tiny-llama/sweep.json"
+    command = "kvlens sweep x --what readout -o runs/tiny-llama/readout.json"
+    assert collected["readout"].command == command
+    command = "kvlens attend x --effects -o runs/tiny-llama/effects"
+    assert collected["effects"] == results["effects"].model_copy(update={"command": command})
 
 
 def test_attention_keeps_its_means_over_heads(results, collected):
@@ -72,6 +83,11 @@ def test_single_heads_and_cosines_are_left_out(results, collected):
     windows = collected["sweep"].windows
     assert [w.spearman for w in windows] == [w.spearman for w in results["sweep"].windows]
     assert {w.cosines for w in windows} == {()}
+    swept = results["readout"]
+    small = collected["readout"]
+    assert {block.cosines for block in small.blocks} == {()} == {small.human}
+    assert [b.spearman for b in small.blocks] == [b.spearman for b in swept.blocks]
+    assert (small.best.block, small.n_pairs) == (swept.best.block, 12)
 
 
 @pytest.mark.parametrize("name", ["../../elsewhere", "a/b", "a\x1b[31m", r"\g<9>"])

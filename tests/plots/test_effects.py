@@ -84,6 +84,17 @@ def test_texts_without_scores_have_three_panels(of_texts, tmp_path):
         kvlens.plot_effects(of_texts, axes=[Figure().subplots()])
 
 
+def test_effects_show_themselves_in_jupyter(of_pairs):
+    shown = of_pairs._repr_html_()
+    assert "data:image/svg+xml" in shown
+    (route,) = of_pairs.of("route")
+    row = f"{route.moved:.4f} ± {route.spread:.4f}; adds {route.score.text('.1f')} to the score"
+    assert row in shown
+    heads = sorted(of_pairs.of("head"), key=lambda head: head.moved)
+    assert f"without {heads[-1].words}<" in shown
+    assert f"without {heads[0].words}<" not in shown
+
+
 def test_one_text_has_no_spread(lm):
     alone = kvlens.effects(lm, TEXTS[:1], [2])
     _, steadiness, _ = kvlens.plot_effects(alone)

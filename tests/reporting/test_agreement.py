@@ -280,6 +280,25 @@ def test_other_layers(here):
     assert {("attention/shift.safetensors", "layer set"), (post, "layer set")} <= differing()
 
 
+def test_a_readout_sweep_of_other_layers(here):
+    lm = kvlens.load("model")
+    layers = kvlens.LayerSet.load("run/layers.json")
+    pairs = read_pairs("pairs.jsonl")
+    swept = kvlens.readout_sweep(lm, pairs, "kv_embedding", layers, data="here/pairs.jsonl")
+    swept.save("run/readout.json")
+    assert ("readout.json", "layer set") not in differing()
+    assert verdicts(kvlens.verify("run/readout.json"), "pairs") == {"agrees"}
+    of_control = kvlens.readout_sweep(lm, pairs, data="here/pairs.jsonl")
+    of_control.save("run/readout.json")
+    assert ("readout.json", "layer set") not in differing()
+    other = swept.model_copy(update={"settings": {**swept.settings, "bias": 3.0}})
+    other.save("run/readout.json")
+    assert ("readout.json", "layer set") in differing()
+    kvlens.select(layers.profile, readout=1).save("run/layers.json")
+    swept.save("run/readout.json")
+    assert ("readout.json", "layer set") not in differing()
+
+
 def test_another_fit(here):
     path = next(Path("run").glob("post-*"))
     flip(path, -1)

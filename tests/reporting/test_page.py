@@ -15,6 +15,7 @@ from kvlens import InputError
 from kvlens.cli import main
 from kvlens.reporting.page import PAGE_LIMIT, render, report
 from kvlens.reporting.run_folder import Run
+from kvlens.texts.pairs import read_pairs
 
 
 def test_page_is_quiet_and_fetches_nothing(page, place):
@@ -182,6 +183,42 @@ def test_a_page_made_in_python_names_commands_without_flags(place):
     assert page.count("<code>kvlens report</code> makes it") == 4
     assert "<code>kvlens evaluate</code> makes it" in page
     assert "<code>kvlens sweep</code> makes it" in page
+
+
+def test_the_readout_is_a_section_where_it_was_swept(place, tmp_path, browser, pairs_file):
+    run = tmp_path / "run"
+    shutil.copytree(place / "run", run)
+    lm = kvlens.load(place / "model")
+    swept = kvlens.readout_sweep(lm, read_pairs(pairs_file), data="a <file>")
+    swept.save(run / "readout.json")
+    browser.open(report(run))
+    assert browser.problems == []
+    cells = browser.run("""[...document.querySelectorAll('#readout tbody tr')].map(row => (
+        [...row.cells].map(cell => cell.textContent.trim())))""")
+    curves = zip(swept.curve(True), swept.curve(False), strict=True)
+    shown = [
+        [
+            str(after.block),
+            *(f"{x.spearman:.1f} ({x.low:.1f} to {x.high:.1f})" for x in (after, bare)),
+        ]
+        for after, bare in curves
+    ]
+    assert [row for row in cells if row[0] != "block"] == shown
+    said = browser.run("document.getElementById('readout').textContent.replace(/\\s+/g, ' ')")
+    assert "40 pairs, a <file>. After the last block" in said
+    assert f"{swept.best.difference:+.1f} ({swept.best.difference_low:.1f} to" in said
+    assert 'id="readout"' not in render(Run.read(place / "bare"))
+
+
+def test_the_page_says_who_sees_the_prefix_and_where_it_is_read(place):
+    run = Run.read(place / "bare")
+    plain = render(run)
+    assert "<th>controls</th>" not in plain
+    assert "<th>read</th>" not in plain
+    layers = kvlens.select(run.profile, queries="shielded", readout=1)
+    page = render(replace(run, layers=layers))
+    assert "queries shielded" in page
+    assert "after block 1 of 4" in page
 
 
 def test_effects_are_a_section_where_there_are_some(place, tmp_path, browser):
