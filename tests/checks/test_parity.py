@@ -35,9 +35,9 @@ def test_it_says_which_layer_is_off(zoo):
 def test_wrong_re_routing_is_found_though_it_was_proven_before(zoo, monkeypatch):
     lm = zoo("llama")
     assert check(lm, TEXTS).rerouting_passed
-    column = prefix.with_prefix_column
+    columns = prefix.with_prefix_columns
     monkeypatch.setattr(
-        prefix, "with_prefix_column", lambda mask, bias, states: column(mask, 0.0, states)
+        prefix, "with_prefix_columns", lambda mask, bias, *others: columns(mask, 0.0, *others)
     )
     result = check(lm, TEXTS)
     assert result.recording_passed

@@ -49,9 +49,9 @@ def test_an_existing_file_stays(run, tmp_path, capsys):
 
 
 def test_wrong_re_routing_is_said(run, tmp_path, monkeypatch, capsys):
-    column = prefix.with_prefix_column
+    columns = prefix.with_prefix_columns
     monkeypatch.setattr(
-        prefix, "with_prefix_column", lambda mask, bias, states: column(mask, 0.0, states)
+        prefix, "with_prefix_columns", lambda mask, bias, *others: columns(mask, 0.0, *others)
     )
     assert run("check @llama") == 1
     lines = capsys.readouterr().out.splitlines()

@@ -51,9 +51,9 @@ def last_of_right_padding(monkeypatch):
 
 
 def no_bias(monkeypatch):
-    column = prefix.with_prefix_column
+    columns = prefix.with_prefix_columns
     monkeypatch.setattr(
-        prefix, "with_prefix_column", lambda mask, bias, *seen: column(mask, 0.0, *seen)
+        prefix, "with_prefix_columns", lambda mask, bias, *others: columns(mask, 0.0, *others)
     )
 
 
@@ -106,16 +106,16 @@ def rotated_twice(monkeypatch):
 
 def hidden_by_a_window(monkeypatch):
     """Queries see no further back than the window, the prefix included."""
-    column = prefix.with_prefix_column
+    columns = prefix.with_prefix_columns
 
-    def windowed(mask, bias, states, seen=None):
-        masked = column(mask, bias, states, seen)
+    def windowed(mask, bias, states, seen=None, there=None):
+        masked = columns(mask, bias, states, seen, there)
         if mask is not None and (mask[0, 0, -1] < 0).any():
             far = mask[..., :1] < 0
             masked[..., :1] = masked[..., :1].masked_fill(far, torch.finfo(masked.dtype).min)
         return masked
 
-    monkeypatch.setattr(prefix, "with_prefix_column", windowed)
+    monkeypatch.setattr(prefix, "with_prefix_columns", windowed)
 
 
 FAULTS = {
