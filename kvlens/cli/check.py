@@ -8,10 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kvlens.cli.answers import Answer
+from kvlens.cli.folders import check_new_file
 from kvlens.cli.options import ModelName, ModelOptions
-from kvlens.cli.swap import recover
-from kvlens.store.errors import InputError
-from kvlens.store.files import writable_file
 
 
 def check(
@@ -36,16 +34,8 @@ def check(
     """
     from kvlens.checks import parity
 
-    _check_place(output, overwrite)
+    check_new_file(output, overwrite)
     result = parity.check(model.load(name, hooked=False), tolerance=tolerance)
     result.save(output)
     data = {"passed": result.passed, **result.model_dump(mode="json")}
     return Answer(data, f"{result}\nwritten to {output}", 0 if result.passed else 1)
-
-
-def _check_place(file: Path, overwrite: bool) -> None:
-    """Refuse, before the model is loaded, a file that exists or cannot be written."""
-    recover(file.parent)
-    writable_file(file)
-    if file.exists() and not overwrite:
-        raise InputError(f"{file} exists: give another `output`, or `overwrite=True` to replace it")

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from kvlens.cli.answers import Answer
-from kvlens.cli.folders import run_folder
+from kvlens.cli.folders import check_new_file, run_folder
 from kvlens.cli.options import TEXTS, LengthOptions, ModelName, ModelOptions, TextOptions
 from kvlens.cli.progress import progress
 from kvlens.cli.swap import recover
 from kvlens.cli.values import Dashed, Layers, Names, Numbers, WholeNumber
 from kvlens.store.errors import InputError, printable
-from kvlens.store.files import writable_file
 
 if TYPE_CHECKING:
     from kvlens.dimension.profile import IDProfile
@@ -108,7 +107,8 @@ def choose(
     """
     from kvlens.studies import choosing
 
-    file = _file(name, output, overwrite)
+    file = output or run_folder(name) / "decision.json"
+    check_new_file(file, overwrite)
     passages, pairs = texts.judging()
     profile = contending.read_profile(name)
     data = printable("/".join(texts.pairs.absolute().parts[-2:])) if texts.pairs else ""
@@ -137,13 +137,3 @@ def _use(name: str, decision: Decision) -> str:
     post = f" --fit-post {decision.chosen.post}" if decision.chosen.post else ""
     method = shlex.quote(decision.chosen.method)
     return f"kvlens embed {shlex.quote(name)} --method {method}{post} -i TEXTS -o VECTORS.npy"
-
-
-def _file(name: str, output: Path | None, overwrite: bool) -> Path:
-    """Where it goes; raises InputError where that cannot be written or touched."""
-    file = output or run_folder(name) / "decision.json"
-    recover(file.parent)
-    writable_file(file)
-    if file.exists() and not overwrite:
-        raise InputError(f"{file} exists: give another `output`, or `overwrite=True` to replace it")
-    return file

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kvlens.cli.swap import free_name, recover, swap, turn
 from kvlens.store.errors import InputError
-from kvlens.store.files import scratch_folder, unwritable
+from kvlens.store.files import scratch_folder, unwritable, writable_file
 
 # What kvlens writes: one of these makes an existing folder one of its own.
 OURS = (
@@ -35,6 +35,22 @@ OURS = (
 )
 
 SCRATCH = ".*.kvlens"  # what writing a file leaves when it is killed
+
+
+def check_new_file(file: Path, overwrite: bool) -> None:
+    """Refuse, before the work, a file that exists or cannot be written.
+
+    Args:
+        file: that is going to be written.
+        overwrite: replace an existing one.
+
+    Raises:
+        InputError: for what cannot be written or may not be touched.
+    """
+    recover(file.parent)
+    writable_file(file)
+    if file.exists() and not overwrite:
+        raise InputError(f"{file} exists: give another `output`, or `overwrite=True` to replace it")
 
 
 def run_name(model: str) -> str:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvlens.cli.answers import Answer
-from kvlens.cli.folders import run_folder
+from kvlens.cli.folders import check_new_file, run_folder
 from kvlens.cli.progress import progress
 from kvlens.cli.swap import recover
 from kvlens.cli.values import layers_or_file
 from kvlens.store.errors import InputError, printable
-from kvlens.store.files import writable_file
 
 if TYPE_CHECKING:
     from kvlens.cli.options import ChatOptions, ModelOptions
@@ -66,10 +65,7 @@ def _file(name: str, target: SweepFile) -> Path:
     if target.resume:
         raise InputError("`resume` goes on with windows: a readout sweep starts again")
     file = target.output or run_folder(name) / "readout.json"
-    recover(file.parent)
-    writable_file(file)
-    if file.exists() and not target.overwrite:
-        raise InputError(f"{file} exists: give another `output`, or `overwrite=True` to replace it")
+    check_new_file(file, target.overwrite)
     return file
 
 

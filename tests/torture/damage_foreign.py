@@ -26,7 +26,7 @@ from torture.damage import Format, campaign_of, survey
 
 import kvlens
 from kvlens.evaluation.beir import read_beir
-from kvlens.evaluation.results import Results
+from kvlens.evaluation.results import Prediction, Results
 from kvlens.evaluation.task_score import found
 from kvlens.store.errors import InputError
 from kvlens.texts import wikipedia
@@ -169,7 +169,8 @@ def _good_results() -> tuple[bytes, bytes]:
         result = TaskResult.from_task_results(task, scores, evaluation_time=1.5)
         results.file.parent.mkdir(parents=True)
         result.to_disk(results.file)
-        results.save_items({("test", "default"): {"cosine_scores": cosines.tolist()}})
+        predicted = Prediction({"cosine_scores": cosines.tolist()})
+        results.save_items({("test", "default"): predicted})
         return results.file.read_bytes(), results.items_file.read_bytes()
 
 
