@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from recipes_attention import before_after, beta_by_layer
+from recipes_choice import choice
+from recipes_controls import controls
 from recipes_dimension import layer_id, layer_id_smollm
 from recipes_effects import effects
 from recipes_layers import depth, readout, regret
@@ -45,6 +47,8 @@ FIGURES: dict[str, Recipe] = {
     "regret": regret,
     "readout": readout,
     "effects": effects,
+    "choice": choice,
+    "controls": controls,
 }
 CAPTION_LETTERS = 118
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes figures/data again but for the scores, the sweeps and the effects, whose own commands stand in
-# their captions. STS: a folder with MTEB's STSBenchmark; its test pairs with a score above 4 are the
+# Makes figures/data again but for the scores and the sweeps, whose own commands stand in their
+# captions. STS: a folder with MTEB's STSBenchmark; its test pairs with a score above 4 are the
 # positive pairs of alignment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,10 +8,34 @@ sts=${STS:-STSBenchmark}
 text='The old lighthouse keeper wrote a letter to his daughter every evening.'
 wikipedia=(--texts wikipedia --n 100)
 
+effects() { # MODEL LAYERS BIAS: those of the best window on validation pairs
+  local run=runs/$1
+  kvlens profile "$1" -o "$run" --save-trace --overwrite
+  python - "$run" "$2" "$3" << 'PY'
+import sys, kvlens
+from kvlens.store.layer_ranges import parse_layers
+run, layers, bias = sys.argv[1:]
+chosen = kvlens.select(kvlens.open(f"{run}/profile.json"), "explicit", layers=parse_layers(layers), bias=float(bias))
+chosen.save(f"{run}/measured.json")
+PY
+  kvlens attend "$1" --layers "$run/measured.json" --effects --pairs "$sts/validation.jsonl" --n 600 \
+    --calibration "$run/trace.safetensors" -o "$run/effects"
+}
+
+choose() { # MODEL RUN: without labels, on two genres; then by pairs, what was chosen without among them
+  local model=$1 run=$2 free
+  cat "$sts/train.jsonl" "$sts/validation.jsonl" > runs/STSBenchmark-train-validation.jsonl
+  kvlens choose "$model" -o "$run/decision.json"
+  kvlens choose "$model" --texts news -o "$run/news/decision.json"
+  free=$(python -c 'import sys, kvlens; print(kvlens.open(sys.argv[1]).best_rerouted.method)' \
+    "$run/decision.json")
+  kvlens choose "$model" --pairs runs/STSBenchmark-train-validation.jsonl --methods "$free" \
+    --finalists 24 -o "$run/pairs/decision.json"
+}
+
 data() { # MODEL CHOSEN ALL: the layers that `kvlens profile` chooses, and all layers
   local model=$1 chosen=$2 all=$3
   local run=runs/$model
-  kvlens profile "$model" -o "$run"
   kvlens attend "$model" --layers "$chosen" --text "$text" -o "$run/patterns"
   kvlens attend "$model" --layers "$all" "${wikipedia[@]}" --span prompted -o "$run/all-prompted"
   kvlens attend "$model" --layers "$all" "${wikipedia[@]}" --span text -o "$run/all-text"
@@ -19,5 +43,9 @@ data() { # MODEL CHOSEN ALL: the layers that `kvlens profile` chooses, and all l
   kvlens lens "$model" --layers "$chosen" --pairs "$sts/test.jsonl" -o "$run/lens"
   python figures/collect.py "$run" figures/data
 }
+effects smollm2-135m 26-29 3
+effects gemma3-270m 4-5 1
+choose smollm2-135m runs/smollm2-135m
+choose gemma3-270m runs/gemma3-270m
 data smollm2-135m 23,27-29 0-29
 data gemma3-270m 4-5 0-17

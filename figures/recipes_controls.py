@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from layout import WIDE, root_figure
 from matplotlib.axes import Axes
-from saved import Drawn, load_all, source, texts_of
+from saved import Drawn, load_all, source
 
 from kvlens.evaluation.scores import Score, Scores
 from kvlens.plots.parts import grid, horizontal_bars, stripe_rows
@@ -69,7 +69,7 @@ def controls(data: Path) -> Drawn:
         ax.set_xlabel("gain, NDCG@10 × 100")
     axes[0].set_yticks(range(len(ROWS)), ROWS, fontsize=7)
     axes[0].set_ylim(len(ROWS) - 0.5, -0.5)
-    sources = [source(each, f"{each.n_pairs} pairs; {texts_of(each)}") for each in short]
+    sources = [source(each, _pairs(each)) for each in short]
     sources += [f"{source(each, _items(each))}\n\n{each.table()}" for each in long]
     return Drawn(root_figure(axes), "", sources)
 
@@ -79,6 +79,10 @@ def _long(data: Path) -> list[Scores]:
         return load_all(data, "controls-long")
     except InputError:
         return []
+
+
+def _pairs(effects: Effects) -> str:
+    return f"n = {effects.n_pairs} pairs of {effects.texts.n} texts, prompt {effects.prompt.name}"
 
 
 def _route(effects: Effects) -> str:
@@ -98,10 +102,10 @@ def _items(table: Scores) -> str:
 
 def _draw(ax: Axes, rows: list[Row], title: str) -> None:
     places = [ROWS.index(row.name) for row in rows]
-    horizontal_bars(ax, places, [row.gain for row in rows], ls="none", **POINT)
+    horizontal_bars(ax, places, [row.gain for row in rows], **POINT)
     for place, row in zip(places, rows, strict=True):
-        ax.annotate(row.note, (row.gain.value, place), (0, 3), textcoords="offset points",
-                    fontsize=6, ha="center")  # fmt: skip
+        beside: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 6}
+        ax.annotate(row.note, (row.gain.high, place), (4, 0), **beside)
     stripe_rows(ax, 1, len(CONTENT), STRIPE)
     stripe_rows(ax, len(CONTENT) + 2, len(ROWS) - 1, STRIPE)
     ax.axvline(0, color="0.5", lw=0.8)

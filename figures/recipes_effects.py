@@ -16,8 +16,9 @@ def effects(data: Path) -> Drawn:
     by re-routed layer; left: 1 - cosine of a text's embeddings with and without the head's prefix,
     mean over texts; right: that mean over its standard deviation (above 1: most texts move alike).
     Grey: a head that the model does not have there. Below: whole layers, and the prefix that some
-    tokens see; squares: the text's own value replaced by zeros, while the prefix stays; left: mean
-    and standard deviation over texts, bars cut at 0; right: what the part adds to Spearman's
+    tokens see; squares, triangles and diamonds: the text's own value, or in the last rows its key,
+    or both, replaced by zeros, by the mean of calibration texts, by another text's; left: mean and
+    standard deviation over texts, bars cut at 0; right: what the part adds to Spearman's
     correlation x 100, with its paired bootstrap 95 % interval."""
     results = load_all(data, "effects")
     heights = [panel_heights(result) for result in results]

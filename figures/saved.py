@@ -14,6 +14,7 @@ from kvlens.layers.layer_set import LayerSet
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import short
 from kvlens.store.provenance import Provenance
+from kvlens.studies.decision import Decision
 from kvlens.studies.effects import Effects
 from kvlens.studies.layer_sweep import Sweep
 from kvlens.studies.readout_sweep import ReadoutSweep
@@ -48,6 +49,10 @@ KINDS = {
     "study": Kind(LayerStudy, "study.json"),
     "readout": Kind(ReadoutSweep, "readout.json"),
     "effects": Kind(Effects, "effects/effects.json"),
+    "controls-long": Kind(Scores, "controls-long/scores.json"),
+    "decision": Kind(Decision, "decision.json"),
+    "decision-news": Kind(Decision, "news/decision.json"),
+    "decision-pairs": Kind(Decision, "pairs/decision.json"),
 }
 
 

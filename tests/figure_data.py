@@ -8,6 +8,8 @@ import numpy as np
 import kvlens
 from kvlens.evaluation.scores import Score, Scores
 from kvlens.store.provenance import versions
+from kvlens.studies.comparison import Interval
+from kvlens.studies.decision import Decision, Judged, Proof, RandomWindow
 from kvlens.studies.layer_sweep import Sweep
 from kvlens.studies.windows import Window
 
@@ -112,14 +114,78 @@ def _window(first, width):
     )
 
 
+def made_up_decision(layer_set, kind):
+    """One of each origin, with and without re-routing."""
+    rows = [
+        _judged(("window", "best window"), layer_set.layers, "zscore", 80.0),
+        _judged(("paper", "lowest-k"), layer_set.layers, None, 78.0),
+        _judged(("no re-routing",), (), "zscore", 77.0),
+        _judged(("another method",), (), None, 60.0),
+    ]
+    return Decision(
+        model=layer_set.model,
+        kind=kind,
+        data="made up",
+        n=(400, 2000, 2000),
+        n_tried=300,
+        rows=tuple(rows),
+        random=(_random_window(),),
+        proof=Proof(
+            rerouted=0,
+            plain=2,
+            rerouted_score=_around(80.0),
+            plain_score=_around(79.0),
+            margin=_around(1.0),
+        ),
+        versions=versions(),
+        command="kvlens choose MODEL -o runs/MODEL/decision.json",
+    )
+
+
+def _judged(origins, layers, post, score):
+    layers_text = "+".join(map(str, layers)) or "none"
+    return Judged(
+        origins=origins,
+        method=f"kv_embedding:layers={layers_text}:document=kv-document:pooling=hybrid",
+        post=post,
+        layers=layers,
+        coarse=score - 1,
+        score=_around(score),
+        gain=_around(score - 77),
+        regret=_around(80 - score),
+        alignment=None,
+        uniformity=None,
+    )
+
+
+def _around(value):
+    return Interval(value=value, low=value - 0.5, high=value + 0.5)
+
+
+def _random_window():
+    return RandomWindow(
+        width=4,
+        bias=1.0,
+        queries="all",
+        pooling="hybrid",
+        n=27,
+        mean=70.0,
+        spread=5.0,
+        best=78.0,
+        plain=76.0,
+    )
+
+
 def made_up_data(folder):
-    """A copy of figures/data in `folder`, where scores and sweeps are made up."""
+    """A copy of figures/data in `folder`, where scores, sweeps and decisions are made up."""
     place = shutil.copytree(HOME / "data", folder / "data")
     for seed, model in enumerate(MODELS):
         layer_set = saved_layer_set(model)
         made_up_scores(layer_set, seed).save(place / f"scores_{model}.json")
         made_up_lengths(layer_set).save(place / f"lengths_{model}.json")
         made_up_sweep(layer_set).save(place / f"sweep_{model}.json")
+        for kind, name in (("pairs", "decision-pairs"), ("passages", "decision")):
+            made_up_decision(layer_set, kind).save(place / f"{name}_{model}.json")
         (place / f"longest_{model}.json").unlink(missing_ok=True)
     # A further length, of fewer methods.
     longest = made_up_scores(layer_set, 0, LENGTH_LABELS[:2], ("LongWikipedia@4096",))

@@ -179,6 +179,11 @@ class Decision(JsonArtifact):
         return self.rows[self.proof.rerouted if self.pays else self.proof.plain]
 
     @property
+    def best_rerouted(self) -> Judged:
+        """The best way with re-routing, whether that pays or not."""
+        return self.rows[self.proof.rerouted]
+
+    @property
     def layers(self) -> tuple[int, ...]:
         """What to re-route; empty: nothing."""
         return self.chosen.layers

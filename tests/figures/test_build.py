@@ -17,7 +17,7 @@ import kvlens
 from kvlens.analysis.attention import AttentionPatterns, AttentionShift
 from kvlens.store.errors import InputError
 
-MADE_UP = {"methods", "lengths", "depth"}  # drawn of other data here
+MADE_UP = {"methods", "lengths", "depth", "choice"}  # drawn of other data here
 
 
 @pytest.fixture(scope="module")

@@ -142,8 +142,10 @@ def test_its_layer_set_embeds_as_its_method_does(lm, passages, decided):
 
 
 def test_it_is_the_same_again_and_as_a_file(lm, pairs, decided, tmp_path):
-    again = kvlens.choose(lm, pairs=pairs, methods=[GIVEN], posts=["zscore"], finalists=8)
-    assert again == decided
+    first, again = (
+        kvlens.choose(lm, pairs=pairs, biases=(1.0,), posts=(), finalists=2) for _ in range(2)
+    )
+    assert again == first
     assert kvlens.open(decided.save(tmp_path / "decision.json")) == decided
 
 
