@@ -1,0 +1,121 @@
+"""Fine look: the finalists with every post-processing, and the proof of the best two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from kvlens.embedding.encoder import Encoder
+from kvlens.embedding.post import fit
+from kvlens.store.progress import Progress
+from kvlens.studies.comparison import Interval
+from kvlens.studies.contenders import Contender
+from kvlens.studies.court import Court
+from kvlens.studies.decision import Judged, Proof
+from kvlens.studies.trials import Trial
+from kvlens.texts.wikipedia import calibration_texts
+
+N_FITTED = 300  # calibration texts that post-processing is fitted on
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A finalist with one post-processing, and what the fine trial says of it."""
+
+    contender: Contender
+    post: str | None
+    items: Float[np.ndarray, " n"]
+    space: tuple[float, float] | None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is re-routed."""
+        return self.contender.route is None
+
+
+def fine(
+    court: Court,
+    trial: Trial,
+    finalists: Sequence[Contender],
+    posts: Sequence[str | None],
+    coarse: dict[str, float],
+) -> list[tuple[Finalist, Judged]]:
+    """Every finalist with every post-processing on the second part, the best first."""
+    judged = [
+        each for contender in finalists for each in _with_posts(court, trial, contender, posts)
+    ]
+    items = np.stack([each.items for each in judged])
+    whole = trial.whole(items)
+    resampled = trial.resampled(items)
+    order = np.argsort(-whole, kind="stable").tolist()
+    best = order[0]
+    plain = next(row for row in order if judged[row].is_plain)
+
+    def row_of(row: int) -> Judged:
+        each = judged[row]
+        return Judged(
+            origins=each.contender.origins,
+            method=each.contender.spec.text,
+            post=each.post,
+            layers=each.contender.route.layers if each.contender.route else (),
+            coarse=coarse.get(each.contender.spec.text),
+            score=Interval.of(whole[row], resampled[row]),
+            gain=Interval.of(whole[row] - whole[plain], resampled[row] - resampled[plain]),
+            regret=Interval.of(whole[best] - whole[row], resampled[best] - resampled[row]),
+            alignment=each.space[0] if each.space else None,
+            uniformity=each.space[1] if each.space else None,
+        )
+
+    return [(judged[row], row_of(row)) for row in order]
+
+
+def _with_posts(
+    court: Court, trial: Trial, contender: Contender, posts: Sequence[str | None]
+) -> Iterator[Finalist]:
+    encoder = court.encoder(contender)
+    if encoder is None:
+        return
+    with court.bars(contender.spec.method_label) as progress:
+        for post, vectors in _post_processed(encoder, trial.texts, posts, progress):
+            yield Finalist(contender, post, trial.items(vectors), trial.space(vectors))
+
+
+def _post_processed(
+    encoder: Encoder, texts: Sequence[str], posts: Sequence[str | None], progress: Progress
+) -> Iterator[tuple[str | None, Float[np.ndarray, "n d"]]]:
+    """The vectors of texts with each post-processing, fitted on passages of Wikipedia."""
+    raw = encoder.raw(texts, progress=progress)
+    fitted = encoder.raw(calibration_texts(N_FITTED).items) if any(posts) else raw
+    for post in posts:
+        if post is None:
+            yield post, raw
+        else:
+            mapped = fit(fitted, post, encoder.signature)(torch.from_numpy(raw))
+            yield post, mapped.numpy()
+
+
+def prove(court: Court, trial: Trial, rows: Sequence[tuple[Finalist, Judged]]) -> Proof:
+    """The best with re-routing against the best without, on the third part."""
+    places = [
+        next(row for row, (each, _) in enumerate(rows) if each.is_plain == is_plain)
+        for is_plain in (False, True)
+    ]
+    items = np.stack([_items_of(court, trial, rows[place][0]) for place in places])
+    whole = trial.whole(items)
+    resampled = trial.resampled(items)
+    return Proof(
+        rerouted=places[0],
+        plain=places[1],
+        rerouted_score=Interval.of(whole[0], resampled[0]),
+        plain_score=Interval.of(whole[1], resampled[1]),
+        margin=Interval.of(whole[0] - whole[1], resampled[0] - resampled[1]),
+    )
+
+
+def _items_of(court: Court, trial: Trial, finalist: Finalist) -> Float[np.ndarray, " n"]:
+    (judged,) = _with_posts(court, trial, finalist.contender, (finalist.post,))
+    return judged.items
