@@ -17,7 +17,7 @@ import torch
 from kvlens.checks.peak_memory import PeakMemory
 from kvlens.dimension.profile import IDProfile
 from kvlens.embedding.encoder import Encoder
-from kvlens.embedding.together import raw_together, share_a_pass
+from kvlens.embedding.together import groups_by_pass, raw_together
 from kvlens.layers.layer_set import LayerSet
 from kvlens.methods.registry import get_method, takes_layers
 from kvlens.models.language_model import LanguageModel
@@ -215,14 +215,7 @@ def together(
         for name in names
     ]
     items = list(dict.fromkeys(texts.items))
-    groups: list[list[Encoder]] = []
-    for encoder in encoders:
-        fitting = (group for group in groups if share_a_pass(group[0], encoder, "document"))
-        group = next(fitting, None)
-        if group is None:
-            groups.append([encoder])
-        else:
-            group.append(encoder)
+    groups = groups_by_pass(encoders, "document")
 
     def shared() -> None:
         for group in groups:

@@ -26,6 +26,24 @@ def share_a_pass(encoder: Encoder, other: Encoder, kind: str) -> bool:
     return first == other.method.pass_of(other.prompt_for(kind))
 
 
+def groups_by_pass(encoders: Sequence[Encoder], kind: str) -> list[list[Encoder]]:
+    """Encoders that one pass serves beside each other, in order of appearance.
+
+    Args:
+        encoders: in any order.
+        kind: ``query`` or ``document``, whose prompts are used.
+    """
+    groups: list[list[Encoder]] = []
+    for encoder in encoders:
+        fitting = (group for group in groups if share_a_pass(group[0], encoder, kind))
+        group = next(fitting, None)
+        if group is None:
+            groups.append([encoder])
+        else:
+            group.append(encoder)
+    return groups
+
+
 def raw_together(
     encoders: Sequence[Encoder], texts: Sequence[str], kind: str, progress: Progress
 ) -> list[Float[np.ndarray, "n _"]]:

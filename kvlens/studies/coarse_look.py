@@ -6,12 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 
 import numpy as np
+from jaxtyping import Float
 
 from kvlens.dimension.profile import IDProfile
+from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.spec import MethodSpec
+from kvlens.embedding.together import groups_by_pass, raw_together
 from kvlens.layers.route import Route
 from kvlens.studies.contenders import (
     GIVEN,
+    PLAIN,
     POOLINGS,
     Contender,
     merged,
@@ -44,26 +48,37 @@ def coarse(
         )
     windows = []
     for (row, route), (column, pooling) in product(enumerate(routes, 1), enumerate(POOLINGS)):
-        items = trial.items(vectors[row, column].numpy())
-        score = float(trial.whole(items[None])[0])
+        score = _score(trial, vectors[row, column].numpy())
         windows.append((routed(route, document, pooling), score))
     return plain, windows
 
 
 def _judged_plain(court: Court, trial: Trial) -> Iterator[Scored]:
+    """Those that share a pass beside each other."""
+    contender_of: dict[Encoder, Contender] = {}
     for contender in plain_contenders():
         encoder = court.encoder(contender)
-        if encoder is None:
-            continue
-        with court.bars(contender.spec.method_label) as progress:
-            items = trial.items(encoder.raw(trial.texts, progress=progress))
-        yield contender, float(trial.whole(items[None])[0])
+        if encoder is not None:
+            contender_of[encoder] = contender
+    for group in groups_by_pass(list(contender_of), "document"):
+        with court.bars(contender_of[group[0]].spec.method_label) as progress:
+            raw = raw_together(group, trial.texts, "document", progress)
+        for encoder, vectors in zip(group, raw, strict=True):
+            yield contender_of[encoder], _score(trial, vectors)
+
+
+def _score(trial: Trial, vectors: Float[np.ndarray, "n d"]) -> float:
+    return float(trial.whole(trial.items(vectors)[None])[0])
 
 
 def best_plain(plain: Iterable[Scored]) -> MethodSpec:
     """The prompt and pooling that are best without re-routing."""
-    own = [scored for scored in plain if scored[0].spec.settings]
-    return max(own, key=lambda scored: scored[1])[0].spec
+    return max(_own(plain), key=lambda scored: scored[1])[0].spec
+
+
+def _own(plain: Iterable[Scored]) -> list[Scored]:
+    """The method itself, without re-routing."""
+    return [scored for scored in plain if PLAIN in scored[0].origins]
 
 
 def document_of(spec: MethodSpec) -> str:
@@ -124,8 +139,8 @@ def random_windows(plain: Sequence[Scored], windows: Sequence[Scored]) -> Iterat
     document = document_of(best_plain(plain))
     without = {
         _pooling_of(contender.spec): score
-        for contender, score in plain
-        if contender.spec.settings and document_of(contender.spec) == document
+        for contender, score in _own(plain)
+        if document_of(contender.spec) == document
     }
     groups: dict[tuple[int, float, str, str], list[float]] = {}
     for contender, score in windows:

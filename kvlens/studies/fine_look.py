@@ -9,9 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from kvlens.embedding.encoder import Encoder
-from kvlens.embedding.post import fit
-from kvlens.store.progress import Progress
+from kvlens.embedding.post import Post, fit
 from kvlens.studies.comparison import Interval
 from kvlens.studies.contenders import Contender
 from kvlens.studies.court import Court
@@ -27,7 +25,7 @@ class Finalist:
     """A finalist with one post-processing, and what the fine trial says of it."""
 
     contender: Contender
-    post: str | None
+    post: Post | None
     items: Float[np.ndarray, " n"]
     space: tuple[float, float] | None
 
@@ -60,7 +58,7 @@ def fine(
         return Judged(
             origins=each.contender.origins,
             method=each.contender.spec.text,
-            post=each.post,
+            post=each.post.kind if each.post else None,
             layers=each.contender.route.layers if each.contender.route else (),
             coarse=coarse.get(each.contender.spec.text),
             score=Interval.of(whole[row], resampled[row]),
@@ -76,26 +74,21 @@ def fine(
 def _with_posts(
     court: Court, trial: Trial, contender: Contender, posts: Sequence[str | None]
 ) -> Iterator[Finalist]:
+    """A contender with each post-processing, fitted on passages of Wikipedia."""
     encoder = court.encoder(contender)
     if encoder is None:
         return
     with court.bars(contender.spec.method_label) as progress:
-        for post, vectors in _post_processed(encoder, trial.texts, posts, progress):
-            yield Finalist(contender, post, trial.items(vectors), trial.space(vectors))
+        raw = encoder.raw(trial.texts, progress=progress)
+        fitted = encoder.raw(calibration_texts(N_FITTED).items) if any(posts) else raw
+    for kind in posts:
+        post = None if kind is None else fit(fitted, kind, encoder.signature)
+        vectors = _processed(raw, post)
+        yield Finalist(contender, post, trial.items(vectors), trial.space(vectors))
 
 
-def _post_processed(
-    encoder: Encoder, texts: Sequence[str], posts: Sequence[str | None], progress: Progress
-) -> Iterator[tuple[str | None, Float[np.ndarray, "n d"]]]:
-    """The vectors of texts with each post-processing, fitted on passages of Wikipedia."""
-    raw = encoder.raw(texts, progress=progress)
-    fitted = encoder.raw(calibration_texts(N_FITTED).items) if any(posts) else raw
-    for post in posts:
-        if post is None:
-            yield post, raw
-        else:
-            mapped = fit(fitted, post, encoder.signature)(torch.from_numpy(raw))
-            yield post, mapped.numpy()
+def _processed(raw: Float[np.ndarray, "n d"], post: Post | None) -> Float[np.ndarray, "n k"]:
+    return raw if post is None else post(torch.from_numpy(raw)).numpy()
 
 
 def prove(court: Court, trial: Trial, rows: Sequence[tuple[Finalist, Judged]]) -> Proof:
@@ -117,5 +110,7 @@ def prove(court: Court, trial: Trial, rows: Sequence[tuple[Finalist, Judged]]) -
 
 
 def _items_of(court: Court, trial: Trial, finalist: Finalist) -> Float[np.ndarray, " n"]:
-    (judged,) = _with_posts(court, trial, finalist.contender, (finalist.post,))
-    return judged.items
+    spec = finalist.contender.spec
+    with court.bars(f"proving {spec.method_label}") as progress:
+        raw = spec.encoder(court.lm, limits=court.limits).raw(trial.texts, progress=progress)
+    return trial.items(_processed(raw, finalist.post))

@@ -63,6 +63,8 @@ def test_coarse_scores_of_windows_are_those_of_encoders(lm, pairs, decided):
     (row, *_) = decided.of_origin("best window")
     assert row.coarse == pytest.approx(score(lm, coarse, row.method, None), abs=0.05)
     assert row.coarse == pytest.approx(max(each.best for each in decided.random))
+    for plain in (each for each in decided.rows if not each.layers and each.post is None):
+        assert plain.coarse == pytest.approx(score(lm, coarse, plain.method, None), abs=0.05)
     n_windows = len(lm.info.layers_to_reroute())
     assert {each.n for each in decided.random} == {n_windows}
     kinds = {(each.bias, each.queries, each.pooling) for each in decided.random}
