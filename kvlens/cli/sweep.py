@@ -110,7 +110,7 @@ class SweepFile:
 
     def path(self, model: str) -> Path:
         """The file; raises InputError where it, or its study, cannot be written or touched."""
-        from kvlens.embedding.part import check_part, part_folder
+        from kvlens.store.part import check_part, part_folder
 
         file = self.output or run_folder(model) / "sweep.json"
         recover(file.parent)
@@ -219,7 +219,7 @@ def sweep(
         return readout(name, what, pairs, windows, embedded, chat, target, model)
     if what.method is not None:
         raise InputError("`method` is read after every block: give it with `what` readout")
-    from kvlens.embedding.part import discard, part_folder, started_by
+    from kvlens.store.part import discard, part_folder, started_by
     from kvlens.studies import layer_sweep
     from kvlens.studies.sweep_history import AND
     from kvlens.texts.pairs import read_pairs

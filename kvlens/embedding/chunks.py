@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from kvlens.embedding.chunk_index import Arrays, ChunkIndex
+from kvlens.store.chunk_index import Arrays, ChunkIndex
 from kvlens.store.progress import Progress, part_of
 
 

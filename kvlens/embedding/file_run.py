@@ -17,10 +17,8 @@ from typing import TypedDict, Unpack, get_args
 import numpy as np
 from jaxtyping import Float
 
-from kvlens.embedding.chunk_index import Arrays, ChunkIndex, Form
 from kvlens.embedding.chunks import Chunk, longest_first, stored_chunks
 from kvlens.embedding.encoder import Encoder, an_encoder
-from kvlens.embedding.part import discard, open_part, part_folder
 from kvlens.embedding.target import check_header, check_target, finished, tidy
 from kvlens.embedding.vectors import Kind, Vectors, VectorsInfo, write_vectors
 from kvlens.store.arguments import shown
@@ -34,8 +32,10 @@ from kvlens.store.checking import (
     text,
     whole,
 )
+from kvlens.store.chunk_index import Arrays, ChunkIndex, Form
 from kvlens.store.errors import InputError
 from kvlens.store.notices import notice
+from kvlens.store.part import discard, open_part, part_folder
 from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import versions
 from kvlens.texts.readers import read_texts

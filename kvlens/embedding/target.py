@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 from kvlens.embedding.containers import CONTAINERS, ending, files_of
-from kvlens.embedding.part import check_part, discard, has_chunks, is_part_of, part_folder
 from kvlens.embedding.vectors import VectorsInfo, load_info, load_vectors
 from kvlens.store.errors import InputError
 from kvlens.store.files import scratch_folder, writable_file
+from kvlens.store.part import check_part, discard, has_chunks, is_part_of, part_folder
 from kvlens.texts.texts import Texts
 
 LONGEST_HEADER = 90_000_000  # characters of ids; safetensors' own limit is 100 MB

@@ -15,18 +15,18 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from kvlens.embedding.chunk_index import chunk_problems
-from kvlens.embedding.part import RUN
 from kvlens.embedding.vectors import Vectors
 from kvlens.models.info import ModelInfo
 from kvlens.reporting.mteb_results import read_results
 from kvlens.reporting.saved_files import SavedFile
 from kvlens.reporting.verification import Check
 from kvlens.store.artifact import first_problem
+from kvlens.store.chunk_index import chunk_problems
 from kvlens.store.errors import InputError
 from kvlens.store.files import sha256_file
 from kvlens.store.notices import Notice
 from kvlens.store.opening import VECTORS, open_saved
+from kvlens.store.part import RUN
 from kvlens.texts.texts import TextsInfo
 
 # A row of a page's table of files: name and hash.

@@ -12,9 +12,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
-from kvlens.embedding.part import RUN
 from kvlens.store.errors import InputError
 from kvlens.store.opening import format_of
+from kvlens.store.part import RUN
 
 Kind = Literal["result", "part", "results", "page"]
 

@@ -15,7 +15,6 @@ from typing import ClassVar, Literal, Unpack
 import numpy as np
 from pydantic import model_validator
 
-from kvlens.embedding.part import finished_chunks, started_by
 from kvlens.layers.route import Route
 from kvlens.models.info import ModelInfo
 from kvlens.models.language_model import LanguageModel, a_model
@@ -35,6 +34,7 @@ from kvlens.store.checking import (
 from kvlens.store.errors import InputError
 from kvlens.store.facts import text_of_lines
 from kvlens.store.layer_ranges import phrase
+from kvlens.store.part import finished_chunks, started_by
 from kvlens.store.progress import Progress
 from kvlens.store.provenance import versions
 from kvlens.studies.sweep_history import command_of, facts_of, measured_before

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvlens.embedding.chunk_index import INDEX, ChunkIndex, Form
 from kvlens.embedding.chunks import longest_first, stored_chunks
+from kvlens.store.chunk_index import INDEX, ChunkIndex, Form
 from kvlens.store.notices import Notice
 
 

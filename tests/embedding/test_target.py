@@ -23,11 +23,11 @@ from killed import RENAMES, killed_before
 from zoo import TEXTS, tiny
 
 import kvlens
-from kvlens.embedding.chunk_index import INDEX
 from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.file_run import embed_file
 from kvlens.embedding.target import check_target
 from kvlens.embedding.vectors import load_vectors
+from kvlens.store.chunk_index import INDEX
 from kvlens.store.errors import InputError
 from kvlens.store.notices import Notice
 

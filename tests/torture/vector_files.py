@@ -21,9 +21,9 @@ from zoo import tiny
 
 import kvlens
 from kvlens.embedding.cache import EmbeddingCache
-from kvlens.embedding.chunk_index import Arrays, Form
-from kvlens.embedding.part import open_part
 from kvlens.embedding.vectors import Vectors, load_vectors, write_vectors
+from kvlens.store.chunk_index import Arrays, Form
+from kvlens.store.part import open_part
 
 ENDINGS = (".npy", ".safetensors", ".parquet")
 CHUNKS = 4

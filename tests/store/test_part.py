@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from kvlens import InputError
-from kvlens.embedding.chunk_index import Form
-from kvlens.embedding.part import check_part, open_part
+from kvlens.store.chunk_index import Form
+from kvlens.store.part import check_part, open_part
 
 FACTS = {"model": "m"}
 FORMS = {"x": Form("float32", 2)}

@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kvlens.embedding.chunk_index import INDEX, ChunkIndex, Form
+from kvlens.store.chunk_index import INDEX, ChunkIndex, Form
 from kvlens.store.errors import InputError, one_line, shortened
 from kvlens.store.files import scratch_folder, unwritable, write_text
 from kvlens.store.provenance import current_command

@@ -9,7 +9,7 @@ import pytest
 from killed import killed_before
 from safetensors.numpy import load_file, save_file
 
-from kvlens.embedding.chunk_index import INDEX, ChunkIndex, Form
+from kvlens.store.chunk_index import INDEX, ChunkIndex, Form
 from kvlens.store.errors import InputError
 from kvlens.store.files import sha256_file
 from kvlens.store.notices import Notice
