@@ -9,7 +9,7 @@ SEED ?= 0
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/pytest -n $(PROCESSES) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install profile lint check test coverage test-matrix torture bench notebooks figures models clean
+.PHONY: help install profile lint check test coverage test-matrix torture bench notebooks figures models docs clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -17,7 +17,7 @@ help:  ## show the targets
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,notebook]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,notebook]'
 	@touch $@
 
 install: $(VENV)/.installed  ## create .venv with everything in it
@@ -59,5 +59,8 @@ figures: install  ## the paper's figures, from the saved results in figures/data
 models: install  ## docs/models.md: what works on which family of models, found by running it
 	OMP_NUM_THREADS=1 $(BIN)/python tests/models_page.py
 
-clean:  ## remove .venv, .matrix and runs
-	rm -rf $(VENV) .matrix runs
+docs: install  ## the documentation's site, strictly: .site/html
+	$(BIN)/python docs/site/make_site.py
+
+clean:  ## remove .venv, .matrix, .site and runs
+	rm -rf $(VENV) .matrix .site runs

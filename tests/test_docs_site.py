@@ -1,0 +1,77 @@
+"""The site's parts: links that hold, every command and every public name on a page."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from page_links import relinked, site_path
+from reference_python import python_pages
+from reference_terminal import terminal_page
+from source_pages import source_page
+
+import kvlens
+from kvlens.cli.app import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = yaml.safe_load((ROOT / "docs/site/mkdocs.yml").read_text(encoding="utf-8"))
+
+
+def entries(nav):
+    """The files of a navigation, at any depth."""
+    for entry in nav:
+        for value in entry.values() if isinstance(entry, dict) else [entry]:
+            yield from entries(value) if isinstance(value, list) else [value]
+
+
+@pytest.mark.parametrize(
+    ("page", "link", "expected", "target"),
+    [
+        ("docs/a.md", "b.md#c", "b.md#c", "docs/b.md"),
+        ("docs/a.md", "../README.md", "index.md", "README.md"),
+        ("docs/a.md", "../figures/x.png", "figures/x.png", "figures/x.png"),
+        ("docs/d/a.md", "../../kvlens/x.py", "../kvlens/x.py.md", "kvlens/x.py"),
+        ("docs/a.md", "site/x.py", "site/x.py.md", "docs/site/x.py"),
+        ("README.md", "docs/a.md", "a.md", "docs/a.md"),
+        ("figures/x.md", "../docs/a.md", "../a.md", "docs/a.md"),
+    ],
+)
+def test_a_link_of_the_repository_becomes_one_of_the_site(page, link, expected, target):
+    wanted = []
+    assert relinked(f"[x]({link})", page, wanted.append) == f"[x]({expected})"
+    assert wanted == [target]
+
+
+@pytest.mark.parametrize("text", ["[x](https://a.b/c.md)", "[x](#y)", "```\n[x](b.md)\n```\n"])
+def test_other_links_and_code_stay(text):
+    assert relinked(text, "docs/a.md", pytest.fail) == text
+
+
+def test_sources_folders_and_notebooks_have_pages():
+    assert "def record(" in source_page(ROOT, "kvlens/tracing/recording.py")
+    assert "`recording.py`" in source_page(ROOT, "kvlens/tracing")
+    assert "import kvlens" in source_page(ROOT, "notebooks/01_profile.ipynb")
+
+
+def test_every_command_is_on_the_page_of_the_terminal():
+    page = terminal_page()
+    for commands in COMMANDS.values():
+        for command in commands:
+            assert f"\n## kvlens {command.__name__}\n" in page
+    assert "Table of Contents" not in page
+
+
+def test_every_public_name_is_on_a_page_of_python():
+    text = "\n".join(python_pages().values())
+    for name, home in kvlens._HOME.items():
+        assert f"::: kvlens.{home}.{name}\n" in text, name
+
+
+def test_the_navigation_has_every_page_once():
+    listed = list(entries(SETTINGS["nav"]))
+    written = {site_path(p.relative_to(ROOT).as_posix()) for p in (ROOT / "docs").rglob("*.md")}
+    assert sorted(listed) == sorted(written | {"terminal.md"} | python_pages().keys())
+
+
+def test_nothing_is_fetched_by_a_reader():
+    assert SETTINGS["theme"]["font"] is False
+    assert "offline" not in SETTINGS["plugins"]
