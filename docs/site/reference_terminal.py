@@ -8,9 +8,10 @@ from kvlens.cli.app import app
 
 INTRODUCTION = """# Terminal reference
 
-Made from the commands themselves; `kvlens COMMAND --help` says the same. Exit codes: 0 done, 1 a
-check failed, 2 bad input (one line that says what to do), 130 Ctrl-C, 143 SIGTERM, 141 a pipe that was
-closed.
+Made from the commands themselves; `kvlens COMMAND --help` says the same.
+
+Exit codes: 0 done, 1 a check failed, 2 bad input (one line that says what to do), 130 Ctrl-C,
+143 SIGTERM, 141 a pipe that was closed.
 """
 CONTENTS = re.compile(r"## Table of Contents\n.*?(?=\n## )", re.DOTALL)
 TITLE = re.compile(r"\A# kvlens\n")
