@@ -30,7 +30,7 @@ from kvlens.models.attention_call import (
     cache_name_of,
 )
 from kvlens.models.dispatched import input_device
-from kvlens.models.rotary_tables import turned_tables
+from kvlens.models.rotary_tables import turned_tables, turning_part
 from kvlens.models.turns import Turn, turn_on
 from kvlens.store.errors import InputError, one_line, shortened
 
@@ -258,12 +258,11 @@ class _Block:
         still = self._unnormed(call.at("none", None), key_norm)
         turned = self._unnormed(_quarter_turn(call), key_norm)
         (moved,) = torch.nonzero((still != turned).flatten(0, -2).any(0), as_tuple=True)
-        width = len(moved)
-        before = still[..., moved]
-        after = turned[..., moved]
-        if not width:
+        if not len(moved):
             return "none", 0, 0
-        start = int(moved[0])
+        turning = turning_part(moved, call.tables, still.shape[-1])
+        width, start = turning.stop - turning.start, turning.start
+        before, after = still[..., turning], turned[..., turning]
         if _same_lengths(before.unflatten(-1, (2, -1)), after.unflatten(-1, (2, -1)), -2):
             return "half", width, start
         if _same_lengths(before.unflatten(-1, (-1, 2)), after.unflatten(-1, (-1, 2)), -1):

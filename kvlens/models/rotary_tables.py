@@ -58,6 +58,34 @@ def unrotating(tables: Tables) -> Tables:
     return turned_tables(tables, 1.0, 0.0)
 
 
+def turning_part(moved: Int[Tensor, " moved"], tables: Tables | None, d_key: int) -> slice:
+    """Which dimensions of a key turn; a norm's weights may hold some of them at zero.
+
+    Args:
+        moved: those that were seen to turn, ascending, at least one.
+        tables: of the module.
+        d_key: how many dimensions there are.
+
+    Returns:
+        As many as the tables say, with those that were seen; where tables say nothing, the span of
+        those that were seen.
+    """
+    first, last = int(moved[0]), int(moved[-1])
+    span = last - first + 1
+    widths = (width for width in _widths(tables) if span <= width <= d_key)
+    width = next(widths, span)
+    start = 0 if last < width else min(first, d_key - width)
+    return slice(start, start + width)
+
+
+def _widths(tables: Tables | None) -> tuple[int, ...]:
+    """How many dimensions turn by tables, which may say it of one of each pair only."""
+    if tables is None:
+        return ()
+    table = tables if isinstance(tables, Tensor) else tables[0]
+    return table.shape[-1], 2 * table.shape[-1]
+
+
 def of_tokens(
     table: Shaped[Tensor, "*more rows seq_len width"],
     row: Int[Tensor, " batch"],

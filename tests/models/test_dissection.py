@@ -1,5 +1,7 @@
 """What a model is made of, as a pass through its modules shows it."""
 
+import copy
+
 import pytest
 import torch
 from families import family
@@ -62,6 +64,19 @@ def test_rotations():
     rotating = [layer for layer, rotates in enumerate(config.no_rope_layers) if rotates]
     assert layers("smollm3", rotation="half") == rotating
     assert layers("llama4_text", rotation="none") == [3]
+
+
+@pytest.mark.parametrize("dead", [(0, 4), (3, 7), (0, 3, 4, 7)])
+def test_dimensions_that_a_norm_holds_at_zero_turn_too(dead):
+    """Such weights are in Gemma 3 270M: an (1 + weight) of 0."""
+    lm = family("qwen3")
+    copied = copy.deepcopy(lm.hf)
+    expected = lm.anatomy.first
+    with torch.no_grad():
+        copied.model.layers[0].self_attn.k_norm.weight[list(dead)] = 0
+    found = kvlens.LanguageModel.wrap(copied, lm.tokenizer).anatomy.first
+    assert (found.rotary_start, found.rotary_dim) == (0, expected.d_key)
+    assert found == expected
 
 
 def test_norms_sinks_caps_and_caches():
