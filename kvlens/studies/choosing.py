@@ -1,7 +1,8 @@
 """Choosing: how to embed with a model, judged by the embeddings themselves.
 
 1. Coarsely, on a fifth of the items: every prompt and pooling without re-routing, every other
-   method, and windows of every depth, bias and shield with the prompt that is best without.
+   method, and windows of every depth, bias and shield with the prompt that is best without; of
+   these all on a quarter of the fifth, and the best quarter on all of it.
 2. Finely, on two fifths: the finalists, each with every post-processing.
 3. The proof, on the last two fifths: the best with re-routing against the best without.
 """
@@ -29,7 +30,7 @@ from kvlens.store.checking import choice as one_of
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Bars, silent_bar
 from kvlens.store.provenance import current_command, versions
-from kvlens.studies.coarse_look import choose_finalists, coarse, random_windows, scores_of
+from kvlens.studies.coarse_look import choose_finalists, coarse
 from kvlens.studies.contenders import window_routes
 from kvlens.studies.court import Court
 from kvlens.studies.decision import Decision
@@ -118,17 +119,17 @@ def choose(
         spec.encoder(lm, limits=court.limits)
     routes = list(window_routes(lm.info, _widths(lm, widths), biases))
     coarse_trial, fine_trial, proof_trial = _trials(texts, pairs)
-    plain, by_window = coarse(court, coarse_trial, routes)
-    finalists = choose_finalists(plain, by_window, profile, given, n_finalists)
-    rows = fine(court, fine_trial, finalists, (None, *posts), dict(scores_of(plain, by_window)))
+    look = coarse(court, coarse_trial, routes)
+    finalists = choose_finalists(look, profile, given, n_finalists)
+    rows = fine(court, fine_trial, finalists, (None, *posts), look.scores())
     return Decision(
         model=lm.info,
         kind=fine_trial.kind,
         data=data or _source(texts, pairs),
         n=(coarse_trial.n, fine_trial.n, proof_trial.n),
-        n_tried=len(plain) + len(by_window),
+        n_tried=look.n_tried,
         rows=tuple(row for _, row in rows),
-        random=tuple(random_windows(plain, by_window)),
+        random=look.random,
         proof=prove(court, proof_trial, rows),
         left_out=tuple(dict.fromkeys(court.left_out)),
         versions=versions(),

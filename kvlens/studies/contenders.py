@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from kvlens.dimension.profile import IDProfile
 from kvlens.embedding.spec import REFERENCE, MethodSpec
@@ -25,6 +26,20 @@ WINDOW = "window"
 GIVEN = "given"
 
 
+class Way(NamedTuple):
+    """The method itself: its prompt, what it re-routes, its pooling.
+
+    Attributes:
+        document: the prompt's name.
+        route: of one bias; None: nothing is re-routed.
+        pooling: one of `POOLINGS`.
+    """
+
+    document: str
+    route: Route | None
+    pooling: str
+
+
 @dataclass(frozen=True)
 class Contender:
     """A way to embed.
@@ -33,14 +48,35 @@ class Contender:
         origins: why it is tried: ``no re-routing``, ``another method``, ``window``, ``given``, or
             the name of a rule.
         spec: the method and its settings.
-        route: what is re-routed; None: nothing.
-        pooling: of a route; else not looked at.
+        layers: that are re-routed.
+        way: the same, where it is the method itself without further settings.
     """
 
     origins: tuple[str, ...]
     spec: MethodSpec
-    route: Route | None = None
-    pooling: str = ""
+    layers: tuple[int, ...] = ()
+    way: Way | None = None
+
+    @classmethod
+    def of_way(cls, way: Way, origin: str) -> Contender:
+        """The method itself.
+
+        Args:
+            way: how.
+            origin: why it is tried.
+        """
+        layers = way.route.layers if way.route else ()
+        return cls((origin,), MethodSpec.parse(_text(way)), layers, way)
+
+    @classmethod
+    def given(cls, spec: MethodSpec) -> Contender:
+        """What the user names; its layers as far as it names them.
+
+        Args:
+            spec: any method with any settings.
+        """
+        named = next((each.value for each in spec.settings if each.name == "layers"), ())
+        return cls((GIVEN,), spec, tuple(named))
 
     def also(self, origin: str) -> Contender:
         """The same, tried for one more reason."""
@@ -53,7 +89,7 @@ def plain_contenders() -> Iterator[Contender]:
     """Every prompt and pooling of the method without re-routing, and every other method."""
     for document in DOCUMENTS:
         for pooling in POOLINGS:
-            yield Contender((PLAIN,), MethodSpec.parse(_text("none", document, pooling)))
+            yield Contender.of_way(Way(document, None, pooling), PLAIN)
     for name in self_contained():
         if name != REFERENCE:
             yield Contender((METHOD,), MethodSpec.parse(name))
@@ -73,14 +109,6 @@ def window_routes(
         for bias in biases:
             for queries in ("all", "shielded"):
                 yield Route.of(model, layers, bias, queries=queries)
-
-
-def routed(route: Route, document: str, pooling: str, origin: str = WINDOW) -> Contender:
-    """The contender of a route of one bias."""
-    bias = route.bias[0]
-    control = "" if route.control.queries == "all" else f":queries={route.control.queries}"
-    text = f"{_text(_layers(route.layers), document, pooling)}:bias={bias:g}{control}"
-    return Contender((origin,), MethodSpec.parse(text), route, pooling)
 
 
 def rule_routes(profile: IDProfile) -> Iterator[tuple[str, Route]]:
@@ -104,11 +132,18 @@ def merged(contenders: Iterable[Contender]) -> list[Contender]:
     return list(by_text.values())
 
 
-def _text(layers: str, document: str, pooling: str) -> str:
-    query = query_for(PROMPTS[document]).name
-    return f"{REFERENCE}:layers={layers}:query={query}:document={document}:pooling={pooling}"
+def _text(way: Way) -> str:
+    """As `MethodSpec.parse` reads it."""
+    query = query_for(PROMPTS[way.document]).name
+    prompts = f"query={query}:document={way.document}"
+    start = f"{REFERENCE}:layers={_layers(way.route)}:{prompts}:pooling={way.pooling}"
+    if way.route is None:
+        return start
+    seen_by = way.route.control.queries
+    control = "" if seen_by == "all" else f":queries={seen_by}"
+    return f"{start}:bias={way.route.bias[0]:g}{control}"
 
 
-def _layers(layers: Sequence[int]) -> str:
+def _layers(route: Route | None) -> str:
     """As a list of methods, with commas between, can hold them."""
-    return short(layers).replace(",", "+")
+    return short(route.layers).replace(",", "+") if route else "none"

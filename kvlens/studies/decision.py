@@ -73,7 +73,7 @@ class Judged(Record):
 
 
 class RandomWindow(Record):
-    """What a window drawn at random gets, on the first part of the items.
+    """What a window drawn at random gets, on a quarter of the first part of the items.
 
     Attributes:
         width: how many layers.
@@ -233,7 +233,7 @@ class Decision(JsonArtifact):
         lines += [f"  {name:9} {value}" for name, value in self._facts().items()]
         lines.append(f"the best of {self.n_tried} ways, on {self.n[1]} {self.kind}")
         lines += [_line(row) for row in self.shown]
-        lines.append("a window drawn at random, on the first part")
+        lines.append("a window drawn at random, on a quarter of the first part")
         lines += [f"  {each}" for each in self.random if each.pooling == "hybrid"]
         lines += [f"left out: {each}" for each in self.left_out]
         return text_of_lines(lines)

@@ -11,8 +11,8 @@ from jaxtyping import Float
 
 from kvlens.embedding.post import Post, fit
 from kvlens.studies.comparison import Interval
-from kvlens.studies.contenders import Contender
-from kvlens.studies.court import Court
+from kvlens.studies.contenders import Contender, merged
+from kvlens.studies.court import Court, Vectors
 from kvlens.studies.decision import Judged, Proof
 from kvlens.studies.trials import Trial
 from kvlens.texts.wikipedia import calibration_texts
@@ -32,7 +32,7 @@ class Finalist:
     @property
     def is_plain(self) -> bool:
         """Whether nothing is re-routed."""
-        return self.contender.route is None
+        return not self.contender.layers
 
 
 def fine(
@@ -43,9 +43,7 @@ def fine(
     coarse: dict[str, float],
 ) -> list[tuple[Finalist, Judged]]:
     """Every finalist with every post-processing on the second part, the best first."""
-    judged = [
-        each for contender in finalists for each in _with_posts(court, trial, contender, posts)
-    ]
+    judged = list(_judged(court, trial, finalists, posts))
     items = np.stack([each.items for each in judged])
     whole = trial.whole(items)
     resampled = trial.resampled(items)
@@ -59,7 +57,7 @@ def fine(
             origins=each.contender.origins,
             method=each.contender.spec.text,
             post=each.post.kind if each.post else None,
-            layers=each.contender.route.layers if each.contender.route else (),
+            layers=each.contender.layers,
             coarse=coarse.get(each.contender.spec.text),
             score=Interval.of(whole[row], resampled[row]),
             gain=Interval.of(whole[row] - whole[plain], resampled[row] - resampled[plain]),
@@ -71,24 +69,23 @@ def fine(
     return [(judged[row], row_of(row)) for row in order]
 
 
-def _with_posts(
-    court: Court, trial: Trial, contender: Contender, posts: Sequence[str | None]
+def _judged(
+    court: Court, trial: Trial, finalists: Sequence[Contender], posts: Sequence[str | None]
 ) -> Iterator[Finalist]:
-    """A contender with each post-processing, fitted on passages of Wikipedia."""
-    encoder = court.encoder(contender)
-    if encoder is None:
-        return
-    with court.bars(contender.spec.method_label) as progress:
-        raw = encoder.raw(trial.texts, progress=progress)
-        fitted = encoder.raw(calibration_texts(N_FITTED).items) if any(posts) else raw
-    for kind in posts:
-        post = None if kind is None else fit(fitted, kind, encoder.signature)
-        vectors = _processed(raw, post)
-        yield Finalist(contender, post, trial.items(vectors), trial.space(vectors))
+    """Every finalist with each post-processing, fitted on passages of Wikipedia."""
+    fitted: dict[str, Vectors] = {}
+    if any(posts):
+        calibration = calibration_texts(N_FITTED).items
+        fitted = {each.spec.text: found for each, found in court.embedded(finalists, calibration)}
+    for contender, vectors in court.embedded(finalists, trial.texts):
+        for kind in posts:
+            post = None if kind is None else fit(fitted[contender.spec.text], kind)
+            processed = _processed(vectors, post)
+            yield Finalist(contender, post, trial.items(processed), trial.space(processed))
 
 
-def _processed(raw: Float[np.ndarray, "n d"], post: Post | None) -> Float[np.ndarray, "n k"]:
-    return raw if post is None else post(torch.from_numpy(raw)).numpy()
+def _processed(vectors: Vectors, post: Post | None) -> Float[np.ndarray, "n k"]:
+    return vectors if post is None else post(torch.from_numpy(vectors)).numpy()
 
 
 def prove(court: Court, trial: Trial, rows: Sequence[tuple[Finalist, Judged]]) -> Proof:
@@ -97,7 +94,14 @@ def prove(court: Court, trial: Trial, rows: Sequence[tuple[Finalist, Judged]]) -
         next(row for row, (each, _) in enumerate(rows) if each.is_plain == is_plain)
         for is_plain in (False, True)
     ]
-    items = np.stack([_items_of(court, trial, rows[place][0]) for place in places])
+    best = [rows[place][0] for place in places]
+    vectors = {
+        each.spec.text: found
+        for each, found in court.embedded(merged(each.contender for each in best), trial.texts)
+    }
+    items = np.stack(
+        [trial.items(_processed(vectors[each.contender.spec.text], each.post)) for each in best]
+    )
     whole = trial.whole(items)
     resampled = trial.resampled(items)
     return Proof(
@@ -107,10 +111,3 @@ def prove(court: Court, trial: Trial, rows: Sequence[tuple[Finalist, Judged]]) -
         plain_score=Interval.of(whole[1], resampled[1]),
         margin=Interval.of(whole[0] - whole[1], resampled[0] - resampled[1]),
     )
-
-
-def _items_of(court: Court, trial: Trial, finalist: Finalist) -> Float[np.ndarray, " n"]:
-    spec = finalist.contender.spec
-    with court.bars(f"proving {spec.method_label}") as progress:
-        raw = spec.encoder(court.lm, limits=court.limits).raw(trial.texts, progress=progress)
-    return trial.items(_processed(raw, finalist.post))

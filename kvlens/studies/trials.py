@@ -65,6 +65,10 @@ class Trial(ABC):
         """How many items are resampled."""
 
     @abstractmethod
+    def some(self, n: int) -> Trial:
+        """About `n` of the items, spread over all; itself where it has no more."""
+
+    @abstractmethod
     def items(self, vectors: Vectors) -> Float[np.ndarray, " n"]:
         """What each item says of the vectors of `texts`, which need not be of unit length."""
 
@@ -107,8 +111,11 @@ class PairTrial(Trial):
         places = np.arange(len(pairs.scores)) % PARTS
         for wanted, n in zip(((0,), (1, 2), (3, 4)), most, strict=True):
             rows = np.flatnonzero(np.isin(places, wanted))
-            rows = rows[np.arange(min(n, len(rows))) * len(rows) // min(n, len(rows))]
-            yield cls(_chosen(pairs, rows.tolist()))
+            yield cls(_chosen(pairs, [rows[place] for place in spread(len(rows), n)]))
+
+    def some(self, n: int) -> PairTrial:
+        """`n` pairs, spread over all."""
+        return PairTrial(_chosen(self.pairs, spread(self.n, n)))
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
@@ -131,6 +138,12 @@ class PairTrial(Trial):
     def scores(self, items: Items, counts: Counts) -> Float[np.ndarray, "sets draws"]:
         """Spearman x 100."""
         return spearman(items, self.pairs.scores, counts)
+
+
+def spread(n: int, wanted: int) -> list[int]:
+    """So many of `n` places as are wanted, or all, spread evenly."""
+    taken = min(n, wanted)
+    return [place * n // taken for place in range(taken)]
 
 
 def _chosen(pairs: Pairs, rows: Sequence[int]) -> Pairs:
@@ -192,6 +205,15 @@ class PassageTrial(Trial):
         taken = [(passage, name) for name, group in of_article.items() for passage in group]
         distinct = dict(taken[:most])
         return cls(tuple(distinct), tuple(distinct.values()))
+
+    def some(self, n: int) -> PassageTrial:
+        """The passages of articles that are spread over all, until there are `n`."""
+        names = list(dict.fromkeys(self.articles))
+        n_articles = -(-n * len(names) // self.n)
+        inside = {names[place] for place in spread(len(names), n_articles)}
+        kept = [place for place, name in enumerate(self.articles) if name in inside]
+        passages = tuple(self.passages[place] for place in kept)
+        return PassageTrial(passages, tuple(self.articles[place] for place in kept))
 
     @cached_property
     def texts(self) -> tuple[str, ...]:

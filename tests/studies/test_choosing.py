@@ -1,5 +1,7 @@
 """Choosing: every number of a decision, against encoders that are built one by one."""
 
+import re
+
 import numpy as np
 import pytest
 from profile_cases import make_profile
@@ -8,7 +10,12 @@ from zoo import tiny
 import kvlens
 from kvlens import Decision, InputError
 from kvlens.embedding.spec import MethodSpec
+from kvlens.store.progress import silent_bar
+from kvlens.studies.coarse_look import coarse
+from kvlens.studies.contenders import POOLINGS, Contender, window_routes
+from kvlens.studies.court import Court
 from kvlens.studies.trials import PairTrial, PassageTrial
+from kvlens.texts.limits import Limits
 from kvlens.texts.pairs import Pairs
 from kvlens.texts.wikipedia import calibration_texts
 
@@ -62,13 +69,44 @@ def test_coarse_scores_of_windows_are_those_of_encoders(lm, pairs, decided):
     coarse, _, _ = PairTrial.parts(pairs, (400, 2000, 2000))
     (row, *_) = decided.of_origin("best window")
     assert row.coarse == pytest.approx(score(lm, coarse, row.method, None), abs=0.05)
-    assert row.coarse == pytest.approx(max(each.best for each in decided.random))
     for plain in (each for each in decided.rows if not each.layers and each.post is None):
         assert plain.coarse == pytest.approx(score(lm, coarse, plain.method, None), abs=0.05)
     n_windows = len(lm.info.layers_to_reroute())
     assert {each.n for each in decided.random} == {n_windows}
     kinds = {(each.bias, each.queries, each.pooling) for each in decided.random}
     assert len(kinds) == 2 * 2 * 3 == len(decided.random)
+
+
+def test_windows_are_looked_at_on_some_items_and_the_best_of_them_on_all(lm):
+    whole, _, _ = PassageTrial.parts(calibration_texts(200), (200,) * 3)
+    court = Court(lm, Limits(), silent_bar)
+    routes = list(window_routes(lm.info, (1,), (1.0, 3.0)))
+    look = coarse(court, whole, routes)
+    first = whole.some(20)
+    assert first.n < whole.n
+    assert set(first.passages) < set(whole.passages)
+    scores = {}
+    for route in routes:
+        for pooling in POOLINGS:
+            way = Contender.of_way(look.best_way._replace(route=route, pooling=pooling), "window")
+            scores[way.spec.text] = score(lm, first, way.spec.text, None)
+    best = sorted(scores, key=scores.get, reverse=True)
+    kept = list(dict.fromkeys(re.sub(":pooling=[a-z]+", "", text) for text in best))
+    found = {re.sub(":pooling=[a-z]+", "", each.spec.text) for each, _ in look.windows}
+    assert found == set(kept[: len(routes) // 4])
+    for contender, value in look.windows:
+        assert value == pytest.approx(score(lm, whole, contender.spec.text, None), abs=0.05)
+    shown = {(each.bias, each.queries, each.pooling): each for each in look.random}
+    for (bias, queries, pooling), each in shown.items():
+        of_kind = [
+            scores[text]
+            for text in scores
+            if f":pooling={pooling}:bias={bias:g}" in text
+            and ("shielded" in text) == (queries == "shielded")
+        ]
+        assert each.n == len(of_kind) == 4
+        assert each.mean == pytest.approx(np.mean(of_kind), abs=0.05)
+        assert each.best == pytest.approx(max(of_kind), abs=0.05)
 
 
 def test_the_proof_is_of_pairs_that_chose_nothing(lm, pairs, decided):
