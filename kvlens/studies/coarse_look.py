@@ -21,6 +21,7 @@ from kvlens.studies.contenders import (
     WINDOW,
     Contender,
     Way,
+    distinct_routes,
     merged,
     plain_contenders,
     rule_routes,
@@ -100,9 +101,7 @@ def _ways(document: str, routes: Iterable[Route | None]) -> Iterator[Contender]:
 
 def _best_routes(seen: Sequence[Scored], n: int) -> list[Route]:
     """The routes that are best with the pooling that suits each."""
-    best = (contender.way for contender, _ in _ranked(seen))
-    routes = dict.fromkeys(way.route for way in best if way is not None)
-    return [route for route in routes if route is not None][:n]
+    return distinct_routes(contender for contender, _ in _ranked(seen))[:n]
 
 
 def _ranked(scored: Iterable[Scored]) -> list[Scored]:

@@ -121,6 +121,20 @@ def rule_routes(profile: IDProfile) -> Iterator[tuple[str, Route]]:
         yield rule, Route.of(profile.model, select(profile, rule).layers)
 
 
+def distinct_routes(contenders: Iterable[Contender]) -> list[Route]:
+    """What the method itself re-routes in them, each once, in order of appearance.
+
+    Args:
+        contenders: any.
+    """
+    routes: list[Route] = []
+    for contender in contenders:
+        route = contender.way.route if contender.way else None
+        if route is not None and route not in routes:
+            routes.append(route)
+    return routes
+
+
 def merged(contenders: Iterable[Contender]) -> list[Contender]:
     """Each way to embed once, with all its origins, in order of appearance."""
     by_text: dict[str, Contender] = {}

@@ -13,7 +13,7 @@ from kvlens.embedding.together import groups_by_pass, raw_together
 from kvlens.models.language_model import LanguageModel
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Bars
-from kvlens.studies.contenders import POOLINGS, Contender, Way
+from kvlens.studies.contenders import POOLINGS, Contender, Way, distinct_routes
 from kvlens.studies.sweep_vectors import pooled_route_vectors
 from kvlens.texts.limits import Limits
 from kvlens.texts.prompts import PROMPTS
@@ -65,7 +65,7 @@ class Court:
         self, document: str, ways: Sequence[tuple[Contender, Way]], texts: Sequence[str]
     ) -> Iterator[Embedded]:
         """Contenders that differ in route and pooling only."""
-        routes = list(dict.fromkeys(way.route for _, way in ways if way.route is not None))
+        routes = distinct_routes(contender for contender, _ in ways)
         with self.bars(f"{document}, {len(routes)} routes") as progress:
             vectors = pooled_route_vectors(
                 self.lm, texts, routes, PROMPTS[document], POOLINGS, self.limits, progress

@@ -110,7 +110,7 @@ class PairTrial(Trial):
         """
         places = np.arange(len(pairs.scores)) % PARTS
         for wanted, n in zip(((0,), (1, 2), (3, 4)), most, strict=True):
-            rows = np.flatnonzero(np.isin(places, wanted))
+            rows = np.flatnonzero(np.isin(places, wanted)).tolist()
             yield cls(_chosen(pairs, [rows[place] for place in spread(len(rows), n)]))
 
     def some(self, n: int) -> PairTrial:

@@ -77,14 +77,14 @@ def test_coarse_scores_of_windows_are_those_of_encoders(lm, pairs, decided):
     assert len(kinds) == 2 * 2 * 3 == len(decided.random)
 
 
-def test_windows_are_looked_at_on_some_items_and_the_best_of_them_on_all(lm):
-    whole, _, _ = PassageTrial.parts(calibration_texts(200), (200,) * 3)
+def test_windows_are_looked_at_on_some_items_and_the_best_of_them_on_all(lm, pairs):
+    whole = PairTrial(pairs)
     court = Court(lm, Limits(), silent_bar)
-    routes = list(window_routes(lm.info, (1,), (1.0, 3.0)))
+    routes = list(window_routes(lm.info, (1,), (3.0,)))
     look = coarse(court, whole, routes)
     first = whole.some(20)
     assert first.n < whole.n
-    assert set(first.passages) < set(whole.passages)
+    assert set(first.texts) < set(whole.texts)
     scores = {}
     for route in routes:
         for pooling in POOLINGS:
