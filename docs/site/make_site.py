@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from page_facts import without_marks, wrong_facts
+from page_inserts import with_inserts
 from page_links import relinked, site_path
 from reference_python import python_pages
 from reference_terminal import terminal_page
@@ -31,11 +33,15 @@ def make(folder: Path) -> int:
         folder: holds both afterwards, in ``pages`` and ``html``; made anew.
 
     Returns:
-        Zensical's exit code.
+        0, or 1 where a number differs from its result, else Zensical's exit code.
     """
     if folder.exists():
         shutil.rmtree(folder)
     pages = folder / "pages"
+    problems = [f"{page}: {problem}" for page in checked() for problem in _wrong(page)]
+    if problems:
+        print(*problems, sep="\n", file=sys.stderr)
+        return 1
     made = generated()
     for name, text in made.items():
         _write(pages / name, text)
@@ -57,6 +63,15 @@ def written_pages() -> list[str]:
     return [path.relative_to(ROOT).as_posix() for path in found]
 
 
+def checked() -> list[str]:
+    """The pages whose numbers are held against the saved results."""
+    return ["README.md", *written_pages()]
+
+
+def _wrong(page: str) -> list[str]:
+    return wrong_facts((ROOT / page).read_text(encoding="utf-8"))
+
+
 def _copy_pages(pages: Path, there: Iterable[str]) -> None:
     """Every written page, what these lead to, and what that leads to, but for what is there."""
     waiting = written_pages()
@@ -74,7 +89,7 @@ def _copy(path: str, pages: Path, waiting: list[str]) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, place)
     elif Path(path).suffix == ".md":
-        text = (ROOT / path).read_text(encoding="utf-8")
+        text = without_marks(with_inserts((ROOT / path).read_text(encoding="utf-8")))
         _write(place, relinked(text, path, waiting.append))
     else:
         text = source_page(ROOT, path)

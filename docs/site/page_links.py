@@ -40,7 +40,7 @@ def relinked(text: str, page: str, wanted: Callable[[str], None]) -> str:
     """A page with the site's links in place of the repository's.
 
     Args:
-        text: Markdown.
+        text: Markdown; a target that begins with / is meant from the repository's root.
         page: the file it comes from, from the repository's root.
         wanted: is told each file of the repository that the page leads to.
 
@@ -54,7 +54,7 @@ def relinked(text: str, page: str, wanted: Callable[[str], None]) -> str:
         if match["target"].startswith(ELSEWHERE):
             return match[0]
         place, hash_sign, anchor = match["target"].partition("#")
-        target = posixpath.normpath(posixpath.join(here, place))
+        target = posixpath.normpath(posixpath.join("/", here, place)).lstrip("/")
         wanted(target)
         new = posixpath.relpath(site_path(target), there or ".")
         return f"{match['open']}{new}{hash_sign}{anchor}{match['close']}"

@@ -1,0 +1,102 @@
+"""Numbers of a page that a saved result holds: ``76.0<!--= plain smollm2-135m -->``.
+
+The comment behind a number says where it comes from; making the site fails where the two differ.
+Readers do not see it.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+
+from saved_results import result, score
+
+from kvlens.store.layer_ranges import short
+from kvlens.studies.windows import Window
+
+FACT = re.compile(r"(?P<said>[^\s(|>*]+)\**<!--= (?P<words>.+?) -->")
+COMMENT = re.compile(r"<!--= .+? -->")
+
+
+def wrong_facts(text: str) -> list[str]:
+    """What a page says otherwise than the results; a line each."""
+    problems = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        for match in FACT.finditer(line):
+            true = fact(match["words"])
+            if match["said"] != true:
+                words = match["words"]
+                problems.append(f"line {number} says {match['said']}, {words} is {true}")
+    return problems
+
+
+def without_marks(text: str) -> str:
+    """A page as readers see it."""
+    return COMMENT.sub("", text)
+
+
+def fact(words: str) -> str:
+    """The number that a comment names, as it is written: ``score MODEL TASK LABEL``."""
+    name, *arguments = shlex.split(words)
+    return FACTS[name](*arguments)
+
+
+def _score(model: str, task: str, label: str) -> str:
+    return f"{score(model, task, label).value:.1f}"
+
+
+def _ahead(model: str, task: str, label: str) -> str:
+    """By how much a row is ahead of kv_embedding with the same post-processing."""
+    return f"{score(model, task, label).difference:+.1f}"
+
+
+def _plain(model: str) -> str:
+    return f"{result('sweep', model).plain:.1f}"
+
+
+def _best_window(model: str, width: str, bias: str) -> Window:
+    windows = result("sweep", model).windows_of(int(width), float(bias))
+    return max(windows, key=lambda window: window.spearman)
+
+
+def _best(model: str, width: str, bias: str) -> str:
+    return f"{_best_window(model, width, bias).spearman:.1f}"
+
+
+def _best_layers(model: str, width: str, bias: str) -> str:
+    return short(_best_window(model, width, bias).layers)
+
+
+def _read_last(model: str) -> str:
+    return f"{result('readout', model).last.spearman:.1f}"
+
+
+def _read_best(model: str) -> str:
+    return f"{result('readout', model).best.spearman:.1f}"
+
+
+def _read_block(model: str) -> str:
+    return str(result("readout", model).best.block)
+
+
+def _layers(model: str) -> str:
+    return short(result("layers", model).layers).replace(",", ", ")
+
+
+def _shape(model: str) -> str:
+    return result("layers", model).shape.name
+
+
+FACTS: dict[str, Callable[..., str]] = {
+    "score": _score,
+    "ahead": _ahead,
+    "plain": _plain,
+    "best": _best,
+    "best_layers": _best_layers,
+    "read_last": _read_last,
+    "read_best": _read_best,
+    "read_block": _read_block,
+    "layers": _layers,
+    "shape": _shape,
+}
