@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from page_facts import FACTS, fact, without_marks, wrong_facts
+from page_inserts import INSERT, INSERTS, insert, with_inserts
 from page_links import relinked, site_path
 from reference_python import python_pages
 from reference_terminal import terminal_page
+from saved_results import models_with, result
 from source_pages import source_page
 
 import kvlens
@@ -75,3 +78,45 @@ def test_the_navigation_has_every_page_once():
 def test_nothing_is_fetched_by_a_reader():
     assert SETTINGS["theme"]["font"] is False
     assert "offline" not in SETTINGS["plugins"]
+
+
+def test_a_number_is_held_against_the_result_that_it_names():
+    true = f"{result('sweep', 'gemma3-270m').plain:.1f}"
+    mark = "<!--= plain gemma3-270m -->"
+    assert wrong_facts(f"Plain: **{true}**{mark}, {true}{mark}.") == []
+    assert wrong_facts(f"a\nIt is 1.0{mark}.") == [f"line 2 says 1.0, plain gemma3-270m is {true}"]
+    assert without_marks(f"It is {true}{mark}.") == f"It is {true}."
+
+
+def test_facts_are_those_of_the_scores():
+    scores = result("scores", "smollm2-135m").scores
+    best = next(entry for entry in scores if entry.label == "echo + zscore")
+    assert fact(f'score smollm2-135m {best.task} "echo + zscore"') == f"{best.value:.1f}"
+    assert fact(f'ahead smollm2-135m {best.task} "echo + zscore"') == f"{best.difference:+.1f}"
+    with pytest.raises(LookupError, match="no score of 'nothing'"):
+        fact("score smollm2-135m STS16 nothing")
+
+
+@pytest.mark.parametrize("words", ["layers", "shape", "read_last", "read_best", "read_block"])
+def test_every_other_fact_is_there(words):
+    assert words in FACTS
+    assert fact(f"{words} smollm2-135m")
+
+
+def test_tables_hold_every_model_that_was_measured():
+    table = insert("windows")
+    for model in models_with("sweep"):
+        best = max(result("sweep", model).windows, key=lambda window: window.spearman)
+        assert f"{best.spearman:.1f} ({best.low:.1f} to {best.high:.1f})" in table
+    for name in ("scores scores", "scores retrieval", "layer_sets", "readouts", "figure depth"):
+        assert insert(name).count("|") > 15 or insert(name).startswith("![")
+    assert insert("scores nothing") == "*Not measured yet.*"
+
+
+def test_what_is_inserted_stands_on_a_page():
+    pages = [path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md")]
+    marks = {match["words"].split()[0] for page in pages for match in INSERT.finditer(page)}
+    assert marks == INSERTS.keys()
+    assert with_inserts("a <!-- insert: decisions --> b").startswith("a *Not") or models_with(
+        "decision"
+    )
