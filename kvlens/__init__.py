@@ -26,6 +26,7 @@ _HOME = {
     "chat": "models.chat_prompt",
     "Trace": "tracing.trace",
     "record": "tracing.recording",
+    "record_shards": "tracing.shard_recording",
     "IDEstimate": "dimension.profile",
     "IDProfile": "dimension.profile",
     "estimate": "dimension.estimation",
@@ -107,6 +108,7 @@ _LOADERS = {
     "kvlens.static-prefix": "StaticPrefix",
     "kvlens.sweep": "Sweep",
     "kvlens.trace": "Trace",
+    "kvlens.trace-index": "Trace",
     "kvlens.vectors": "load_vectors",
     "kvlens.word-lens": "WordLens",
 }

@@ -164,6 +164,24 @@ def of_models(world: World) -> Iterator[Case]:
         **LIMITS,
     )
     yield case(
+        "record_shards",
+        kvlens.record_shards,
+        {"lm": world.lm, "texts": TEXTS[:3], "target": world.folder / "shards"},
+        lm=NO_MODEL,
+        texts=NO_TEXTS,
+        target=NO_PATH,
+        prompt=(None, *NO_PROMPT),
+        points=(None, *NO_TEXT),
+        keep=NO_NAMES,
+        layers=NO_LAYERS,
+        shard=(None, *NO_COUNT),
+        resume=(None, *NO_FLAG),
+        overwrite=(None, *NO_FLAG),
+        part=(5, b"a", ["a"]),
+        progress=NO_FUNCTION,
+        **LIMITS,
+    )
+    yield case(
         "chat",
         kvlens.chat,
         {"lm": world.lm},

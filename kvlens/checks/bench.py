@@ -27,7 +27,8 @@ from kvlens.texts.limits import Limits
 from kvlens.texts.prompts import get_prompt
 from kvlens.texts.texts import Texts
 from kvlens.texts.tokens import tokenize
-from kvlens.tracing.recording import BUSY_TOKENS, record
+from kvlens.tracing.recorder import BUSY_TOKENS
+from kvlens.tracing.recording import record
 
 MIB = 2**20
 

@@ -14,7 +14,7 @@ from kvlens.store.bounds import Size
 from kvlens.store.facts import text_of_lines
 from kvlens.store.layer_ranges import phrase
 from kvlens.texts.prompts import Prompt
-from kvlens.tracing.trace import KEEP
+from kvlens.tracing.kinds import KEEP
 
 Difference = Annotated[float, Field(ge=0)]
 

@@ -17,10 +17,10 @@ from kvlens.store.provenance import current_command, versions
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, as_prompt
 from kvlens.texts.texts import Texts, as_texts
 from kvlens.texts.tokens import tokenize
+from kvlens.tracing.kinds import KEEP
 from kvlens.tracing.raw import raw_states
 from kvlens.tracing.recording import record
 from kvlens.tracing.sourcing import relative_difference, source_of, tolerance_of
-from kvlens.tracing.trace import KEEP
 
 CHECK_TEXTS = (
     "a",

@@ -33,6 +33,7 @@ from kvlens.cli.notices import notices_told
 from kvlens.cli.options import EVERY, OWN
 from kvlens.cli.pairs import score
 from kvlens.cli.profile import profile
+from kvlens.cli.record import record
 from kvlens.cli.report import report
 from kvlens.cli.signals import stopped_by_signals
 from kvlens.cli.streams import Unheard, complain, usable_streams, write_out
@@ -43,7 +44,7 @@ from kvlens.store.errors import InputError
 from kvlens.store.provenance import made_by
 
 COMMANDS = {
-    Group("Look into a model", sort_key=1): (profile, attend, lens, report, models),
+    Group("Look into a model", sort_key=1): (profile, record, attend, lens, report, models),
     Group("Embed", sort_key=2): (embed,),
     Group("Judge", sort_key=3): (choose, evaluate, sweep, check, verify, bench),
 }

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from kvlens.cli.swap import free_name, recover, swap, turn
 from kvlens.store.errors import InputError
-from kvlens.store.files import scratch_folder, unwritable, writable_file
+from kvlens.store.files import link, scratch_folder, unwritable, writable_file
 
 # What kvlens writes: one of these makes an existing folder one of its own.
 OURS = (
     "profile.json",
+    "trace.json",
     "layers.json",
     "layer_id.*",
     "patterns.safetensors",
@@ -177,10 +178,10 @@ def _keep_the_rest(old: Path, new: Path, writes: Sequence[str]) -> None:
         elif os.path.lexists(copy) or _matches(entry.name, (*writes, SCRATCH)):
             continue
         elif is_folder:
-            shutil.copytree(entry, copy, symlinks=True, copy_function=_link)
+            shutil.copytree(entry, copy, symlinks=True, copy_function=link)
         else:
             new.mkdir(parents=True, exist_ok=True)
-            _link(entry, copy)
+            link(entry, copy)
 
 
 def _inside(name: str, patterns: Sequence[str]) -> list[str]:
@@ -192,11 +193,3 @@ def _inside(name: str, patterns: Sequence[str]) -> list[str]:
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _link(old: str | Path, new: str | Path) -> None:
-    """Give a file a second name; where the file system knows none, copy it."""
-    try:
-        os.link(old, new, follow_symlinks=False)
-    except (OSError, NotImplementedError):
-        shutil.copy2(old, new, follow_symlinks=False)

@@ -24,6 +24,7 @@ from kvlens.cli.options import (
     TextOptions,
 )
 from kvlens.cli.progress import progress
+from kvlens.cli.recorded import Recorded, check_made_of
 from kvlens.cli.values import Names, WholeNumber, layers_or_file
 from kvlens.cli.words import WORD_FILES, write_words
 from kvlens.store.errors import InputError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from kvlens.embedding.cache import EmbeddingCache
     from kvlens.models.language_model import LanguageModel
     from kvlens.texts.texts import Texts
+    from kvlens.tracing.trace import Trace
 
 WRITES = ("kv_*", "id_*.json", "id.*", "geometry.*", "sentences.*")
 ONE_MEANING = 4  # pairs scored above it, of 5, count as one meaning
@@ -101,7 +103,7 @@ class LensTexts(TextOptions):
 
     text: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
 
-    def read(self, n: int, at_least: int = 1) -> Texts:
+    def read(self, n: int | None, at_least: int = 1) -> Texts:
         """The one text, or as `TextOptions.read`; raises InputError for both."""
         from kvlens.texts.texts import as_texts
 
@@ -118,6 +120,7 @@ def lens(
     *,
     route: RouteOptions = RouteOptions(),
     looked: Looked = Looked(),
+    recorded: Recorded = Recorded(),
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     overwrite: bool = False,
     texts: LensTexts = LensTexts(),
@@ -133,6 +136,7 @@ def lens(
         name: named model, hub id, directory or .gguf file
         route: the layers that are re-routed; those of the embedding with --words, or none
         looked: what is looked at
+        recorded: what is recorded already, of the texts and the prompt of the embedding
         output: folder to write [default: runs/MODEL-lens]
         overwrite: replace what it wrote before; other files stay
         texts: which texts are read
@@ -144,6 +148,8 @@ def lens(
 
     folder = output or run_folder(name, suffix="-lens")
     looked.check(route.layers)
+    if recorded.trace and (looked.words or looked.low_rank):
+        raise InputError("`words` and `low_rank` run the model: give no `trace`")
     if looked.words:
         with output_folder(folder, overwrite, WORD_FILES) as scratch:
             read = texts.read(looked.n_words)
@@ -163,12 +169,13 @@ def lens(
     if texts.text is not None:
         raise InputError("one `text` is for `words` and `low_rank`: give `texts`")
     with output_folder(folder, overwrite, WRITES) as scratch:
-        read = texts.read(looked.n, MIN_POINTS)
+        trace = recorded.load()
+        read = texts.read(trace.texts.n if trace else looked.n, MIN_POINTS)
         pairs = looked.close_pairs()
         layers = layers_or_file(route.layers)
         lm = model.load(name)
         cache = EmbeddingCache()
-        _write_lens(lm, read, layers, route.force, limits, cache, scratch)
+        _write_lens(lm, read, trace, layers, route.force, limits, cache, scratch)
         geometry = _write_geometry(lm, read, pairs, looked, layers, route.force, cache, scratch)
         files = sorted(path.name for path in scratch.iterdir())
     return folder_answer(folder, files, "\n".join(_lines(geometry)))
@@ -177,6 +184,7 @@ def lens(
 def _write_lens(
     lm: LanguageModel,
     texts: Texts,
+    trace: Trace | None,
     layers: Any,
     force: bool,
     limits: LengthOptions,
@@ -190,8 +198,8 @@ def _write_lens(
     from kvlens.plots.profile import plot_profile
     from kvlens.plots.saving import save_lens_plots
     from kvlens.plots.style import save_figures
+    from kvlens.tracing.kinds import KEEP
     from kvlens.tracing.recording import record
-    from kvlens.tracing.trace import KEEP
 
     encoder = Encoder(
         lm,
@@ -200,13 +208,17 @@ def _write_lens(
         max_length=limits.max_length,
         force=force,
     )
-    with progress("recording") as bar:
-        trace = record(lm, texts, encoder.method.document, progress=bar, **asdict(limits))
+    prompt = encoder.method.document
+    if trace is not None:
+        check_made_of(trace, lm, texts, prompt)
+    else:
+        with progress("recording") as bar:
+            trace = record(lm, texts, prompt, progress=bar, **asdict(limits))
     with progress("embedding") as bar:
         found = kv_lens(trace, cache.encode(encoder, texts.items, progress=bar))
     found.save(folder / "kv_lens.json")
     save_lens_plots(found, None, folder)
-    profiles = [estimate(trace, states, ("twonn",)) for states in KEEP]
+    profiles = [estimate(trace, states, ("twonn",)) for states in KEEP if trace.holds(states)]
     for profile in profiles:
         profile.save(folder / f"id_{profile.states}.json")
     figure = plot_profile(profiles, relative_depth=False, width=6.9).figure

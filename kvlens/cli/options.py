@@ -26,6 +26,8 @@ TEXTS = Group("Texts", sort_key=3)
 MODEL = Group("Model", sort_key=4)
 EVERY = Group("Every command", sort_key=5)
 
+N_PASSAGES = 600  # of the texts that kvlens brings itself
+
 ModelName = Annotated[str, Parameter(name="MODEL")]
 
 
@@ -92,11 +94,11 @@ class TextOptions:
     texts: Dashed | None = None
     column: str | None = None
 
-    def read(self, n: int, at_least: int = 1) -> "Texts":
+    def read(self, n: int | None, at_least: int = 1) -> "Texts":
         """The texts.
 
         Args:
-            n: take so many.
+            n: take so many; None: all of a file, or `N_PASSAGES`.
             at_least: so many have to be distinct.
 
         Returns:
@@ -110,9 +112,9 @@ class TextOptions:
         from kvlens.texts.wikipedia import calibration_texts
 
         if self.texts in (None, "wikipedia"):
-            texts = calibration_texts(n)
+            texts = calibration_texts(n or N_PASSAGES)
         elif self.texts == "news":
-            texts = news_texts(n)
+            texts = news_texts(n or N_PASSAGES)
         else:
             texts = read_texts(self.texts, self.column, n)
         distinct = len(set(texts.items))

@@ -14,8 +14,10 @@ from kvlens.cli.answers import Answer
 from kvlens.cli.folders import output_folder, run_folder, run_name
 from kvlens.cli.options import ChatOptions, LimitOptions, ModelOptions, PromptedTexts
 from kvlens.cli.progress import progress
+from kvlens.cli.recorded import Recorded
 from kvlens.cli.values import Layers, Names
 from kvlens.layers.rules import RULES
+from kvlens.store.errors import InputError
 
 # Its own files, and what another profile makes outdated: it was measured at the chosen layers.
 WRITES = (
@@ -37,8 +39,6 @@ WRITES = (
 if TYPE_CHECKING:
     from kvlens.dimension.profile import IDProfile
     from kvlens.layers.layer_set import LayerSet
-    from kvlens.models.language_model import LanguageModel
-    from kvlens.texts.prompts import Prompt
     from kvlens.texts.texts import Texts
     from kvlens.tracing.trace import Trace
 
@@ -65,7 +65,7 @@ class Measured:
     @property
     def kept(self) -> tuple[str, ...]:
         """The kinds of states that the trace has to hold."""
-        from kvlens.tracing.trace import KEEP
+        from kvlens.tracing.kinds import KEEP
 
         if self.save_trace:
             return KEEP
@@ -144,6 +144,7 @@ def profile(
     /,
     *,
     measured: Measured = Measured(),
+    recorded: Recorded = Recorded(),
     selection: Selection = Selection(),
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     overwrite: bool = False,
@@ -157,6 +158,7 @@ def profile(
     Args:
         names: named models, hub ids, directories or .gguf files
         measured: what is recorded and measured
+        recorded: what is recorded already
         selection: how the layers are selected
         output: folder to write [default: runs/MODEL]
         overwrite: replace an existing run; sweeps, results/ and files of your own stay
@@ -173,13 +175,15 @@ def profile(
     folder = output or run_folder(*names)
     several = len(names) > 1
     results = []
+    if recorded.trace and (several or measured.save_trace):
+        raise InputError("a `trace` is of one model, and there already: leave the rest out")
     with output_folder(folder, overwrite, WRITES) as scratch:
-        read = texts.read(texts.n, MIN_POINTS)
+        read = None if recorded.trace else texts.read(texts.n, MIN_POINTS)
         for name in names:
-            lm = model.load(name)
-            prompt = chat.around(lm, texts.prompt)
-            trace = _recorded(lm, name, read, prompt, measured, limits)
-            del lm
+            if read is None:
+                trace = recorded.of(name)
+            else:
+                trace = _recorded(name, read, texts.prompt, measured, chat, limits, model)
             home = scratch / run_name(name) if several else scratch
             results.append(_profiled(trace, name, measured, selection, home))
             del trace
@@ -191,24 +195,22 @@ def profile(
 
 
 def _recorded(
-    lm: LanguageModel,
     name: str,
     texts: Texts,
-    prompt: Prompt,
+    prompt: str,
     measured: Measured,
+    chat: ChatOptions,
     limits: LimitOptions,
+    model: ModelOptions,
 ) -> Trace:
+    """Load a model and record it; the model goes when that is done."""
     from kvlens.tracing.recording import record
 
+    lm = model.load(name)
+    around = chat.around(lm, prompt)
     with progress(f"recording {name}") as bar:
         return record(
-            lm,
-            texts,
-            prompt,
-            measured.points,
-            measured.kept,
-            progress=bar,
-            **asdict(limits),
+            lm, texts, around, measured.points, measured.kept, progress=bar, **asdict(limits)
         )
 
 
@@ -219,7 +221,7 @@ def _profiled(
     from kvlens.dimension.estimation import estimate
     from kvlens.layers.selection import select
     from kvlens.rerouting.calibration import PREFIX_FILE
-    from kvlens.rerouting.static_prefix import static_prefix
+    from kvlens.rerouting.static_prefix import KEY, VALUE, static_prefix
 
     estimator = measured.estimators[0]
     with progress(f"estimating {name}", "layers") as bar:
@@ -230,7 +232,8 @@ def _profiled(
     home.mkdir(exist_ok=True)
     profile.save(home / "profile.json")
     layer_set.save(home / "layers.json")
-    static_prefix(trace).save(home / PREFIX_FILE)
+    if all(map(trace.holds, (KEY, VALUE))):
+        static_prefix(trace).save(home / PREFIX_FILE)
     if measured.save_trace:
         trace.save(home / "trace.safetensors")
     return Profiled(profile, layer_set, estimator, trace.texts.n, trace.n_truncated)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from kvlens.store.chunk_index import Arrays, ChunkIndex
+from kvlens.store.chunk_index import Arrays, ChunkIndex, chunk_file
 from kvlens.store.progress import Progress, part_of
 
 
@@ -75,8 +75,3 @@ def stored_chunks(
         )
         yield chunk, arrays
         progress(chunk.end, len(texts))
-
-
-def chunk_file(first: int) -> str:
-    """The name of a chunk's file, by how many texts come before it."""
-    return f"{first:09d}.safetensors"

@@ -28,6 +28,8 @@ from kvlens.store.notices import Notice
 from kvlens.store.opening import VECTORS, open_saved
 from kvlens.store.part import RUN
 from kvlens.texts.texts import TextsInfo
+from kvlens.tracing.shards import TraceIndex
+from kvlens.tracing.trace import Trace
 
 # A row of a page's table of files: name and hash.
 PAGE_ROW = re.compile(r"<tr><th>([^<]*)</th><td>sha256 <code>([0-9a-f]{64})</code></td></tr>")
@@ -101,7 +103,20 @@ def _result(file: SavedFile) -> Examined:
     # What a reader gives notice of it could not tell, such as whether all is as it was written.
     notices = [each.message for each in warned if issubclass(each.category, Notice)]
     checks += [Check("file", "parts", "cannot tell", reason=str(notice)) for notice in notices]
+    if isinstance(value, Trace) and file.path.suffix.lower() == ".json":
+        checks += _shard_checks(file.path)
     return Examined(file, value.info if isinstance(value, Vectors) else value, tuple(checks))
+
+
+def _shard_checks(path: Path) -> Iterator[Check]:
+    """The files of a trace in shards, which its index names with their hashes."""
+    shards = TraceIndex.load(path).shards
+    changed = [each for each in shards if sha256_file(path.parent / each.file) != each.sha256]
+    for each in changed:
+        reason = f"{each.file} is damaged: its hash is another"
+        yield Check("file", "shard", "differs", reason=reason)
+    if not changed:
+        yield Check("file", "shards", "agrees", reason=str(len(shards)))
 
 
 def _part(file: SavedFile) -> Examined:
@@ -113,7 +128,7 @@ def _part(file: SavedFile) -> Examined:
         reason = first_problem(error)
         raise InputError(f"{run} does not say what the run was started with: {reason}") from error
     checks = list(_chunk_checks(file.path))
-    if value.format != VECTORS:
+    if value.format not in (VECTORS, TraceIndex.model_fields["format"].default):
         value = replace(value, texts=None)
         checks.append(Check("texts", "texts", "cannot tell", reason=COMPARED_LATER))
     return Examined(file, value, tuple(checks))

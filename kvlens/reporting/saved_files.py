@@ -35,6 +35,7 @@ WRITTEN = (
     "low_rank.json",
     "word_lens.json",
     "trace.safetensors",
+    "trace.json",
     "prefix.safetensors",
     "shift.safetensors",
     "patterns.safetensors",

@@ -21,6 +21,7 @@ from kvlens.store.errors import InputError
 from kvlens.store.files import sha256_file
 from kvlens.store.layer_ranges import phrase
 from kvlens.store.opening import format_of
+from kvlens.tracing.shards import index_file
 from kvlens.tracing.trace import Trace
 
 FEWEST = 2  # texts: one would be another text to itself
@@ -58,6 +59,7 @@ class Calibration:
         if isinstance(given, Calibration):
             return given
         if isinstance(given, str | Path):
+            given = index_file(given) or given
             kind = StaticPrefix if format_of(given) == StaticPrefix.format else Trace
             return cls._checked(kind.load(given), sha256_file(given))
         if isinstance(given, Trace | StaticPrefix):

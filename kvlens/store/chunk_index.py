@@ -93,6 +93,11 @@ class ChunkIndex:
             )
         return index
 
+    @property
+    def finished(self) -> tuple[FinishedChunk, ...]:
+        """The finished chunks in the order of their names."""
+        return tuple(self._chunks[name] for name in sorted(self._chunks))
+
     def chunk(self, name: str, rows: int, compute: Callable[[], Arrays]) -> Arrays:
         """The arrays of a chunk: read where it is finished, else computed and written.
 
@@ -200,6 +205,11 @@ def _content(folder: Path, line: FinishedChunk) -> bytes:
     if hashlib.sha256(content).hexdigest() != line.sha256:
         raise Unusable("is damaged: its hash is another")
     return content
+
+
+def chunk_file(first: int) -> str:
+    """The name of a chunk's file, by how many rows come before it."""
+    return f"{first:09d}.safetensors"
 
 
 def chunk_problems(folder: Path) -> dict[str, str | None]:

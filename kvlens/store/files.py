@@ -213,6 +213,14 @@ def _remove(folder: Path, lock_file: Path) -> None:
             lock_file.unlink(missing_ok=True)
 
 
+def link(old: str | Path, new: str | Path) -> None:
+    """Give a file a second name; where the file system knows none, copy it."""
+    try:
+        os.link(old, new, follow_symlinks=False)
+    except (OSError, NotImplementedError):
+        shutil.copy2(old, new, follow_symlinks=False)
+
+
 def unwritable(path: str | Path, error: BaseException) -> InputError:
     """The refusal of a place that cannot be written."""
     reason = getattr(error, "strerror", None) or one_line(error)

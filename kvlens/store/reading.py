@@ -5,9 +5,11 @@ Bounded by the size of the file: what never ends, a device or a pipe, is not beg
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,8 +35,7 @@ def read_tensors(
     path: str | os.PathLike[str], framework: Literal["np", "pt"] = "np"
 ) -> tuple[Any, dict[str, Any]]:
     """Our header and the arrays of a safetensors file; raises as `read_json`."""
-    _regular_size(path)
-    with safe_open(path, framework=framework) as file:
+    with open_tensors(path, framework) as file:
         header = unpacked_header(file.metadata())
         arrays: dict[str, Any] = {}
         for name in file.keys():  # noqa: SIM118
@@ -45,12 +46,21 @@ def read_tensors(
     return header, arrays
 
 
+@contextlib.contextmanager
+def open_tensors(
+    path: str | os.PathLike[str], framework: Literal["np", "pt"] = "np"
+) -> Iterator[Any]:
+    """An open safetensors file, whose tensors are read as they are asked for; see `read_json`."""
+    _regular_size(path)
+    with safe_open(path, framework=framework) as file:
+        yield file
+
+
 def read_header(path: str | os.PathLike[str]) -> Any:
     """What a file of ours, of JSON or tensors, says of itself; raises as `read_json`."""
     if Path(path).suffix.lower() != ".safetensors":
         return read_json(path)[1]
-    _regular_size(path)
-    with safe_open(path, framework="np") as file:
+    with open_tensors(path) as file:
         return unpacked_header(file.metadata())
 
 

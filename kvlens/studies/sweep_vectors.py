@@ -19,7 +19,6 @@ from jaxtyping import Float32, Float64
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from kvlens.embedding.chunks import chunk_file
 from kvlens.layers.route import Route
 from kvlens.methods.base import check_pooling
 from kvlens.methods.pooling import POOLINGS
@@ -27,7 +26,7 @@ from kvlens.models.forward import finite_or_refuse
 from kvlens.models.language_model import LanguageModel
 from kvlens.rerouting.door import check_route
 from kvlens.rerouting.partial_pass import final_states
-from kvlens.store.chunk_index import Arrays, ChunkIndex, Form
+from kvlens.store.chunk_index import Arrays, ChunkIndex, Form, chunk_file
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress, silent
 from kvlens.texts.batches import TokenBatch, batches

@@ -17,9 +17,9 @@ from kvlens.models.forward import finite_or_refuse, hidden_or_refuse
 from kvlens.models.info import ModelInfo
 from kvlens.store.errors import InputError
 from kvlens.texts.batches import TokenBatch
+from kvlens.tracing.kinds import KEEP, POSITION_ZERO
 from kvlens.tracing.position_zero import PositionZero
 from kvlens.tracing.request import Request
-from kvlens.tracing.trace import KEEP, POSITION_ZERO
 
 DTYPE = torch.float32  # said, since torch's default is another while a thread loads a model
 

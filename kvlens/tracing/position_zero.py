@@ -58,3 +58,7 @@ class PositionZero:
     def whole(self) -> Float[Tensor, "n_texts n_boundaries"] | None:
         """The ratios; None where one is missing, or its states are not finite."""
         return self._ratios if bool(self._ratios.isfinite().all()) else None
+
+    def whole_or(self, unknown: float) -> Float[Tensor, "n_texts n_boundaries"]:
+        """The ratios, with a number in place of each that is missing or not finite."""
+        return torch.where(self._ratios.isfinite(), self._ratios, unknown)

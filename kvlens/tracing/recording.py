@@ -1,14 +1,8 @@
-"""Recording: texts run through the model, and hooks keep what the final token holds.
-
-1. Tokenize every text inside the prompt.
-2. Run length-sorted batches through the bridge, without its LM head and no further than the last
-   layer asked for; through raw transformers where the bridge shows other states.
-3. Hooks copy, for each text, only the rows that are kept.
-"""
+"""Recording: what the final token of each text holds, as a trace in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Unpack
 
 from kvlens.models.language_model import LanguageModel, a_model
@@ -22,23 +16,16 @@ from kvlens.store.checking import (
     optional,
     text,
 )
-from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import versions
-from kvlens.texts.batches import TokenBatch, batches
 from kvlens.texts.limits import LimitOptions, Limits
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, as_prompt
 from kvlens.texts.texts import Texts, as_texts
 from kvlens.texts.token_hash import token_hash
-from kvlens.texts.tokens import TokenizedText, tokenize
-from kvlens.tracing.buffers import Buffers
-from kvlens.tracing.hooks import record_batch
+from kvlens.tracing.kinds import KEEP, Points
+from kvlens.tracing.recorder import Recorder
 from kvlens.tracing.request import Request
-from kvlens.tracing.sourcing import source_of
-from kvlens.tracing.trace import KEEP, Points, Trace
-
-# A pass through the bridge costs more than one through the raw model, whatever its size.
-BUSY_TOKENS = 1024
+from kvlens.tracing.trace import Trace
 
 
 @arguments(
@@ -89,21 +76,9 @@ def record(
     texts = as_texts(texts)
     prompt = as_prompt(prompt)
     request = Request.of(lm.info, points, keep, layers, patterns)
-    max_length = bounds.tokens_for(lm.info.max_positions)
-    tokenized = tokenize(lm.tokenizer, texts.items, prompt, max_length, bounds.strict)
-    lengths = tuple(len(text.ids) for text in tokenized)
-    source = source_of(lm)
-    if patterns and source.tree == "raw":
-        raise InputError(f"cannot record patterns of {lm.info.architecture}: {source.reason}")
-    if padding_side not in source.sides:
-        raise InputError(f"{lm.info.architecture} sees padding on the {padding_side}: pad right")
-    buffers = Buffers(lm.anatomy, lm.info, request, lengths)
-    done = 0
-    for batch in _padded(lm, tokenized, bounds.batch_tokens, padding_side):
-        record_batch(lm, batch, request, buffers, source)
-        done += len(batch.rows)
-        (progress or silent)(done, len(lengths))
-    buffers.check_filled()
+    recorder = Recorder.of(lm, prompt, request, bounds, padding_side)
+    tokenized = recorder.tokenized(texts.items)
+    buffers = recorder.recorded(tokenized, progress or silent)
     buffers.keep_position_zero()
     return Trace(
         model=lm.info,
@@ -111,22 +86,9 @@ def record(
         texts=texts.info(),
         points=points,
         layers=request.layers,
-        n_tokens=lengths,
+        n_tokens=tuple(len(text.ids) for text in tokenized),
         n_truncated=sum(text.truncated for text in tokenized),
         tensors=buffers.tensors,
         versions=versions(),
         token_hashes=tuple(token_hash(text.ids) for text in tokenized),
-    )
-
-
-def _padded(
-    lm: LanguageModel, tokenized: Sequence[TokenizedText], batch_tokens: int, side: str
-) -> Iterator[TokenBatch]:
-    return batches(
-        tokenized,
-        lm.tokenizer.pad_token_id,
-        batch_tokens,
-        side=side,
-        device=lm.device,
-        busy_tokens=BUSY_TOKENS,
     )

@@ -9,7 +9,7 @@ from typing import get_args
 from kvlens.models.info import ModelInfo
 from kvlens.store.arguments import shown
 from kvlens.store.errors import InputError
-from kvlens.tracing.trace import KEEP, Points
+from kvlens.tracing.kinds import KEEP, Points
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from kvlens.store.errors import InputError, one_line, shortened
 from kvlens.store.sharing import PerObject
 from kvlens.tracing.buffers import Buffers, OtherStates
 from kvlens.tracing.hooks import key_point, record_batch, rotated_key_point
+from kvlens.tracing.kinds import KEEP
 from kvlens.tracing.request import Request
 from kvlens.tracing.source import KEYS_AND_VALUES, Source
-from kvlens.tracing.trace import KEEP
 
 FLOAT32_TOLERANCE = 2e-4
 HALF_TOLERANCE = 5e-2

@@ -1,10 +1,10 @@
-"""Trace: what the final token holds at every layer; one safetensors file."""
+"""Trace: what the final token holds at every layer; one safetensors file, or a folder of shards."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -23,33 +23,26 @@ from kvlens.store.facts import facts_html, facts_text
 from kvlens.store.layer_ranges import phrase
 from kvlens.texts.prompts import Prompt
 from kvlens.texts.texts import TextsInfo
-
-Points = Literal["last", "mean", "all"]
-"""Which hidden states of a text are recorded."""
-
-KEEP = ("hidden", "k", "k_pre", "v")
-"""The kinds of states."""
-
-POSITION_ZERO = "position_zero"
-"""Name of the lengths of position 0's states, see `kvlens.tracing.position_zero`."""
-
-AXES = {
-    "hidden": "n_points n_recorded d_model",
-    **dict.fromkeys(("k", "k_pre"), "n_texts n_with_keys n_kv_heads d_head"),
-    "v": "n_texts n_with_keys n_kv_heads width",
-    POSITION_ZERO: "n_texts n_boundaries",
-}
-"""Kind -> its axes."""
-
-OF_LAYER = re.compile(r"(k|k_pre|v)\.(0|[1-9][0-9]{0,8})")
-"""Name of one layer's keys or values, where the layers' differ in size."""
-
-PATTERN = re.compile(r"pattern\.(0|[1-9][0-9]{0,8})")
+from kvlens.tracing.kinds import (
+    AXES,
+    AXES_OF_LAYER,
+    KEEP,
+    OF_LAYER,
+    PATTERN,
+    TEXT_INDEX,
+    Points,
+    kind_of,
+)
+from kvlens.tracing.shards import ShardTensors, TraceIndex, forms_of, index_file, stacked
+from kvlens.tracing.tensor_facts import tensor_facts
 
 
 @dataclass(frozen=True)
 class Trace(TensorArtifact):
     """Recorded states of ``n`` texts at ``L`` layers, float32 throughout.
+
+    What `record_shards` wrote is read layer by layer when it is asked for: `states` and `of_heads`
+    hold one layer in memory, an attribute such as ``trace.k`` all of them.
 
     Attributes:
         model: what was recorded.
@@ -62,13 +55,13 @@ class Trace(TensorArtifact):
         tensors: ``hidden`` [n_points, L, d_model], the residual stream after each block (n_points
             = n, or all tokens with points="all"); ``k`` (after RoPE), ``k_pre`` (before RoPE,
             after the model's key norm where it has one) and ``v``, each [n, key_layers,
-            n_kv_heads, d_head], of the final real token; where layers differ in their sizes,
-            ``k.3`` [n, n_kv_heads, d_head] of layer 3, and so on; ``text_index`` [n_points] with
-            points="all"; ``position_zero`` [n, n_layers + 1], how many times as long as the median
-            of the other tokens' states that of position 0 is, before the first block and after
-            each (0 for a text of one token), where every layer is recorded; ``pattern.i``
-            [L, n_heads, seq_len, seq_len] of text i, on request. Each is an attribute as well:
-            ``trace.k``.
+            n_kv_heads, d_head], of the final real token; where layers differ in their sizes, and
+            in shards, ``k.3`` [n, n_kv_heads, d_head] of layer 3, and so on; ``text_index``
+            [n_points] with points="all"; ``position_zero`` [n, n_layers + 1], how many times as
+            long as the median of the other tokens' states that of position 0 is, before the first
+            block and after each (0 for a text of one token), where every layer is recorded;
+            ``pattern.i`` [L, n_heads, seq_len, seq_len] of text i, on request. Each is an attribute
+            as well: ``trace.k``.
         versions: of the libraries that recorded.
         token_hashes: `token_hash` of each text; none in older files.
     """
@@ -87,7 +80,7 @@ class Trace(TensorArtifact):
     layers: tuple[int, ...]
     n_tokens: tuple[Count, ...]
     n_truncated: Count
-    tensors: dict[str, Tensor]
+    tensors: Mapping[str, Tensor]
     versions: dict[str, str]
     token_hashes: tuple[str, ...] = ()
 
@@ -102,12 +95,12 @@ class Trace(TensorArtifact):
             )
         if len(self.token_hashes) not in (0, n):
             raise InputError(f"{len(self.token_hashes)} token hashes for {n} texts")
-        is_indexed = self.points == "all" and "hidden" in self.tensors
-        if is_indexed != ("text_index" in self.tensors):
+        is_indexed = self.points == "all" and self.holds("hidden")
+        if is_indexed != (TEXT_INDEX in self.tensors):
             raise InputError('text_index goes with hidden states of points="all", and only so')
         sizes = self._sizes()
-        for name, tensor in self.tensors.items():
-            self._check_tensor(name, tensor, sizes)
+        for name, form in forms_of(self.tensors).items():
+            self._check_tensor(name, form, sizes)
 
     @property
     def key_layers(self) -> tuple[int, ...]:
@@ -135,15 +128,15 @@ class Trace(TensorArtifact):
         of_layer = OF_LAYER.fullmatch(name)
         if name in AXES:
             check_array(name, tensor, AXES[name], sizes)
-        elif of_layer and int(of_layer[2]) in self.key_layers:
-            check_array(name, tensor, "n_texts heads width", sizes)
+        elif of_layer and int(of_layer[2]) in self.layers_of(of_layer[1]):
+            check_array(name, tensor, AXES_OF_LAYER[of_layer[1]], sizes)
         elif pattern and int(pattern[1]) < self.texts.n:
             seq_len = self.n_tokens[int(pattern[1])]
             check_array(name, tensor, f"n_recorded n_heads {seq_len} {seq_len}", sizes)
-        elif name == "text_index":
+        elif name == TEXT_INDEX:
             check_array(name, tensor, "n_points", sizes, ("int64",))
-            texts = torch.arange(self.texts.n)
-            if not torch.equal(tensor, texts.repeat_interleave(torch.tensor(self.n_tokens))):
+            texts = torch.arange(self.texts.n).repeat_interleave(torch.tensor(self.n_tokens))
+            if not torch.equal(self.tensors[name], texts):
                 raise InputError("text_index does not count the tokens of each text")
         else:
             raise InputError(f"it has an unknown tensor {shown(name)}")
@@ -156,11 +149,46 @@ class Trace(TensorArtifact):
             check_finite(name, tensor)
         return trace
 
+    @classmethod
+    def _read(cls, path: str | Path) -> Trace:
+        index = index_file(path)
+        if index is None:
+            return super()._read(path)
+        header = TraceIndex.load(index)
+        try:
+            return cls._of_shards(header, ShardTensors(index.parent, header))
+        except InputError as error:
+            raise cls.invalid(path, str(error)) from error
+
+    @classmethod
+    def _of_shards(cls, index: TraceIndex, tensors: ShardTensors) -> Trace:
+        """The trace that a folder of shards holds."""
+        return cls(
+            model=index.model,
+            prompt=index.prompt,
+            texts=index.texts,
+            points=index.points,
+            layers=index.layers,
+            n_tokens=tensors.n_tokens,
+            n_truncated=index.n_truncated,
+            tensors=tensors,
+            versions=index.versions,
+            token_hashes=tensors.token_hashes,
+        )
+
+    def to_parts(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The header's fields and the tensors of a file of one piece, into which shards go too."""
+        return self.header_fields(), stacked(self.tensors)
+
     def __getattr__(self, name: str) -> Tensor:
         tensors = self.__dict__.get("tensors", {})
         if name in tensors:
             return tensors[name]
         if name in KEEP and any(each.startswith(f"{name}.") for each in tensors):
+            of_kind = {each: tensors[each] for each in tensors if kind_of(each) == name}
+            together = stacked(of_kind)
+            if name in together:
+                return together[name]
             raise AttributeError(
                 f"layers differ in the size of their {name}: use trace.states(layer, {name!r})"
             )
@@ -196,7 +224,7 @@ class Trace(TensorArtifact):
         if f"{kind}.{layer}" in self.tensors:
             return self.tensors[f"{kind}.{layer}"]
         if not self.holds(kind):
-            held = ", ".join(dict.fromkeys(_kind_of(name) for name in self.tensors))
+            held = ", ".join(dict.fromkeys(map(kind_of, self.tensors)))
             raise InputError(f"`kind`: this trace holds no {kind!r} states; it holds {held}")
         layers = self.layers_of(kind)
         if layer not in layers:
@@ -209,7 +237,8 @@ class Trace(TensorArtifact):
 
     def heads(self, layer: int, kind: str) -> int:
         """How many heads a layer's keys (``k``, ``k_pre``) or values (``v``) have."""
-        return self._states(layer, kind).shape[1]
+        form = forms_of(self.tensors).get(f"{kind}.{layer}")
+        return self._states(layer, kind).shape[1] if form is None else form.shape[1]
 
     def layers_of(self, kind: str) -> tuple[int, ...]:
         """The recorded layers that have states of a kind."""
@@ -217,7 +246,7 @@ class Trace(TensorArtifact):
 
     def holds(self, kind: str) -> bool:
         """Whether it has states of a kind, in one tensor or one a layer."""
-        return any(_kind_of(name) == kind for name in self.tensors)
+        return any(kind_of(name) == kind for name in self.tensors)
 
     def _facts(self) -> tuple[str, dict[str, str]]:
         tokens = f"{min(self.n_tokens)} to {max(self.n_tokens)} tokens"
@@ -227,35 +256,10 @@ class Trace(TensorArtifact):
             "layers": f"{phrase(self.layers)} of {self.model.n_layers}; "
             f"hidden states: {self.points}",
         }
-        return f"trace: {self.model.name}", facts | self._tensor_facts()
-
-    def _tensor_facts(self) -> dict[str, str]:
-        """Name -> type, shape and size; those of one kind that has a tensor a layer together."""
-        facts: dict[str, str] = {}
-        for name, tensor in self.tensors.items():
-            kind = _kind_of(name)
-            if kind == name:
-                megabytes = tensor.nbytes / 1e6
-                facts[name] = f"{tensor.dtype} {list(tensor.shape)}, {megabytes:.1f} MB"
-            else:
-                facts[kind] = self._ragged_fact(kind)
-        return facts
-
-    def _ragged_fact(self, kind: str) -> str:
-        """A kind whose layers differ in size, in words."""
-        of_layers = [each for name, each in self.tensors.items() if _kind_of(name) == kind]
-        megabytes = sum(tensor.nbytes for tensor in of_layers) / 1e6
-        shapes = " or ".join(dict.fromkeys(str(list(tensor.shape)) for tensor in of_layers))
-        return f"{of_layers[0].dtype}, a tensor a layer, {shapes}, {megabytes:.1f} MB"
+        return f"trace: {self.model.name}", facts | tensor_facts(forms_of(self.tensors))
 
     def __repr__(self) -> str:
         return facts_text(*self._facts())
 
     def _repr_html_(self) -> str:
         return facts_html(*self._facts())
-
-
-def _kind_of(name: str) -> str:
-    """The kind of states of a tensor that may be one layer's: ``k.3`` -> ``k``."""
-    kind = OF_LAYER.fullmatch(name)
-    return kind[1] if kind else name

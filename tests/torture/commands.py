@@ -40,6 +40,7 @@ OLD_RUN = (
 OLD_VECTORS = "embed model --input texts.txt --method mean -o"
 EMBED = "embed model --input texts.txt --layers 1,2 --chunk 30 -o"
 EVALUATE = "evaluate model --data-dir data --layers 1 -o run"
+RECORD = "record model --texts texts.txt --shard 25"
 SWEEP = "sweep model --pairs pairs.jsonl --batch-tokens 512 -o sweep.json"
 
 COMMANDS = (
@@ -52,6 +53,14 @@ COMMANDS = (
         whole=("run",),
     ),
     Command("profile-trace", f"{PROFILE} -o run --save-trace", whole=("run",)),
+    Command("record", f"{RECORD} -o t", whole=("t",)),
+    Command(
+        "record-overwrite",
+        f"{RECORD} --keep v -o t --overwrite",
+        before=(f"{RECORD} -o t",),
+        files=("t/notes.txt",),
+        whole=("t",),
+    ),
     Command("attend-text", "attend model --layers 1 --text abc -o run", whole=("run",)),
     Command(
         "attend-overwrite",

@@ -25,7 +25,7 @@ from kvlens.layers.route import Route
 from kvlens.reporting.run_folder import Run
 from kvlens.store.artifact import Record
 from kvlens.store.facts import PICTURES
-from kvlens.tracing.trace import KEEP
+from kvlens.tracing.kinds import KEEP
 
 UNPRINTABLE = set(map(chr, range(32))) - {"\n"} | set(map(chr, range(127, 160)))
 OLD = Path(__file__).parents[1] / "data" / "v0.1.0"
@@ -66,6 +66,23 @@ def use_trace(trace: kvlens.Trace, scratch: Path) -> None:
     for name in trace.tensors:
         assert getattr(trace, name) is trace.tensors[name]
     _save_again(trace, scratch)
+
+
+def make_shards(folder: Path) -> Path:
+    texts = ["a cat", "a text", "a third"]
+    place = folder / "trace"
+    kvlens.record_shards(tiny("llama"), texts, place, shard=2)
+    return place
+
+
+def use_shards(trace: kvlens.Trace, scratch: Path) -> None:
+    _show(trace)
+    for name, form in trace.tensors.forms.items():
+        assert trace.tensors[name].shape == form.shape
+    for layer in trace.layers:
+        for kind in KEEP:
+            if trace.holds(kind):
+                assert np.isfinite(trace.states(layer, kind)).all()
 
 
 def use_post(post: kvlens.Post, scratch: Path) -> None:
@@ -331,6 +348,7 @@ FORMATS = (
     old_format("kv_lens.json", kvlens.KVLens, use_lens),
     old_format("geometry.json", kvlens.Geometry, use_geometry),
     Format("prefix.safetensors", make_static_prefix, kvlens.StaticPrefix.load, use_static_prefix),
+    Format("a trace in shards", make_shards, kvlens.Trace.load, use_shards),
     Format("effects.json", make_effects, kvlens.Effects.load, use_effects),
     Format("decision.json", make_decision, kvlens.Decision.load, use_decision),
     Format("low_rank.json", make_low_rank, kvlens.LowRank.load, use_low_rank),
