@@ -112,6 +112,8 @@ def record_shards(
             discard(kept)
         _record(recorder, texts, index, kept, target, progress or silent)
     if part is None:
+        with scratch_folder(target.resolve()):
+            """Entering removes what a run that was killed at its very end has left."""
         discard(kept)
     return Trace.load(target)
 
