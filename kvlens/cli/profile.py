@@ -57,7 +57,7 @@ class Measured:
     """
 
     points: Literal["last", "mean", "all"] = "last"
-    states: Literal["hidden", "k", "k_pre", "v", "kv"] = "hidden"
+    states: Literal["hidden", "k", "k_pre", "v", "kv", "q", "z", "attn_out"] = "hidden"
     estimators: Names = ("twonn", "mle")
     draws: int = 50
     save_trace: bool = False

@@ -51,7 +51,7 @@ class Kept:
 
     Attributes:
         points: which hidden states
-        keep: which states, comma-separated
+        keep: which states, comma-separated; also q, z, attn_out
         layers: layers such as 7-10 or 7,9 [default: all]
     """
 

@@ -75,8 +75,9 @@ class LayerAnatomy:
         return self.has_keys and self.shares == "none" and self.takes_cache
 
     def size_of(self, kind: str) -> tuple[int, int]:
-        """Heads and width of its keys, or (kind v) its values."""
-        return self.n_kv_heads, self.d_value if kind == "v" else self.d_key
+        """Heads and width of its keys; of its values (v), queries (q), and heads' outputs (z)."""
+        heads = self.n_heads if kind in ("q", "z") else self.n_kv_heads
+        return heads, self.d_value if kind in ("v", "z") else self.d_key
 
     @property
     def words(self) -> str:

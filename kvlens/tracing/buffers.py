@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from kvlens.models.anatomy import Anatomy
+from kvlens.models.anatomy import Anatomy, LayerAnatomy
 from kvlens.models.forward import finite_or_refuse, hidden_or_refuse
 from kvlens.models.info import ModelInfo
 from kvlens.store.errors import InputError
 from kvlens.texts.batches import TokenBatch
-from kvlens.tracing.kinds import KEEP, POSITION_ZERO
+from kvlens.tracing.kinds import KINDS, POSITION_ZERO
 from kvlens.tracing.position_zero import PositionZero
 from kvlens.tracing.request import Request
 
@@ -72,23 +72,27 @@ class Buffers:
             self.tensors[kind] = torch.empty(shape, dtype=DTYPE)
             return
         # Of the whole model's layers: one form, whichever of them are recorded.
-        sizes = {anatomy.layers[layer].size_of(kind) for layer in anatomy.key_layers}
+        sizes = {self._size(anatomy.layers[layer], kind) for layer in anatomy.key_layers}
         if len(sizes) == 1:
             of_all = (self.n_texts, len(self.with_keys), *sizes.pop())
             self.tensors[kind] = torch.empty(of_all, dtype=DTYPE)
             return
         for layer in self.with_keys:
-            of_one = (self.n_texts, *anatomy.layers[layer].size_of(kind))
+            of_one = (self.n_texts, *self._size(anatomy.layers[layer], kind))
             self.tensors[f"{kind}.{layer}"] = torch.empty(of_one, dtype=DTYPE)
+
+    def _size(self, layer: LayerAnatomy, kind: str) -> tuple[int, ...]:
+        """Of a text's state in a layer that has keys."""
+        return (self.info.d_model,) if kind == "attn_out" else layer.size_of(kind)
 
     def by_layer(self) -> dict[str, Tensor]:
         """Kind and layer, as in ``k.3`` -> the states of all texts there."""
         states: dict[str, Tensor] = {}
         for name, tensor in self.tensors.items():
-            if name in KEEP:
+            if name in KINDS:
                 layers = self.layers if name == "hidden" else self.with_keys
                 states |= {f"{name}.{layer}": tensor[:, at] for at, layer in enumerate(layers)}
-            elif name.split(".")[0] in KEEP:
+            elif name.split(".")[0] in KINDS:
                 states[name] = tensor
         return states
 
@@ -114,10 +118,10 @@ class Buffers:
         return states[torch.arange(len(states), device=states.device), last]
 
     def store(self, kind: str, layer: int, rows: Float[Tensor, "batch ..."]) -> None:
-        """Keep the keys or values of one layer, a row a text.
+        """Keep one layer's states of a kind, a row a text.
 
         Args:
-            kind: one of `KEEP`.
+            kind: one of `KINDS`, not hidden.
             layer: the block.
             rows: the states, any shape with the right number of elements.
 

@@ -21,9 +21,10 @@ from kvlens.models.forward import run_base
 from kvlens.models.language_model import LanguageModel
 from kvlens.models.turns import Turn
 from kvlens.texts.batches import TokenBatch
+from kvlens.tracing.attention_hooks import AttentionHooks
 from kvlens.tracing.buffers import Buffers
 from kvlens.tracing.request import Request
-from kvlens.tracing.source import Source
+from kvlens.tracing.source import KEYS_AND_VALUES, Source
 
 Tap = tuple[str, Callable[..., None]]
 """Full name of a hook point, and what is called there with a tensor and ``hook=``."""
@@ -115,6 +116,9 @@ class LayerHooks:
             attention = self.lm.attention(number, self.source.tree)
             turn.before(attention, partial(self._on_call, kinds=again), with_kwargs=True)
 
+        if request.of_attention and self.layer.has_keys:
+            AttentionHooks(self.lm, number, self.buffers).hang(turn, request.of_attention)
+
     def _hang_on_block(self, turn: Turn, request: Request) -> None:
         """Hang those that read hidden states."""
         block = self.lm.blocks[self.layer.layer]
@@ -157,7 +161,7 @@ class LayerHooks:
 
     def _kinds(self, request: Request) -> frozenset[str]:
         """Which keys and values of the layer are kept."""
-        return frozenset(request.keep) - {"hidden"} if self.layer.has_keys else frozenset()
+        return KEYS_AND_VALUES.intersection(request.keep) if self.layer.has_keys else frozenset()
 
     def _on_block(self, module: Any, args: Any, output: Any) -> None:
         states = states_of(output)

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvlens.models.language_model import LanguageModel
 from kvlens.store.errors import InputError
@@ -21,7 +21,7 @@ from kvlens.texts.tokens import TokenizedText, tokenize
 from kvlens.tracing.buffers import Buffers
 from kvlens.tracing.hooks import record_batch
 from kvlens.tracing.request import Request
-from kvlens.tracing.source import Source
+from kvlens.tracing.source import KEYS_AND_VALUES, Source
 from kvlens.tracing.sourcing import source_of
 
 # A pass through the bridge costs more than one through the raw model, whatever its size.
@@ -59,6 +59,9 @@ class Recorder:
     ) -> Recorder:
         """A recorder that the model can serve; see `Recorder`, and raises InputError otherwise."""
         source = source_of(lm)
+        if request.of_attention:
+            reason = f"{', '.join(sorted(request.of_attention))} are read in raw transformers"
+            source = replace(source, tree="raw", again=KEYS_AND_VALUES, reason=reason)
         architecture = lm.info.architecture
         if request.patterns and source.tree == "raw":
             raise InputError(f"cannot record patterns of {architecture}: {source.reason}")

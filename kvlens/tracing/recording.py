@@ -57,7 +57,8 @@ def record(
         prompt: its name, a template, or the prompt itself.
         points: which hidden states: the ``last`` token's, the ``mean`` over real tokens, or
             ``all`` real tokens'. K and V are always the final real token's.
-        keep: which of `KEEP` to hold in memory.
+        keep: which states to hold in memory: of `KEEP`, and ``q``, ``z``, ``attn_out``, for which
+            all is read in raw transformers, patterns left out.
         layers: block indices; default all.
         patterns: keep attention weights too (n x n each).
         padding_side: ``left`` or ``right``.

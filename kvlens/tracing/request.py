@@ -9,7 +9,7 @@ from typing import get_args
 from kvlens.models.info import ModelInfo
 from kvlens.store.arguments import shown
 from kvlens.store.errors import InputError
-from kvlens.tracing.kinds import KEEP, Points
+from kvlens.tracing.kinds import KINDS, OF_ATTENTION, Points
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Request:
     Attributes:
         points: which hidden states of a text: the ``last`` token's, the ``mean`` over real tokens,
             or ``all`` real tokens'.
-        keep: which of `KEEP`.
+        keep: which of `KINDS`.
         layers: block indices, ascending.
         patterns: whether attention weights are kept too.
         position_zero: whether the length of position 0's state is kept too, see `PositionZero`.
@@ -30,6 +30,11 @@ class Request:
     layers: tuple[int, ...]
     patterns: bool = False
     position_zero: bool = False
+
+    @property
+    def of_attention(self) -> frozenset[str]:
+        """The kinds that are read at the raw model's attention modules alone."""
+        return frozenset(self.keep).intersection(OF_ATTENTION)
 
     @classmethod
     def of(
@@ -57,9 +62,9 @@ class Request:
         """
         if points not in get_args(Points):
             raise InputError(f"unknown points {points!r}: give last, mean or all")
-        unknown = sorted(set(keep) - set(KEEP))
+        unknown = sorted(set(keep) - set(KINDS))
         if unknown:
-            raise InputError(f"cannot record {unknown}: give some of {', '.join(KEEP)}")
+            raise InputError(f"cannot record {unknown}: give some of {', '.join(KINDS)}")
         wanted = range(info.n_layers) if layers is None else layers
         ascending = tuple(sorted(set(wanted)))
         outside = [layer for layer in ascending if not 0 <= layer < info.n_layers]

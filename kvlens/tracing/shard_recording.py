@@ -212,7 +212,7 @@ def _forms(recorder: Recorder) -> dict[str, Form]:
         forms[POSITION_ZERO] = Form("float32", 2)
     with_keys = set(recorder.lm.anatomy.key_layers)
     for kind in request.keep:
-        ndim = 2 if kind == "hidden" else 3
+        ndim = 2 if kind in ("hidden", "attn_out") else 3
         layers = request.layers if kind == "hidden" else with_keys.intersection(request.layers)
         forms |= {f"{kind}.{layer}": Form("float32", ndim) for layer in layers}
     return forms

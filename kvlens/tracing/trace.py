@@ -26,7 +26,7 @@ from kvlens.texts.texts import TextsInfo
 from kvlens.tracing.kinds import (
     AXES,
     AXES_OF_LAYER,
-    KEEP,
+    KINDS,
     OF_LAYER,
     PATTERN,
     TEXT_INDEX,
@@ -55,10 +55,13 @@ class Trace(TensorArtifact):
         tensors: ``hidden`` [n_points, L, d_model], the residual stream after each block (n_points
             = n, or all tokens with points="all"); ``k`` (after RoPE), ``k_pre`` (before RoPE,
             after the model's key norm where it has one) and ``v``, each [n, key_layers,
-            n_kv_heads, d_head], of the final real token; where layers differ in their sizes, and
-            in shards, ``k.3`` [n, n_kv_heads, d_head] of layer 3, and so on; ``text_index``
-            [n_points] with points="all"; ``position_zero`` [n, n_layers + 1], how many times as
-            long as the median of the other tokens' states that of position 0 is, before the first
+            n_kv_heads, d_head], of the final real token; of the same token, on request, ``q``
+            (after RoPE) and ``z`` (before the output projection) [n, key_layers, n_heads, d_head]
+            and ``attn_out`` (after it) [n, key_layers, d_model]; where layers differ in their
+            sizes, and in shards, ``k.3`` [n, n_kv_heads, d_head] of layer 3, and so on;
+            ``text_index`` [n_points] with points="all"; ``position_zero`` [n, n_layers + 1], how
+            many times as long as the median of the other tokens' states that of position 0 is,
+            before the first
             block and after each (0 for a text of one token), where every layer is recorded;
             ``pattern.i`` [L, n_heads, seq_len, seq_len] of text i, on request. Each is an attribute
             as well: ``trace.k``.
@@ -184,7 +187,7 @@ class Trace(TensorArtifact):
         tensors = self.__dict__.get("tensors", {})
         if name in tensors:
             return tensors[name]
-        if name in KEEP and any(each.startswith(f"{name}.") for each in tensors):
+        if name in KINDS and any(each.startswith(f"{name}.") for each in tensors):
             of_kind = {each: tensors[each] for each in tensors if kind_of(each) == name}
             together = stacked(of_kind)
             if name in together:
@@ -192,7 +195,7 @@ class Trace(TensorArtifact):
             raise AttributeError(
                 f"layers differ in the size of their {name}: use trace.states(layer, {name!r})"
             )
-        if name in KEEP:
+        if name in KINDS:
             raise AttributeError(
                 f"this trace holds no {name!r}: record it with keep=(..., {name!r})"
             )
@@ -204,7 +207,7 @@ class Trace(TensorArtifact):
 
         Args:
             layer: the block.
-            kind: ``hidden``, ``k``, ``k_pre``, ``v``, or ``kv`` (k beside v).
+            kind: one of `KINDS`, such as ``hidden`` or ``k_pre``, or ``kv`` (k beside v).
 
         Returns:
             float32; heads beside each other.

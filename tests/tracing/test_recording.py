@@ -104,7 +104,7 @@ def test_bad_requests():
     lm = tiny("gpt2")
     for kwargs, message in (
         ({"points": "first"}, "unknown points"),
-        ({"keep": ("q",)}, "cannot record"),
+        ({"keep": ("w",)}, "cannot record"),
         ({"layers": [4]}, "0 to 3"),
         ({"layers": []}, "0 to 3"),
     ):
