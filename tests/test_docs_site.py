@@ -52,7 +52,11 @@ def test_other_links_and_code_stay(text):
 def test_sources_folders_and_notebooks_have_pages():
     assert "def record(" in source_page(ROOT, "kvlens/tracing/recording.py")
     assert "`recording.py`" in source_page(ROOT, "kvlens/tracing")
-    assert "import kvlens" in source_page(ROOT, "notebooks/01_profile.ipynb")
+    notebook = source_page(ROOT, "notebooks/01_profile.ipynb")
+    assert "import kvlens" in notebook
+    assert "](data:image/png;base64," in notebook
+    assert "<math " in notebook
+    assert "$" not in notebook.replace("```", "").partition("import kvlens")[0]
 
 
 def test_every_command_is_on_the_page_of_the_terminal():

@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from saved_results import models_with, result, title
+from score_tables import score_table, table
 
-from kvlens.evaluation.scores import SIGNIFICANT, Score, Scores
 from kvlens.store.layer_ranges import short
 from kvlens.studies.layer_sweep import Sweep
 from kvlens.studies.windows import Window
 
 ROOT = Path(__file__).parents[2]
 INSERT = re.compile(r"<!-- insert: (?P<words>.+?) -->")
-POST = (None, "zscore", "whiten")
+NOT_YET = "*Not measured yet.*"
 
 
 def with_inserts(text: str) -> str:
@@ -45,31 +45,8 @@ def _all_figures() -> str:
 
 def _scores(kind: str) -> str:
     """A table a model: methods by tasks, a cell with its post-processings."""
-    tables = [_score_table(result(kind, model), title(model)) for model in models_with(kind)]
-    return "\n\n".join(tables) if tables else "*Not measured yet.*"
-
-
-def _score_table(scores: Scores, corner: str) -> str:
-    cells: dict[tuple[str, str], dict[str | None, Score]] = {}
-    for entry in scores.scores:
-        cells.setdefault((entry.method_label, entry.task), {})[entry.post] = entry
-    tasks = list(dict.fromkeys(entry.task for entry in scores.scores))
-    labels = list(dict.fromkeys(entry.method_label for entry in scores.scores))
-    kinds = [kind for kind in POST if any(kind in cell for cell in cells.values())]
-    rows = [
-        [label, *(_cell(cells.get((label, task), {}), kinds) for task in tasks)] for label in labels
-    ]
-    return _table([corner, *tasks], rows)
-
-
-def _cell(cell: dict[str | None, Score], kinds: list[str | None]) -> str:
-    return " / ".join(_value(cell[kind]) if kind in cell else "" for kind in kinds if cell)
-
-
-def _value(entry: Score) -> str:
-    if entry.p is None or entry.p >= SIGNIFICANT or not entry.difference:
-        return f"{entry.value:.1f}"
-    return f"{entry.value:.1f}{'+' if entry.difference > 0 else '-'}"
+    tables = [score_table(result(kind, model), title(model)) for model in models_with(kind)]
+    return "\n\n".join(tables) if tables else NOT_YET
 
 
 def _windows() -> str:
@@ -78,7 +55,7 @@ def _windows() -> str:
     for model in models_with("sweep"):
         sweep = result("sweep", model)
         rows += [_window_row(model, sweep, *key) for key in _widths_and_biases(sweep)]
-    return _table(["model", "re-routed", "best window", "its score", "no re-routing", "gain"], rows)
+    return table(["model", "re-routed", "best window", "its score", "no re-routing", "gain"], rows)
 
 
 def _widths_and_biases(sweep: Sweep) -> list[tuple[int, float]]:
@@ -106,7 +83,7 @@ def _layer_sets() -> str:
     for model in models_with("layers"):
         chosen = result("layers", model)
         rows.append([title(model), short(chosen.layers), chosen.shape.name, chosen.reason])
-    return _table(["model", "layers", "shape of the profile", "reason"], rows)
+    return table(["model", "layers", "shape of the profile", "reason"], rows)
 
 
 def _readouts() -> str:
@@ -121,19 +98,14 @@ def _readouts() -> str:
         rows.append(
             [title(model), f"{swept.last.spearman:.1f}", f"{best.spearman:.1f}", where, gain]
         )
-    return _table(["model", "last block", "best block", "which", "gain"], rows)
+    return table(["model", "last block", "best block", "which", "gain"], rows)
 
 
 def _decisions() -> str:
     """What `kvlens choose` says of each model that it was run on."""
     found = models_with("decision")
     parts = [f"**{title(model)}**\n\n```text\n{result('decision', model)}\n```" for model in found]
-    return "\n\n".join(parts) if parts else "*Not measured yet.*"
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n\n".join(parts) if parts else NOT_YET
 
 
 INSERTS: dict[str, Callable[..., str]] = {

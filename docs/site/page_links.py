@@ -2,7 +2,7 @@
 
 The site has the repository's tree, with docs/ at its root. A link that leaves docs/ brings its
 target along: a picture as it is, a Markdown file as a page, a source file as a page that shows it,
-a folder as a list, a notebook as what it says.
+a folder as a list, a notebook as its cells with what they show.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 LINK = re.compile(r"(?P<open>\]\()(?P<target>[^)\s]+)(?P<close>\))")
 FENCE = re.compile(r"^ *(```|~~~)")
-ELSEWHERE = ("http://", "https://", "mailto:", "#")
+ELSEWHERE = ("http://", "https://", "mailto:", "data:", "#")
 AS_IT_IS = {".md", ".png", ".svg"}
 
 

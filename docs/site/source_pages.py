@@ -1,10 +1,10 @@
-"""Pages of what the documentation leads to outside docs/: sources, folders, notebooks."""
+"""Pages of what the documentation leads to outside docs/: sources and folders."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+
+from notebook_pages import notebook_page
 
 LANGUAGES = {
     ".py": "python",
@@ -31,7 +31,7 @@ def source_page(root: Path, path: str) -> str:
     if place.is_dir():
         return _folder(place, path)
     if place.suffix == ".ipynb":
-        return _notebook(place)
+        return notebook_page(place)
     language = LANGUAGES.get(place.suffix, "text")
     text = place.read_text(encoding="utf-8").rstrip()
     return f"# {path}\n\n````{language}\n{text}\n````\n"
@@ -40,14 +40,3 @@ def source_page(root: Path, path: str) -> str:
 def _folder(place: Path, path: str) -> str:
     names = sorted(child.name for child in place.iterdir() if not child.name.startswith(("_", ".")))
     return f"# {path}/\n\n" + "\n".join(f"* `{name}`" for name in names) + "\n"
-
-
-def _notebook(place: Path) -> str:
-    """What a notebook says, and its code; its outputs stay in the notebook."""
-    cells = json.loads(place.read_text(encoding="utf-8"))["cells"]
-    return "\n\n".join(_cell(cell) for cell in cells) + "\n"
-
-
-def _cell(cell: dict[str, Any]) -> str:
-    source = "".join(cell["source"])
-    return source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```"

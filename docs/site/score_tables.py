@@ -1,0 +1,82 @@
+"""Scores as a table: methods by tasks, the best mean on top."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from kvlens.evaluation.scores import SIGNIFICANT, Score, Scores
+
+POST = (None, "zscore", "whiten")  # the order inside a cell
+Cell = dict[str | None, Score]
+
+
+def score_table(scores: Scores, corner: str) -> str:
+    """One model's scores; a cell has its post-processings, + / - beside kv_embedding.
+
+    Args:
+        scores: of every method, task and post-processing.
+        corner: what stands above the methods.
+
+    Returns:
+        Markdown.
+    """
+    tasks = list(dict.fromkeys(entry.task for entry in scores.scores))
+    kinds = [kind for kind in POST if any(entry.post == kind for entry in scores.scores)]
+    rows = sorted(_rows(scores).items(), key=lambda row: -_best(row[1], tasks, kinds))
+    several = len(tasks) > 1
+    header = [corner, *tasks, *(["mean"] if several else [])]
+    return table(header, [_row(label, cells, tasks, kinds, several) for label, cells in rows])
+
+
+def _rows(scores: Scores) -> dict[str, dict[str, Cell]]:
+    """The scores by method, task and post-processing."""
+    rows: dict[str, dict[str, Cell]] = {}
+    for entry in scores.scores:
+        row = rows.setdefault(entry.method_label, {})
+        row.setdefault(entry.task, {})[entry.post] = entry
+    return rows
+
+
+def _means(
+    cells: dict[str, Cell], tasks: Sequence[str], kinds: Sequence[str | None]
+) -> list[float | None]:
+    """The mean over tasks of each post-processing; None where a task is missing."""
+    means = []
+    for kind in kinds:
+        values = [cells[task][kind].value for task in tasks if kind in cells.get(task, {})]
+        means.append(fmean(values) if len(values) == len(tasks) else None)
+    return means
+
+
+def _best(cells: dict[str, Cell], tasks: Sequence[str], kinds: Sequence[str | None]) -> float:
+    return max(value or 0.0 for value in _means(cells, tasks, kinds))
+
+
+def _row(
+    label: str,
+    cells: dict[str, Cell],
+    tasks: Sequence[str],
+    kinds: Sequence[str | None],
+    several: bool,
+) -> list[str]:
+    name = f"**{label}**" if label == "kv_embedding" else label
+    values = [_cell(cells.get(task, {}), kinds) for task in tasks]
+    means = ["" if value is None else f"{value:.1f}" for value in _means(cells, tasks, kinds)]
+    return [name, *values, *([" / ".join(means)] if several else [])]
+
+
+def _cell(cell: Cell, kinds: Sequence[str | None]) -> str:
+    return " / ".join(_value(cell[kind]) if kind in cell else "" for kind in kinds if cell)
+
+
+def _value(entry: Score) -> str:
+    if entry.p is None or entry.p >= SIGNIFICANT or not entry.difference:
+        return f"{entry.value:.1f}"
+    return f"{entry.value:.1f}{'+' if entry.difference > 0 else '-'}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of cells that are Markdown already."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
