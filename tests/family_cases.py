@@ -7,6 +7,7 @@ from families import NAMES
 from family_oracle import oracle
 
 import kvlens
+from kvlens.texts.batches import position_ids
 
 LENGTHS = (26, 1, 13, 5, 9)
 BIASES = (1.0, -2.0)
@@ -80,6 +81,11 @@ def sides_of(name: str) -> tuple[str, ...]:
     return ("right",) if name in SEES_PADDING else ("right", "left")
 
 
+def inputs_of(name: str) -> list[tuple[str, bool]]:
+    """Sides of padding, and whether a mask tells of it: without one a prefix may be merged."""
+    return [*((side, True) for side in sides_of(name)), ("right", False)]
+
+
 def layers_of(lm: kvlens.LanguageModel) -> list[int]:
     """The layers that can be re-routed."""
     return list(lm.info.layers_to_reroute())
@@ -102,14 +108,21 @@ def padded(texts, side):
         spans.append(slice(start, start + len(text)))
         ids[row, spans[row]] = text
         mask[row, spans[row]] = 1
-    return ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), spans
+    return ids, mask, position_ids(mask), spans
 
 
-def states_of(lm, texts, side):
+def states_of(lm, texts, side, rerouting=None, masked=True):
     """The final hidden states of each text in one padded batch."""
     ids, mask, positions, spans = padded(texts, side)
+    if rerouting is not None:
+        rerouting.last = torch.tensor([span.stop - 1 for span in spans])
     with torch.no_grad():
-        output = lm.base(ids, attention_mask=mask, position_ids=positions, use_cache=False)
+        output = lm.base(
+            ids,
+            attention_mask=mask if masked else None,
+            position_ids=positions,
+            use_cache=False,
+        )
     return [output.last_hidden_state[row, span] for row, span in enumerate(spans)]
 
 

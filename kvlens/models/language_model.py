@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from kvlens.models.anatomy import Anatomy, blocks_of, decoder_of
-from kvlens.models.attention_call import AttentionCall
+from kvlens.models.attention_call import Attended, AttentionCall
 from kvlens.models.bridge import bridge_over, firing_hooks, point_names
 from kvlens.models.dispatched import bring_back, input_device
 from kvlens.models.dissection import calls_at_origin
@@ -66,6 +66,7 @@ class LanguageModel:
     anatomy: Anatomy
     _built: list[Any] = field(default_factory=list, init=False, repr=False)  # the bridge, or none
     _live: list[frozenset[str]] = field(default_factory=list, init=False, repr=False)
+    _as_cached: dict[int, bool] = field(default_factory=dict, init=False, repr=False)
     _origin: list[dict[int, AttentionCall]] = field(default_factory=list, init=False, repr=False)
 
     @classmethod
@@ -170,12 +171,11 @@ class LanguageModel:
 
         Not so where a module attends by itself, expands what it caches, or shares out its values.
         """
-        with self.turn():
-            attended = self._at_origin(layer).attended()
-            cached = self._at_origin(layer).cached()
-        if attended is None or attended.query is None or cached is None:
-            return False
-        return torch.equal(attended.key, cached[0]) and torch.equal(attended.value, cached[1])
+        if layer not in self._as_cached:
+            with self.turn():
+                call = self._at_origin(layer)
+                self._as_cached[layer] = _meets_what_it_caches(call.attended(), call.cached())
+        return self._as_cached[layer]
 
     def _at_origin(self, layer: int) -> AttentionCall:
         """The call of a layer's attention module with one token at position 0."""
@@ -212,6 +212,12 @@ class LanguageModel:
         with self.turn(), torch.no_grad():
             output = self.hf(input_ids, attention_mask=attention_mask, use_cache=False, **options)
         return output.logits
+
+
+def _meets_what_it_caches(attended: Attended | None, cached: tuple[Tensor, Tensor] | None) -> bool:
+    if attended is None or attended.query is None or cached is None:
+        return False
+    return torch.equal(attended.key, cached[0]) and torch.equal(attended.value, cached[1])
 
 
 a_model = a(LanguageModel, "a model of `kvlens.load`")

@@ -139,6 +139,10 @@ class Turn:
         hooks = [(point, _Hook(self._name, call)) for point, call in taps]
         self._hooks.enter_context(bridge.hooks(fwd_hooks=hooks))
 
+    def finally_do(self, undo: Callable[[], Any]) -> None:
+        """Call when the turn is over, however it ends."""
+        self._hooks.callback(undo)
+
     def replace(self, module: Any, forward: Callable[..., Any]) -> None:
         """Run `forward` in place of a module's own."""
         before = vars(module).get("forward")

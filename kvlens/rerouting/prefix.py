@@ -9,8 +9,10 @@ In each chosen layer, right after its keys and values are computed,
 Where a probe query chooses the tokens (see `probe_query`), several take a column each.
 
 Both steps use what every transformers attention module offers, its KV cache and its mask, so the
-same code serves the raw model (whose fused kernel stays) and the TransformerLens bridge (whose
-``hook_pattern`` then shows the prefix as column 0). It does not know which layers are good.
+same code serves the raw model and the TransformerLens bridge (whose ``hook_pattern`` then shows the
+prefix as column 0). Where the raw model attends causally without a mask, as rows that are padded
+on the right allow, the prefix is merged instead (see `merge`): the same numbers at the cost of a
+plain pass. It does not know which layers are good.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,9 +30,11 @@ from torch import Tensor
 from kvlens.layers.route import Route
 from kvlens.models.attention_call import AttentionCall, StandIn
 from kvlens.models.language_model import LanguageModel, Tree
+from kvlens.models.turns import Turn
 from kvlens.rerouting.content import CacheStates, Content, Prefix
+from kvlens.rerouting.merge import Merge, begin, can_merge, end, own_function
 from kvlens.rerouting.pass_tokens import PassTokens
-from kvlens.rerouting.reach import columns_there, seen_by, with_prefix_columns
+from kvlens.rerouting.reach import Seen, There, columns_there, seen_by, with_prefix_columns
 from kvlens.store.errors import InputError
 from kvlens.texts.batches import TokenBatch
 
@@ -62,8 +67,10 @@ def rerouted(lm: LanguageModel, route: Route, trees: Sequence[Tree]) -> Iterator
         for tree in trees:
             turn.before(lm.decoder(tree), rerouting.before_model, with_kwargs=True)
             for layer in route.layers:
-                before_attention = rerouting.before_attention(layer)
+                before_attention = rerouting.before_attention(layer, tree)
                 turn.before(lm.attention(layer, tree), before_attention, with_kwargs=True)
+        if "raw" in trees:
+            rerouting.allow_merging(turn)
         yield rerouting
 
 
@@ -77,6 +84,7 @@ class Rerouting:
         last: index of each row's final real token, int64 ``[batch]``; None: read off the mask.
         text_mask: the text's own tokens, without the prompt, ``[batch, seq_len]``; None: not known.
         tokens: those of the pass that runs now.
+        merging: layers of the raw model that may merge.
     """
 
     lm: LanguageModel
@@ -84,6 +92,7 @@ class Rerouting:
     last: Int[Tensor, " batch"] | None = None
     text_mask: Bool[Tensor, "batch seq_len"] | None = None
     tokens: PassTokens = field(init=False, repr=False)
+    merging: set[int] = field(default_factory=set, init=False, repr=False)
 
     def follow(self, batch: TokenBatch) -> None:
         """Say what the next pass runs on."""
@@ -94,31 +103,64 @@ class Rerouting:
         """Note what stands where in each row."""
         self.tokens = PassTokens.of(module, args, kwargs, self.last, self.text_mask)
 
-    def before_attention(self, layer: int) -> Callable[..., tuple[Any, dict[str, Any]]]:
+    def allow_merging(self, turn: Turn) -> None:
+        """Let the raw modules that meet the keys they cache join their prefix by `merge`."""
+        for layer in filter(self.lm.attends_as_cached, self.route.layers):
+            module = self.lm.attention(layer)
+            self.merging.add(layer)
+            turn.after(module, after_attention)
+            turn.finally_do(partial(end, module))  # a pass may break inside
+
+    def before_attention(
+        self, layer: int, tree: Tree
+    ) -> Callable[..., tuple[Any, dict[str, Any]] | None]:
         """A hook for an attention module of one layer."""
-        bias = self.route.bias_of[layer]
 
         def hook(
             module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-        ) -> tuple[Any, dict[str, Any]]:
+        ) -> tuple[Any, dict[str, Any]] | None:
             # The raw module's arguments have the same names in the bridge.
             call = AttentionCall.of(self.lm.attention(layer), args, kwargs)
             if any(call.arguments.get(name) is not None for name in DISTANCE_BIASES):
                 raise InputError("its keys are biased by distance (ALiBi): a prefix has none")
-            prefix = PrefixCache(self, layer, call)
-            seen = seen_by(self.tokens, self.route, layer, self.lm.anatomy.layers[layer].n_heads)
-            mask = call.arguments.get("attention_mask")
+            anatomy = self.lm.anatomy.layers[layer]
+            seen = seen_by(self.tokens, self.route, layer, anatomy.n_heads)
             there = columns_there(self.tokens, self.route)
-            mask = with_prefix_columns(mask, bias, call.states, seen, there)
-            return (), {**call.arguments, call.cache_name: prefix, "attention_mask": mask}
+            if tree == "raw" and layer in self.merging and can_merge(call, anatomy):
+                self._merge(layer, call, seen, there)
+                return None
+            return (), self._concatenated(layer, call, seen, there)
 
         return hook
+
+    def _merge(
+        self, layer: int, call: AttentionCall, seen: Seen | None, there: There | None
+    ) -> None:
+        """Let the module's attention function join the prefix."""
+        prefix = partial(self.prefix_of, layer=layer, call=call)
+        own = own_function(call.module)
+        begin(call.module, Merge(prefix, self.route.bias_of[layer], seen, there, own))
+
+    def _concatenated(
+        self, layer: int, call: AttentionCall, seen: Seen | None, there: There | None
+    ) -> dict[str, Any]:
+        """The module's arguments with the prefix before its keys, and its column in the mask."""
+        mask = call.arguments.get("attention_mask")
+        bias = self.route.bias_of[layer]
+        mask = with_prefix_columns(mask, bias, call.states, seen, there)
+        prefix = PrefixCache(self, layer, call)
+        return {**call.arguments, call.cache_name: prefix, "attention_mask": mask}
 
     def prefix_of(
         self, keys: CacheStates, values: CacheStates, layer: int, call: AttentionCall
     ) -> tuple[Prefix, Prefix]:
         """The key and value of the prefix, see `Content`."""
         return Content(self.lm, self.route, self.tokens, layer, call, keys, values).prefix()
+
+
+def after_attention(module: Any, args: Any, output: Any) -> None:
+    """Give the module its attention function back."""
+    end(module)
 
 
 @dataclass

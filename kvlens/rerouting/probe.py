@@ -43,6 +43,8 @@ WINDOW = 5
 WINDOWS = ("sliding_window", "attention_chunk_size")
 BIASES = (1.0, -0.5, 2.0, 0.5, 1.5)
 """Neighbours differ, so that a layer which is taken for the next one is seen."""
+INPUTS = (*((side, True) for side in SIDES), ("right", False))
+"""Padding, and whether the model is told of it by a mask: without one, the prefix may be merged."""
 ORACLE = "eager"
 """The attention function that every architecture has: fused ones are held against it."""
 
@@ -71,10 +73,10 @@ def probe(
     halves = [half for half in (layers[::2], layers[1::2]) if half]
     routes = [_route(lm, half, position, by_head) for half in halves]
     with torch.inference_mode(), _narrow_windows(lm.decoder(tree).config):
-        for side in SIDES:
+        for side, masked in INPUTS:
             batch = probe_batch(lm, side)
             for route in routes:
-                examination = _Examination(lm, route, tree, batch)
+                examination = _Examination(lm, route, tree, batch, masked)
                 examination.run()
                 for layer, difference in examination.differences.items():
                     worst[layer] = max(worst[layer], difference)
@@ -115,6 +117,7 @@ class _Examination:
         route: through it.
         tree: which module tree runs.
         batch: its input.
+        masked: whether it is told of the padding.
         calls: layer -> what its module was called with, before the prefix came.
         differences: layer -> relative difference.
     """
@@ -123,6 +126,7 @@ class _Examination:
     route: Route
     tree: Tree
     batch: TokenBatch
+    masked: bool
     calls: dict[int, AttentionCall] = field(default_factory=dict)
     differences: dict[int, float] = field(default_factory=dict)
 
@@ -134,8 +138,9 @@ class _Examination:
                 attention = self.lm.attention(layer, self.tree)
                 turn.before(attention, partial(self._note, layer=layer), with_kwargs=True)
                 turn.after(attention, partial(self._examine, layer=layer))
-            with rerouted(self.lm, self.route, (self.tree,)):
-                run_tree(self.lm, self.tree, self.batch)
+            with rerouted(self.lm, self.route, (self.tree,)) as rerouting:
+                rerouting.follow(self.batch)
+                run_tree(self.lm, self.tree, self.batch, self.masked)
 
     def _note(self, module: Any, args: Any, kwargs: Any, layer: int) -> None:
         self.calls[layer] = AttentionCall.of(self.lm.attention(layer), args, kwargs)
@@ -171,9 +176,10 @@ class _Examination:
 States = Float[Tensor, "batch seq_len d_model"]
 
 
-def run_tree(lm: LanguageModel, tree: Tree, batch: TokenBatch) -> None:
+def run_tree(lm: LanguageModel, tree: Tree, batch: TokenBatch, masked: bool = True) -> None:
     """Run one module tree of a model on a batch, in a turn that is taken already."""
-    inputs = {"attention_mask": batch.mask, "position_ids": batch.positions, "use_cache": False}
+    mask = batch.mask if masked else None
+    inputs = {"attention_mask": mask, "position_ids": batch.positions, "use_cache": False}
     if tree == "raw":
         lm.base(batch.ids, **inputs)
     else:

@@ -45,7 +45,7 @@ class Proof(JsonArtifact):
     what: ClassVar[str] = "a proof of re-routing"
     again: ClassVar[str] = "remove it"
     format: Literal["kvlens.proof"] = "kvlens.proof"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     model: str
     dtype: str
     device: str

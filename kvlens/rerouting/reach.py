@@ -11,14 +11,18 @@ from kvlens.rerouting.pass_tokens import PassTokens
 from kvlens.store.errors import InputError
 
 Mask = Float[Tensor, "rows 1 seq_len keys"] | Bool[Tensor, "rows 1 seq_len keys"]
+Seen = Bool[Tensor, "_ _ seq_len 1"]
+"""Which queries see a prefix; rows 1 or the batch, heads 1 or all."""
+There = Bool[Tensor, "batch columns"]
+"""Which columns each row's prefix has."""
 
 
 def with_prefix_columns(
     mask: Mask | None,
     bias: float,
     states: Float[Tensor, "batch seq_len d_model"],
-    seen: Bool[Tensor, "_ _ seq_len 1"] | None = None,
-    there: Bool[Tensor, "batch columns"] | None = None,
+    seen: Seen | None = None,
+    there: There | None = None,
 ) -> Float[Tensor, "_ _ seq_len _"]:
     """An additive mask whose first columns hold the bias.
 
@@ -67,9 +71,7 @@ def additive_mask(
     return mask[..., :seq_len]
 
 
-def seen_by(
-    tokens: PassTokens, route: Route, layer: int, n_heads: int
-) -> Bool[Tensor, "_ _ seq_len 1"] | None:
+def seen_by(tokens: PassTokens, route: Route, layer: int, n_heads: int) -> Seen | None:
     """Which queries see a layer's prefix.
 
     Args:
@@ -96,7 +98,7 @@ def seen_by(
     )
 
 
-def columns_there(tokens: PassTokens, route: Route) -> Bool[Tensor, "batch columns"] | None:
+def columns_there(tokens: PassTokens, route: Route) -> There | None:
     """Which columns each row's prefix has; None: one, of whatever source.
 
     A text with fewer tokens than there are columns has one for each of them.

@@ -129,12 +129,15 @@ def pad(
 
 
 def position_ids(mask: Shaped[Tensor, "batch seq_len"]) -> Int[Tensor, "batch seq_len"]:
-    """Positions counted over real tokens only.
+    """Positions counted from the first real token on, over real tokens only.
 
     Args:
         mask: 1 or True on real tokens, padding on either side.
 
     Returns:
-        int64; 0 on leading padding.
+        int64; 0 on leading padding, and counted on over trailing padding: where positions do not
+        rise, transformers sees texts packed into one row, and makes a dense mask for them.
     """
-    return (mask.long().cumsum(-1) - 1).clamp(min=0)
+    real = mask.bool()
+    trailing = ~real.flip(-1).cummax(-1).values.flip(-1)
+    return ((real | trailing).long().cumsum(-1) - 1).clamp(min=0)

@@ -10,7 +10,7 @@ import random
 import pytest
 import torch
 from families import family
-from family_cases import REROUTED, TOLERANCE, difference, layers_of, padded, sides_of
+from family_cases import REROUTED, TOLERANCE, difference, inputs_of, layers_of, padded
 from family_oracle import Controls, oracle
 
 import kvlens
@@ -61,13 +61,20 @@ def calibration_of(lm):
     return Calibration(trace, "drawn")
 
 
-def states_of(lm, side, options, layers, position, bias):
+def states_of(lm, case, options, layers, position, bias):
+    side, masked = case
     ids, mask, positions, spans = padded(rows(), side)
     with reroute(lm, layers, bias, position, **options) as rerouting, torch.no_grad():
         rerouting.text_mask = torch.zeros_like(mask, dtype=torch.bool)
         for row, span in enumerate(spans):
             rerouting.text_mask[row, span.start + 1 : span.stop - 2] = True
-        output = lm.base(ids, attention_mask=mask, position_ids=positions, use_cache=False)
+        rerouting.last = torch.tensor([span.stop - 1 for span in spans])
+        output = lm.base(
+            ids,
+            attention_mask=mask if masked else None,
+            position_ids=positions,
+            use_cache=False,
+        )
     return [output.last_hidden_state[1, spans[1]]]
 
 
@@ -159,9 +166,9 @@ def test_each_option_alone(name):
     for number, options in enumerate(cases_of(lm, layers, name)):
         truth = truth_of(name, lm, options, layers, "keep", 1.0)
         assert difference(plain, truth) > 1e-3, f"{options} have to change something"
-        side = sides_of(name)[number % len(sides_of(name))]
-        states = states_of(lm, side, options, layers, "keep", 1.0)
-        assert difference(states, truth) < TOLERANCE, (options, side)
+        case = inputs_of(name)[number % len(inputs_of(name))]
+        states = states_of(lm, case, options, layers, "keep", 1.0)
+        assert difference(states, truth) < TOLERANCE, (options, case)
 
 
 @pytest.mark.parametrize("name", DRAWN_ON)
@@ -174,10 +181,10 @@ def test_fifty_drawn_combinations(name):
         position = draw.choice(["keep", "origin", "none"])
         bias = draw.uniform(-2, 3)
         options = {**drawn(draw, lm, layers), "calibration": calibration}
-        side = draw.choice(["right", "left"])
+        case = draw.choice(inputs_of(name))
         truth = truth_of(name, lm, options, layers, position, bias)
-        states = states_of(lm, side, options, layers, position, bias)
-        assert difference(states, truth) < TOLERANCE, (layers, position, bias, options, side)
+        states = states_of(lm, case, options, layers, position, bias)
+        assert difference(states, truth) < TOLERANCE, (layers, position, bias, options, case)
 
 
 def drawn(draw, lm, layers):

@@ -14,9 +14,9 @@ from family_cases import (
     TOLERANCE,
     UNREAD,
     difference,
+    inputs_of,
     layers_of,
     rows,
-    sides_of,
     states_of,
     truth_of,
 )
@@ -59,9 +59,9 @@ def test_all_layers_equal_brute_force(name, position):
     for bias in BIASES if position == "keep" else BIASES[:1]:
         truth = truth_of(name, layers, bias, position)
         assert difference(plain, truth) > 1e-2, "it has to change something"
-        for side, texts in itertools.product(sides_of(name), (rows(), rows()[:1])):
-            with reroute(lm, layers, bias, position):
-                states = states_of(lm, texts, side)
+        for (side, masked), texts in itertools.product(inputs_of(name), (rows(), rows()[:1])):
+            with reroute(lm, layers, bias, position) as rerouting:
+                states = states_of(lm, texts, side, rerouting, masked)
             assert difference(states, truth[: len(texts)]) < TOLERANCE
 
 
