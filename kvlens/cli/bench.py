@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from kvlens.cli.answers import Answer
 from kvlens.cli.options import TEXTS, LimitOptions, ModelName, ModelOptions, PromptedTexts
-from kvlens.cli.values import Names, WholeNumber, layers_or_file
+from kvlens.cli.values import Layers, Names, WholeNumber, layers_or_file
 from kvlens.store.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Timed:
         memory: peak memory of a profile above the idle loaded model
         methods: embedding methods to time, comma-separated, or all
         together: the methods with shared passes, against one after another
+        lengths: tokens, such as 128,512,2048: a whole encode, re-routed, against the bare pass
         layers: layer-set file of `kvlens profile`, or layers such as 7-10, for kv_embedding
         repeats: rounds; medians and extremes are shown
         threads: CPU threads [default: torch's own choice]
@@ -39,6 +40,7 @@ class Timed:
     memory: bool = False
     methods: Names | None = None
     together: bool = False
+    lengths: Layers | None = None
     layers: str | None = None
     repeats: WholeNumber = 5
     threads: WholeNumber | None = None
@@ -72,8 +74,8 @@ def bench(
     """
     if timed.together and not timed.methods:
         raise InputError("`together` times methods: give `methods`")
-    if not (timed.record or timed.memory or timed.methods):
-        raise InputError("nothing to measure: give `record`, `memory` or `methods`")
+    if not (timed.record or timed.memory or timed.methods or timed.lengths):
+        raise InputError("nothing to measure: give `record`, `memory`, `lengths` or `methods`")
     if timed.threads:
         import torch
 
@@ -89,7 +91,7 @@ def _measure(
     lm: LanguageModel, timed: Timed, layers: Any, texts: BenchTexts, limits: Limits
 ) -> list[dict[str, Any]]:
     """Memory first: later measurements leave more of it resident."""
-    from kvlens.checks import bench
+    from kvlens.checks import bench, rerouting_cost
     from kvlens.methods.registry import self_contained
 
     read = texts.read(texts.n)
@@ -98,6 +100,8 @@ def _measure(
         results.append(bench.memory(lm, read, texts.prompt, limits, _draw))
     if timed.record:
         results.append(bench.recording(lm, read, texts.prompt, limits, timed.repeats))
+    if timed.lengths:
+        results += rerouting_cost.by_length(lm, read, timed.lengths, limits, timed.repeats)
     if timed.methods:
         names = tuple(self_contained()) if timed.methods == ("all",) else timed.methods
         asked = (lm, read, names, layers, limits, timed.repeats)

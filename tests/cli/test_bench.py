@@ -46,3 +46,17 @@ def test_it_keeps_to_the_limits(run, capsys):
         assert run(f"{line} {what} --strict") == 2
         assert "leave out --strict" in capsys.readouterr().err
     assert run(f"{line} --record") == 0
+
+
+def test_of_rerouting_by_length(place, run, capsys):
+    (place / "20.txt").write_text("\n".join(f"a text number {i}" for i in range(20)))
+    line = "bench @llama --texts @20.txt --repeats 2 --json --lengths"
+    assert run(f"{line} 128,200") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["measured"] for row in rows] == 2 * [
+        f"encode, {n} layers re-routed / bare pass" for n in (0, 1, 4)
+    ]
+    assert rows[0]["texts"].startswith("4 of 128 tokens")
+    assert all(float(re.match(r"[\d.]+", row["cpu"])[0]) > 0 for row in rows)
+    assert run(f"{line} 300") == 2
+    assert "takes 256 tokens at most, not 300" in capsys.readouterr().err
