@@ -8,7 +8,7 @@ sts=${STS:-STSBenchmark}
 text='The old lighthouse keeper wrote a letter to his daughter every evening.'
 wikipedia=(--texts wikipedia --n 100)
 
-effects() { # MODEL LAYERS BIAS: those of the best window on validation pairs
+effects() { # MODEL LAYERS BIAS: a window that helps, pairs (SmolLM2) or long texts (Gemma)
   local run=runs/$1
   kvlens profile "$1" -o "$run" --save-trace --overwrite
   python - "$run" "$2" "$3" << 'PY'

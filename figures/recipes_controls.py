@@ -32,7 +32,7 @@ CONTENT = tuple(
         ("content", "other"),
     )
 )
-ROWS = (WHOLE, *CONTENT, SINK, *(f"head {rank}" for rank in ("1st", "2nd", "3rd")))
+ROWS = (WHOLE, *CONTENT, SINK, *(f"{rank} head" for rank in ("strongest", "second", "third")))
 POINT: dict[str, Any] = {"ms": 4.5, "lw": 1, "capsize": 2, **Look.of(0).mark}
 
 
