@@ -49,6 +49,7 @@ STATES = "tracing/test_recording.py::test_points_equal_transformers_hidden_state
 PATTERNS = "tracing/test_recording.py::test_patterns_equal_transformers_attentions"
 SHIFT = "analysis/test_uptake.py::test_summaries_are_those_of_numpy_over_single_texts"
 BRUTE_FORCE = "rerouting/test_prefix.py::test_equal_to_brute_force"
+MERGED = "rerouting/test_merge.py::test_merging_is_one_softmax_over_prefix_and_text"
 SHARED = "models/test_language_model.py::test_two_module_trees_share_one_set_of_weights"
 SET_ASIDE = "models/test_hostile_folder.py::test_a_switch_in_a_part_is_set_aside"
 TRAPS = "models/test_hostile_folder.py::test_every_trap_is_refused_or_set_aside"
@@ -109,6 +110,9 @@ NAMES = (
     Name("_forward_pre_hooks", "module", HOOKED),
     Name("_compiled_call_impl", "module", COMPILED),
     Name("_orig_mod", "compiled", COMPILED),
+    Name("_scaled_dot_product_flash_attention_for_cpu", "operator", MERGED),
+    Name("_scaled_dot_product_flash_attention", "operator", MERGED),
+    Name("_scaled_dot_product_efficient_attention", "operator", MERGED),
     # scikit-dimension
     Name("TwoNN", "skdim.id", SCALES),
     Name("MLE", "skdim.id", SCALES),
@@ -151,6 +155,7 @@ HOLDERS = {
     "config": tf.LlamaConfig,
     "model": lambda: tf.PreTrainedModel,
     "module": torch.nn.Module,
+    "operator": lambda: torch.ops.aten,
     "spread": lambda: add_hook_to_module(torch.nn.Identity(), ModelHook()),
     "compiled": lambda: torch.compile(torch.nn.Identity()),
     "bridge": lambda: tiny("llama").bridge,
