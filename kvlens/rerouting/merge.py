@@ -30,6 +30,7 @@ WINDOWLESS = "sdpa"
 """The attention function that is given a mask wherever a window hides a token."""
 
 States = Float[Tensor, "batch _ seq_len _"]
+KeyStates = Float[Tensor, "batch _ keys _"]
 
 
 @dataclass(frozen=True)
@@ -41,18 +42,18 @@ class Merge:
         bias: added to the prefix's logits.
         seen: by which queries, see `kvlens.rerouting.reach.seen_by`.
         there: which columns, see `kvlens.rerouting.reach.columns_there`.
-        own: name of the module's own attention function.
     """
 
     prefix: Callable[[CacheStates, CacheStates], tuple[Prefix, Prefix]]
     bias: float
     seen: Seen | None
     there: There | None
-    own: str
 
 
 _MERGES: WeakKeyDictionary[Any, Merge] = WeakKeyDictionary()
-"""Attention module -> what it joins in the call that runs."""
+"""Attention module -> what it is to join in the call that runs."""
+_OWN: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+"""Attention module that has `MERGING` now -> the name of its own attention function."""
 
 
 def can_merge(call: AttentionCall, layer: LayerAnatomy) -> bool:
@@ -75,7 +76,7 @@ def can_merge(call: AttentionCall, layer: LayerAnatomy) -> bool:
 
 
 def begin(module: Any, merge: Merge) -> None:
-    """Let an attention module join a prefix, until `end`.
+    """Let an attention module join a prefix when it attends next, until `end`.
 
     Args:
         module: of the raw model.
@@ -85,6 +86,7 @@ def begin(module: Any, merge: Merge) -> None:
 
     AttentionInterface.register(MERGING, _attend)
     _MERGES[module] = merge
+    _OWN[module] = module.config._attn_implementation
     module.config._attn_implementation = MERGING
 
 
@@ -94,37 +96,43 @@ def end(module: Any) -> None:
     Args:
         module: of the raw model.
     """
-    merge = _MERGES.pop(module, None)
-    if merge is not None:
-        module.config._attn_implementation = merge.own
-
-
-def own_function(module: Any) -> str:
-    """Name of a module's attention function."""
-    return str(module.config._attn_implementation)
+    _MERGES.pop(module, None)
+    own = _OWN.pop(module, None)
+    if own is not None:
+        module.config._attn_implementation = own
 
 
 def _attend(
     module: Any,
     query: States,
-    key: Float[Tensor, "batch _ keys _"],
-    value: Float[Tensor, "batch _ keys _"],
-    attention_mask: None = None,
+    key: KeyStates,
+    value: KeyStates,
+    attention_mask: Tensor | None = None,
     scaling: float | None = None,
     **options: Any,
-) -> tuple[Float[Tensor, "batch seq_len n_heads d_value"], None]:
-    """An attention function as transformers calls it, without a mask."""
+) -> tuple[Float[Tensor, "batch seq_len n_heads d_value"], Any]:
+    """An attention function as transformers calls it."""
+    merge = _MERGES.pop(module, None)
+    if merge is None:  # a hook calls the module once more
+        return _own_function(module)(
+            module, query, key, value, attention_mask, scaling=scaling, **options
+        )
     if key.shape[2] != query.shape[2]:
         raise InputError(
             "re-routing works on whole texts in one forward pass, not on a filled KV cache"
         )
-    merge = _MERGES[module]
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     plain = causal_attention(query, key, value, scaling)
     prefix_key, prefix_value = merge.prefix(key, value)
     logits = scaling * _products(query, prefix_key) + merge.bias
     joined = merged(plain, _visible(logits, merge), prefix_value)
     return joined.transpose(1, 2).contiguous(), None
+
+
+def _own_function(module: Any) -> Callable[..., Any]:
+    from transformers import AttentionInterface
+
+    return AttentionInterface()[_OWN[module]]
 
 
 def _products(query: States, key: Prefix) -> Float32[Tensor, "batch n_heads seq_len columns"]:

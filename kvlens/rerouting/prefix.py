@@ -32,7 +32,7 @@ from kvlens.models.attention_call import AttentionCall, StandIn
 from kvlens.models.language_model import LanguageModel, Tree
 from kvlens.models.turns import Turn
 from kvlens.rerouting.content import CacheStates, Content, Prefix
-from kvlens.rerouting.merge import Merge, begin, can_merge, end, own_function
+from kvlens.rerouting.merge import Merge, begin, can_merge, end
 from kvlens.rerouting.pass_tokens import PassTokens
 from kvlens.rerouting.reach import Seen, There, columns_there, seen_by, with_prefix_columns
 from kvlens.store.errors import InputError
@@ -138,8 +138,7 @@ class Rerouting:
     ) -> None:
         """Let the module's attention function join the prefix."""
         prefix = partial(self.prefix_of, layer=layer, call=call)
-        own = own_function(call.module)
-        begin(call.module, Merge(prefix, self.route.bias_of[layer], seen, there, own))
+        begin(call.module, Merge(prefix, self.route.bias_of[layer], seen, there))
 
     def _concatenated(
         self, layer: int, call: AttentionCall, seen: Seen | None, there: There | None

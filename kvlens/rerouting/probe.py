@@ -139,7 +139,8 @@ class _Examination:
                 turn.before(attention, partial(self._note, layer=layer), with_kwargs=True)
                 turn.after(attention, partial(self._examine, layer=layer))
             with rerouted(self.lm, self.route, (self.tree,)) as rerouting:
-                rerouting.follow(self.batch)
+                if not self.masked:
+                    rerouting.follow(self.batch)
                 run_tree(self.lm, self.tree, self.batch, self.masked)
 
     def _note(self, module: Any, args: Any, kwargs: Any, layer: int) -> None:

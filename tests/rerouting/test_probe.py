@@ -195,9 +195,9 @@ def test_a_bridge_that_is_not_exact_is_refused_alone(monkeypatch):
     bridge = lm.bridge
     run_tree = probe.run_tree
 
-    def run(lm, tree, batch):
+    def run(lm, tree, *case):
         assert tree == "raw", "the bridge does not run"
-        run_tree(lm, tree, batch)
+        run_tree(lm, tree, *case)
 
     monkeypatch.setattr(probe, "run_tree", run)
     ids = torch.tensor([[5, 6, 7]])
