@@ -159,6 +159,7 @@ def of_models(world: World) -> Iterator[Case]:
         keep=NO_NAMES,
         layers=NO_LAYERS,
         patterns=NO_FLAG,
+        tokens=(*NO_NAMES, ["second"], []),
         padding_side=(None, "up", *NO_TEXT),
         progress=NO_FUNCTION,
         **LIMITS,
@@ -179,6 +180,7 @@ def of_models(world: World) -> Iterator[Case]:
         overwrite=(None, *NO_FLAG),
         part=(5, b"a", ["a"]),
         progress=NO_FUNCTION,
+        tokens=(*NO_NAMES, ["second"], []),
         **LIMITS,
     )
     yield case(

@@ -53,11 +53,13 @@ class Kept:
         points: which hidden states
         keep: which states, comma-separated; also q, z, attn_out
         layers: layers such as 7-10 or 7,9 [default: all]
+        tokens: whose K and V: last, first, text, a place (5, -2) or a span (3-7)
     """
 
     points: Literal["last", "mean", "all"] = "last"
     keep: Names = ("hidden", "k", "k_pre", "v")
     layers: Layers | None = None
+    tokens: Names = ("last",)
 
 
 @Parameter(name="*")

@@ -62,7 +62,7 @@ def estimate(
 
     Args:
         trace: what was recorded.
-        states: hidden, k, k_pre, v or kv (k beside v).
+        states: hidden, k, k_pre, v, kv (k beside v), or another kind that the trace holds.
         estimators: ``twonn``, ``mle`` or both.
         progress: called with (layers done, layers).
         draws: how many random halves of the texts are measured too, for the stability of choices;
@@ -82,11 +82,12 @@ def estimate(
     estimated: list[tuple[dict[str, IDEstimate], ScaleProfile]] = []
     skipped: dict[int, str] = {}
     layers = trace.layers_of(states)
-    points = trace.points if states == "hidden" else "last"  # K and V: always the final token's
+    points = _points_of(trace, states)
+    text_of = trace.text_of(states)
     for done, layer in enumerate(layers, 1):
         try:
             distinct, estimates, scales = _estimated(trace.states(layer, states), estimators, layer)
-            halves.measure(distinct, _text_of_point(trace, points), estimators)
+            halves.measure(distinct, text_of, estimators)
             estimated.append((estimates, scales))
         except NoEstimate as error:
             skipped[layer] = str(error).removeprefix(f"layer {layer}: ")
@@ -95,7 +96,7 @@ def estimate(
         reason = next(iter(skipped.values()), "no recorded layer has keys and values")
         raise InputError(f"no layer has an ID estimate: {reason}")
     rows = [estimates for estimates, _ in estimated]
-    if points == "all":
+    if points == "all" or len(set(text_of)) < len(text_of):
         rows = [_not_independent(row) for row in rows]
     return IDProfile(
         model=trace.model,
@@ -112,8 +113,9 @@ def estimate(
     )
 
 
-def _text_of_point(trace: Trace, points: str) -> NDArray:
-    return trace.tensors["text_index"].numpy() if points == "all" else np.arange(trace.texts.n)
+def _points_of(trace: Trace, states: str) -> str:
+    """Which tokens' states these are: but for hidden ones the final token's, or ``k@first``'s."""
+    return trace.points if states == "hidden" else states.partition("@")[2] or "last"
 
 
 def _sink(trace: Trace) -> Sink | None:

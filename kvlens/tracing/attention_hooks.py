@@ -1,4 +1,6 @@
-"""Attention hooks: queries, and what enters and leaves the output projection of a raw module.
+"""Attention hooks: what is read at the attention modules of the raw model alone.
+
+Queries, what enters and leaves the output projection, and keys and values of any token.
 
 The names are those of TransformerLens's hook points: ``q``, ``z``, ``attn_out``.
 """
@@ -17,6 +19,7 @@ from kvlens.models.language_model import LanguageModel
 from kvlens.models.turns import Turn
 from kvlens.store.errors import InputError
 from kvlens.tracing.buffers import Buffers
+from kvlens.tracing.request import Request
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,13 @@ class AttentionHooks:
     buffers: Buffers
     passed: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
-    def hang(self, turn: Turn, kinds: frozenset[str]) -> None:
-        """Hang those that bring some of ``q``, ``z`` and ``attn_out``."""
+    def hang(self, turn: Turn, request: Request) -> None:
+        """Hang those that bring what is read nowhere else."""
         attention = self.lm.attention(self.layer)
+        kinds = request.of_attention
+        if request.of_spans:
+            on_spans = partial(self._on_spans, kinds=request.of_spans)
+            turn.before(attention, on_spans, with_kwargs=True)
         if "q" in kinds:
             turn.before(attention, self._on_call, with_kwargs=True)
         if "attn_out" in kinds:
@@ -47,6 +54,16 @@ class AttentionHooks:
                 if not isinstance(module, Dropout):  # it gives back what it is given
                     turn.after(module, partial(self._on_inside, name=name))
             turn.after(attention, self._on_end)
+
+    def _on_spans(self, module: Any, args: Any, kwargs: Any, kinds: frozenset[str]) -> None:
+        """Keys and values of all tokens, by the module's call made again."""
+        call = AttentionCall.of(self.lm.attention(self.layer), args, kwargs)
+        key, value = call.key_and_value()
+        states = {"k": key, "v": value}
+        if "k_pre" in kinds:
+            states["k_pre"] = call.at("none", None).key_and_value()[0]
+        for kind in kinds:
+            self.buffers.store_spans(kind, self.layer, states[kind])
 
     def _on_call(self, module: Any, args: Any, kwargs: Any) -> None:
         call = AttentionCall.of(self.lm.attention(self.layer), args, kwargs)

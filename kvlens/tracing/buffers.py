@@ -5,7 +5,8 @@ They know which row of a padded batch belongs to which text; which hook brings w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from kvlens.models.forward import finite_or_refuse, hidden_or_refuse
 from kvlens.models.info import ModelInfo
 from kvlens.store.errors import InputError
 from kvlens.texts.batches import TokenBatch
-from kvlens.tracing.kinds import KINDS, POSITION_ZERO
+from kvlens.tracing.kinds import KINDS, POSITION_ZERO, base_of, index_of, kind_of
 from kvlens.tracing.position_zero import PositionZero
 from kvlens.tracing.request import Request
 
@@ -40,7 +41,14 @@ class Buffers:
 
     batch: TokenBatch
 
-    def __init__(self, anatomy: Anatomy, info: ModelInfo, request: Request, lengths: Sequence[int]):
+    def __init__(
+        self,
+        anatomy: Anatomy,
+        info: ModelInfo,
+        request: Request,
+        lengths: Sequence[int],
+        spans: Mapping[str, Sequence[range]] = MappingProxyType({}),
+    ):
         """Allocate them.
 
         Args:
@@ -48,9 +56,12 @@ class Buffers:
             info: of the model.
             request: what is kept.
             lengths: tokens of each text, prompt included.
+            spans: name of each span -> where it stands in each text.
         """
         self.info = info
         self.n_texts = len(lengths)
+        self.lengths = lengths
+        self.spans = spans
         self.points = request.points
         self.depth = len(request.layers)
         self.layers = request.layers
@@ -62,11 +73,23 @@ class Buffers:
         self.stored: set[str] = set()  # kind and layer
         for kind in request.keep:
             self._allocate(kind, anatomy)
+        for span, places in spans.items():
+            self._allocate_span(span, [len(each) for each in places], request, anatomy)
         if request.points == "all" and "hidden" in request.keep:
             text_index = np.repeat(np.arange(len(lengths)), lengths)
             self.tensors["text_index"] = torch.from_numpy(text_index)
 
-    def _allocate(self, kind: str, anatomy: Anatomy) -> None:
+    def _allocate_span(
+        self, span: str, counts: Sequence[int], request: Request, anatomy: Anatomy
+    ) -> None:
+        for kind in request.keep:
+            if kind in request.of_spans:
+                self._allocate(f"{kind}@{span}", anatomy, sum(counts))
+        index = torch.arange(self.n_texts).repeat_interleave(torch.tensor(counts))
+        self.tensors[index_of(f"k@{span}")] = index
+
+    def _allocate(self, kind: str, anatomy: Anatomy, rows: int | None = None) -> None:
+        rows = self.n_texts if rows is None else rows
         if kind == "hidden":
             shape = (int(self.starts[-1]), self.depth, self.info.d_model)
             self.tensors[kind] = torch.empty(shape, dtype=DTYPE)
@@ -74,25 +97,28 @@ class Buffers:
         # Of the whole model's layers: one form, whichever of them are recorded.
         sizes = {self._size(anatomy.layers[layer], kind) for layer in anatomy.key_layers}
         if len(sizes) == 1:
-            of_all = (self.n_texts, len(self.with_keys), *sizes.pop())
+            of_all = (rows, len(self.with_keys), *sizes.pop())
             self.tensors[kind] = torch.empty(of_all, dtype=DTYPE)
             return
         for layer in self.with_keys:
-            of_one = (self.n_texts, *self._size(anatomy.layers[layer], kind))
+            of_one = (rows, *self._size(anatomy.layers[layer], kind))
             self.tensors[f"{kind}.{layer}"] = torch.empty(of_one, dtype=DTYPE)
 
     def _size(self, layer: LayerAnatomy, kind: str) -> tuple[int, ...]:
         """Of a text's state in a layer that has keys."""
-        return (self.info.d_model,) if kind == "attn_out" else layer.size_of(kind)
+        return (self.info.d_model,) if kind == "attn_out" else layer.size_of(base_of(kind))
 
     def by_layer(self) -> dict[str, Tensor]:
         """Kind and layer, as in ``k.3`` -> the states of all texts there."""
         states: dict[str, Tensor] = {}
         for name, tensor in self.tensors.items():
-            if name in KINDS:
+            kind = kind_of(name)
+            if base_of(kind) not in KINDS:
+                continue
+            if kind == name:
                 layers = self.layers if name == "hidden" else self.with_keys
                 states |= {f"{name}.{layer}": tensor[:, at] for at, layer in enumerate(layers)}
-            elif name.split(".")[0] in KINDS:
+            else:
                 states[name] = tensor
         return states
 
@@ -130,9 +156,7 @@ class Buffers:
             OtherStates: (an `InputError`) for another number of elements.
         """
         finite_or_refuse(rows, f"{kind} of layer {layer}", self.info)
-        target = self.tensors.get(f"{kind}.{layer}")
-        if target is None:
-            target = self.tensors[kind][:, self.with_keys.index(layer)]
+        target = self._target(kind, layer)
         if rows[0].numel() != target[0].numel():
             raise OtherStates(
                 f"{kind} of layer {layer} of {self.info.name} is {list(rows.shape)}, "
@@ -140,6 +164,37 @@ class Buffers:
             )
         target[self.batch.rows.cpu()] = rows.reshape(len(rows), *target.shape[1:]).float().cpu()
         self.stored.add(f"{kind}.{layer}")
+
+    def _target(self, kind: str, layer: int) -> Tensor:
+        """Where a layer's states go."""
+        target = self.tensors.get(f"{kind}.{layer}")
+        return self.tensors[kind][:, self.with_keys.index(layer)] if target is None else target
+
+    def store_spans(
+        self, kind: str, layer: int, states: Float[Tensor, "batch heads seq_len width"]
+    ) -> None:
+        """Keep the keys or values of the spans' tokens, a row a token, text by text.
+
+        Args:
+            kind: one of `OF_ANY_TOKEN`.
+            layer: the block.
+            states: of all tokens of the batch.
+
+        Raises:
+            InputError: on NaN or infinity.
+        """
+        for span, places in self.spans.items():
+            name = f"{kind}@{span}"
+            target = self._target(name, layer)
+            starts = np.concatenate([[0], np.cumsum([len(each) for each in places])])
+            rows = zip(self.batch.rows.tolist(), self.batch.last.tolist(), states, strict=True)
+            for row, last, text in rows:
+                begin = last + 1 - self.lengths[row]  # after the padding
+                place = places[row]
+                tokens = text[:, begin + place.start : begin + place.stop].transpose(0, 1)
+                finite_or_refuse(tokens, f"{name} of layer {layer}", self.info)
+                target[starts[row] : starts[row + 1]] = tokens.float().cpu()
+            self.stored.add(f"{name}.{layer}")
 
     def store_hidden(
         self, at: int, layer: int, states: Float[Tensor, "*batch seq_len d_model"]

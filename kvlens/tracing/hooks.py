@@ -116,8 +116,8 @@ class LayerHooks:
             attention = self.lm.attention(number, self.source.tree)
             turn.before(attention, partial(self._on_call, kinds=again), with_kwargs=True)
 
-        if request.of_attention and self.layer.has_keys:
-            AttentionHooks(self.lm, number, self.buffers).hang(turn, request.of_attention)
+        if request.raw_alone and self.layer.has_keys:
+            AttentionHooks(self.lm, number, self.buffers).hang(turn, request)
 
     def _hang_on_block(self, turn: Turn, request: Request) -> None:
         """Hang those that read hidden states."""

@@ -15,6 +15,9 @@ OF_ATTENTION = ("q", "z", "attn_out")
 """Further kinds, by TransformerLens's names: the query after its rotation, what the heads give
 before the output projection, and what the attention module gives."""
 
+OF_ANY_TOKEN = ("k", "k_pre", "v")
+"""The kinds that are kept of other tokens, too: ``k@first``, see `kvlens.tracing.spans`."""
+
 KINDS = (*KEEP, *OF_ATTENTION)
 """Every kind of states."""
 
@@ -42,7 +45,14 @@ AXES_OF_LAYER = {
 }
 """Kind -> the axes of a tensor of one layer alone."""
 
-OF_LAYER = re.compile(r"(hidden|k|k_pre|v|q|z|attn_out)\.(0|[1-9][0-9]{0,8})")
+_SPAN = r"first|text|-?[0-9]{1,6}|[0-9]{1,6}-[0-9]{1,6}"
+
+OF_SPAN = re.compile(rf"(k|k_pre|v|text_index)@({_SPAN})")
+"""Name of the keys or values of other tokens, or of the text that each of these is of."""
+
+OF_LAYER = re.compile(
+    rf"(hidden|q|z|attn_out|(?:k|k_pre|v)(?:@(?:{_SPAN}))?)\.(0|[1-9][0-9]{{0,8}})"
+)
 """Name of one layer's states, where layers differ in their size, and in shards."""
 
 PATTERN = re.compile(r"pattern\.(0|[1-9][0-9]{0,8})")
@@ -52,3 +62,24 @@ def kind_of(name: str) -> str:
     """The kind of states of a tensor that may be one layer's: ``k.3`` -> ``k``."""
     of_layer = OF_LAYER.fullmatch(name)
     return of_layer[1] if of_layer else name
+
+
+def base_of(kind: str) -> str:
+    """A kind, of whichever tokens: ``k@first`` -> ``k``."""
+    return kind.partition("@")[0]
+
+
+def index_of(kind: str, points: str = "last") -> str:
+    """The tensor with the text of each row of a kind: ``k@first`` -> ``text_index@first``.
+
+    Args:
+        kind: of states.
+        points: which hidden states there are.
+
+    Returns:
+        Its name; empty where row i is of text i.
+    """
+    _, at, span = kind.partition("@")
+    if at:
+        return f"{TEXT_INDEX}@{span}"
+    return TEXT_INDEX if (kind, points) == ("hidden", "all") else ""

@@ -23,6 +23,7 @@ from kvlens.tracing.hooks import record_batch
 from kvlens.tracing.request import Request
 from kvlens.tracing.source import KEYS_AND_VALUES, Source
 from kvlens.tracing.sourcing import source_of
+from kvlens.tracing.spans import places_of
 
 # A pass through the bridge costs more than one through the raw model, whatever its size.
 BUSY_TOKENS = 1024
@@ -59,8 +60,8 @@ class Recorder:
     ) -> Recorder:
         """A recorder that the model can serve; see `Recorder`, and raises InputError otherwise."""
         source = source_of(lm)
-        if request.of_attention:
-            reason = f"{', '.join(sorted(request.of_attention))} are read in raw transformers"
+        if request.raw_alone:
+            reason = f"{request.raw_alone} are read in raw transformers"
             source = replace(source, tree="raw", again=KEYS_AND_VALUES, reason=reason)
         architecture = lm.info.architecture
         if request.patterns and source.tree == "raw":
@@ -94,7 +95,10 @@ class Recorder:
                 mode.
         """
         lengths = [len(text.ids) for text in tokenized]
-        buffers = Buffers(self.lm.anatomy, self.lm.info, self.request, lengths)
+        spans = {
+            name: [places_of(name, text) for text in tokenized] for name in self.request.tokens
+        }
+        buffers = Buffers(self.lm.anatomy, self.lm.info, self.request, lengths, spans)
         done = 0
         for batch in self._padded(tokenized):
             record_batch(self.lm, batch, self.request, buffers, self.source)

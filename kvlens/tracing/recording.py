@@ -25,6 +25,7 @@ from kvlens.texts.token_hash import token_hash
 from kvlens.tracing.kinds import KEEP, Points
 from kvlens.tracing.recorder import Recorder
 from kvlens.tracing.request import Request
+from kvlens.tracing.spans import LAST
 from kvlens.tracing.trace import Trace
 
 
@@ -36,6 +37,7 @@ from kvlens.tracing.trace import Trace
     patterns=flag,
     padding_side=choice("left", "right"),
     progress=optional(function),
+    tokens=names,
 )
 def record(
     lm: LanguageModel,
@@ -47,6 +49,7 @@ def record(
     patterns: bool = False,
     padding_side: str = "right",
     progress: Progress | None = None,
+    tokens: Sequence[str] = (LAST,),
     **limits: Unpack[LimitOptions],
 ) -> Trace:
     """Record states of `texts`.
@@ -63,6 +66,10 @@ def record(
         patterns: keep attention weights too (n x n each).
         padding_side: ``left`` or ``right``.
         progress: called with (texts done, texts).
+        tokens: whose keys and values are kept beside the final token's: ``first``, ``text`` (all of
+            the text without its prompt), 0-based places such as ``5`` or ``-2`` in the prompted
+            text, or spans such as ``3-7``, both ends among them. All is then read in raw
+            transformers.
         **limits: `max_length` (default the model's context; longer texts are truncated and
             counted), `strict` (refuse them instead), `batch_tokens` (default 2,048).
 
@@ -76,7 +83,7 @@ def record(
     bounds = Limits.of(limits)
     texts = as_texts(texts)
     prompt = as_prompt(prompt)
-    request = Request.of(lm.info, points, keep, layers, patterns)
+    request = Request.of(lm.info, points, keep, layers, patterns, tokens)
     recorder = Recorder.of(lm, prompt, request, bounds, padding_side)
     tokenized = recorder.tokenized(texts.items)
     buffers = recorder.recorded(tokenized, progress or silent)

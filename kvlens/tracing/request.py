@@ -9,7 +9,8 @@ from typing import get_args
 from kvlens.models.info import ModelInfo
 from kvlens.store.arguments import shown
 from kvlens.store.errors import InputError
-from kvlens.tracing.kinds import KINDS, OF_ATTENTION, Points
+from kvlens.tracing.kinds import KINDS, OF_ANY_TOKEN, OF_ATTENTION, Points
+from kvlens.tracing.spans import LAST, further_tokens
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Request:
         keep: which of `KINDS`.
         layers: block indices, ascending.
         patterns: whether attention weights are kept too.
+        tokens: other tokens whose keys and values are kept beside the final one's, see
+            `kvlens.tracing.spans`.
         position_zero: whether the length of position 0's state is kept too, see `PositionZero`.
     """
 
@@ -30,11 +33,23 @@ class Request:
     layers: tuple[int, ...]
     patterns: bool = False
     position_zero: bool = False
+    tokens: tuple[str, ...] = ()
 
     @property
     def of_attention(self) -> frozenset[str]:
         """The kinds that are read at the raw model's attention modules alone."""
         return frozenset(self.keep).intersection(OF_ATTENTION)
+
+    @property
+    def of_spans(self) -> frozenset[str]:
+        """The kinds that are kept of other tokens, too."""
+        return frozenset(self.keep).intersection(OF_ANY_TOKEN if self.tokens else ())
+
+    @property
+    def raw_alone(self) -> str:
+        """What is read in raw transformers alone, in words; empty where nothing is."""
+        others = [f"tokens {', '.join(self.tokens)}"] if self.tokens else []
+        return ", ".join([*sorted(self.of_attention), *others])
 
     @classmethod
     def of(
@@ -44,6 +59,7 @@ class Request:
         keep: Sequence[str],
         layers: Sequence[int] | None,
         patterns: bool,
+        tokens: Sequence[str] = (LAST,),
     ) -> Request:
         """A request that a model can answer.
 
@@ -53,6 +69,7 @@ class Request:
             keep: see above.
             layers: block indices in any order; None: all.
             patterns: see above.
+            tokens: see above; ``last`` may be among them.
 
         Returns:
             The request.
@@ -75,4 +92,8 @@ class Request:
             )
         # A jump is between neighbouring blocks, so that all of them have to run.
         every_layer = len(ascending) == info.n_layers
-        return cls(points, tuple(keep), ascending, patterns, position_zero=every_layer)
+        further = further_tokens(tokens)
+        if further and not set(keep).intersection(OF_ANY_TOKEN):
+            raise InputError("other `tokens` are kept of k, k_pre and v: add one to `keep`")
+        kinds = tuple(dict.fromkeys(keep))
+        return cls(points, kinds, ascending, patterns, every_layer, further)

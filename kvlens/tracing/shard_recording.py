@@ -37,7 +37,8 @@ from kvlens.texts.token_hash import token_hash
 from kvlens.tracing.kinds import KEEP, POSITION_ZERO, Points
 from kvlens.tracing.recorder import Recorder
 from kvlens.tracing.request import Request
-from kvlens.tracing.shards import INDEX, N_TOKENS, TOKEN_HASHES, TRUNCATED, TraceIndex
+from kvlens.tracing.shards import COUNT, INDEX, N_TOKENS, TOKEN_HASHES, TRUNCATED, TraceIndex
+from kvlens.tracing.spans import LAST
 from kvlens.tracing.trace import Trace
 
 SHARD = 512
@@ -55,6 +56,7 @@ UNKNOWN = -1.0  # the length of a state that is not there; no length is negative
     overwrite=flag,
     part=optional(path),
     progress=optional(function),
+    tokens=names,
 )
 def record_shards(
     lm: LanguageModel,
@@ -69,6 +71,7 @@ def record_shards(
     overwrite: bool = False,
     part: str | Path | None = None,
     progress: Progress | None = None,
+    tokens: Sequence[str] = (LAST,),
     **limits: Unpack[LimitOptions],
 ) -> Trace:
     """Record states of `texts` into a folder of files, with `shard` texts in memory at a time.
@@ -88,6 +91,7 @@ def record_shards(
         part: a folder that keeps the finished shards, left when all is done; by default it is
             ``TARGET.part``, and removed.
         progress: called with (texts done, texts).
+        tokens: as in `record`.
         **limits: as in `record`.
 
     Returns:
@@ -103,7 +107,7 @@ def record_shards(
     target = Path(target)
     kept = Path(part) if part else part_folder(target)
     check_target(target, kept, resume, overwrite)
-    request = Request.of(lm.info, points, keep, layers, patterns=False)
+    request = Request.of(lm.info, points, keep, layers, False, tokens)
     recorder = Recorder.of(lm, prompt, request, bounds)
     index = _index(recorder, texts, shard)
     if not _is_done(target, index):
@@ -128,6 +132,7 @@ def _index(recorder: Recorder, texts: Texts, shard: int) -> TraceIndex:
         points=request.points,
         keep=request.keep,
         layers=request.layers,
+        tokens=request.tokens,
         max_length=recorder.max_length,
         batch_tokens=recorder.limits.batch_tokens,
         shard=shard,
@@ -210,11 +215,14 @@ def _forms(recorder: Recorder) -> dict[str, Form]:
     request = recorder.request
     if request.position_zero:
         forms[POSITION_ZERO] = Form("float32", 2)
+    forms |= {f"{COUNT}@{span}": Form("int64", 1) for span in request.tokens}
     with_keys = set(recorder.lm.anatomy.key_layers)
     for kind in request.keep:
         ndim = 2 if kind in ("hidden", "attn_out") else 3
         layers = request.layers if kind == "hidden" else with_keys.intersection(request.layers)
-        forms |= {f"{kind}.{layer}": Form("float32", ndim) for layer in layers}
+        spans = request.tokens if kind in request.of_spans else ()
+        for each in (kind, *(f"{kind}@{span}" for span in spans)):
+            forms |= {f"{each}.{layer}": Form("float32", ndim) for layer in layers}
     return forms
 
 
@@ -231,6 +239,8 @@ def _arrays(recorder: Recorder, items: Sequence[str], progress: Progress) -> Arr
     if recorder.request.position_zero:
         ratios = buffers.position_zero.whole_or(UNKNOWN)
         arrays[POSITION_ZERO] = ratios.numpy()
+    for span, places in buffers.spans.items():
+        arrays[f"{COUNT}@{span}"] = np.array([len(each) for each in places])
     states = buffers.by_layer()
     return arrays | {name: np.ascontiguousarray(states[name].numpy()) for name in states}
 

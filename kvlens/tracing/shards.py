@@ -23,14 +23,15 @@ from kvlens.store.errors import InputError, one_line
 from kvlens.store.reading import UNREADABLE, open_tensors
 from kvlens.texts.prompts import Prompt
 from kvlens.texts.texts import TextsInfo
-from kvlens.tracing.kinds import POSITION_ZERO, TEXT_INDEX, Points, kind_of
+from kvlens.tracing.kinds import OF_ANY_TOKEN, POSITION_ZERO, TEXT_INDEX, Points, base_of, kind_of
 
 INDEX = "trace.json"
 N_TOKENS = "n_tokens"
 TOKEN_HASHES = "token_hashes"
 TRUNCATED = "truncated"
+COUNT = "count"
 HASH_BYTES = 8
-OF_TEXTS = {N_TOKENS: "I64", TRUNCATED: "I64", TOKEN_HASHES: "U8"}
+OF_TEXTS = {N_TOKENS: "I64", TRUNCATED: "I64", COUNT: "I64", TOKEN_HASHES: "U8"}
 """What a shard says of its texts -> its type in safetensors."""
 
 KNOWN_AT_THE_END = ("version", "n_truncated", "position_zero", "shards")
@@ -46,6 +47,7 @@ class TraceIndex(JsonArtifact):
         points: which hidden states.
         keep: the kinds of states.
         layers: the block of each recorded layer.
+        tokens: other tokens whose keys and values are kept, besides the final one.
         max_length: most tokens of a text, prompt included.
         batch_tokens: most padded tokens of a batch; it and `shard` group the texts, which decides
             the last bits.
@@ -66,6 +68,7 @@ class TraceIndex(JsonArtifact):
     points: Points
     keep: tuple[str, ...]
     layers: tuple[int, ...]
+    tokens: tuple[str, ...] = ()
     max_length: Size
     batch_tokens: Size
     shard: Size
@@ -119,20 +122,23 @@ class ShardTensors(Mapping[str, Tensor]):
         rows = [shard.rows for shard in index.shards]
         held = [_said(file, n) for file, n in zip(self._files, rows, strict=True)]
         self.forms = {name: _together(name, held) for name in _names(index)}
+        self._counts: dict[str, Tensor] = {}
         self.n_tokens = tuple(self._read(N_TOKENS).tolist())
         if not all(0 < n <= MOST for n in self.n_tokens):
             raise InputError("a text of it has no tokens, or more than there can be")
         hashes = self._read(TOKEN_HASHES).numpy()
         self.token_hashes = tuple(bytes(row).hex() for row in hashes)
         if index.points == "all" and "hidden" in index.keep:
-            self.forms[TEXT_INDEX] = _form([sum(self.n_tokens)], torch.int64)
+            self._index(TEXT_INDEX, N_TOKENS)
+        for span in index.tokens:
+            self._index(f"{TEXT_INDEX}@{span}", f"{COUNT}@{span}")
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self.forms:
             raise KeyError(name)
-        if name == TEXT_INDEX:
-            lengths = torch.tensor(self.n_tokens)
-            return torch.arange(len(lengths)).repeat_interleave(lengths)
+        if name in self._counts:
+            counts = self._counts[name]
+            return torch.arange(len(counts)).repeat_interleave(counts)
         tensor = self._read(name)
         check_finite(name, tensor)
         return tensor
@@ -142,6 +148,13 @@ class ShardTensors(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self.forms)
+
+    def _index(self, name: str, counts: str) -> None:
+        """Know the text of each row by how many rows a text has."""
+        self._counts[name] = self._read(counts)
+        if bool((self._counts[name] < 0).any()):
+            raise InputError(f"{counts} is negative")
+        self.forms[name] = _form([int(self._counts[name].sum())], torch.int64)
 
     def _read(self, name: str) -> Tensor:
         """A tensor out of all shards."""
@@ -181,7 +194,9 @@ def _names(index: TraceIndex) -> list[str]:
     names = [POSITION_ZERO] if index.position_zero else []
     for kind in index.keep:
         layers = index.layers if kind == "hidden" else sorted(with_keys)
-        names += [f"{kind}.{layer}" for layer in layers]
+        spans = index.tokens if kind in OF_ANY_TOKEN else ()
+        kinds = [kind, *(f"{kind}@{span}" for span in spans)]
+        names += [f"{each}.{layer}" for each in kinds for layer in layers]
     return names
 
 
@@ -192,12 +207,13 @@ def _said(file: Path, rows: int) -> dict[str, list[int]]:
         with open_tensors(file, "pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118
                 part = tensors.get_slice(name)
-                if part.get_dtype() != OF_TEXTS.get(name, "F32"):
+                if part.get_dtype() != OF_TEXTS.get(base_of(name), "F32"):
                     raise InputError(f"{name} of {file.name} is of type {part.get_dtype()}")
                 shapes[name] = part.get_shape()
     except (OSError, *UNREADABLE) as error:
         raise _unreadable(file, error) from error
-    for name in OF_TEXTS:
+    counts = [name for name in shapes if base_of(name) == COUNT]
+    for name in (N_TOKENS, TRUNCATED, TOKEN_HASHES, *counts):
         wanted = [rows, HASH_BYTES] if name == TOKEN_HASHES else [rows]
         if shapes.get(name) != wanted:
             raise InputError(f"{file.name} does not have {name} of {rows} texts")

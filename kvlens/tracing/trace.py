@@ -9,12 +9,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from kvlens.models.info import ModelInfo
-from kvlens.store.arguments import shown
-from kvlens.store.arrays import check_array, check_finite
+from kvlens.store.arrays import check_finite
 from kvlens.store.artifact import TensorArtifact
 from kvlens.store.bounds import Count
 from kvlens.store.checking import arguments, text, whole
@@ -24,17 +23,14 @@ from kvlens.store.layer_ranges import phrase
 from kvlens.texts.prompts import Prompt
 from kvlens.texts.texts import TextsInfo
 from kvlens.tracing.kinds import (
-    AXES,
-    AXES_OF_LAYER,
     KINDS,
-    OF_LAYER,
-    PATTERN,
-    TEXT_INDEX,
     Points,
+    index_of,
     kind_of,
 )
 from kvlens.tracing.shards import ShardTensors, TraceIndex, forms_of, index_file, stacked
 from kvlens.tracing.tensor_facts import tensor_facts
+from kvlens.tracing.trace_checks import check_tensors
 
 
 @dataclass(frozen=True)
@@ -61,10 +57,11 @@ class Trace(TensorArtifact):
             sizes, and in shards, ``k.3`` [n, n_kv_heads, d_head] of layer 3, and so on;
             ``text_index`` [n_points] with points="all"; ``position_zero`` [n, n_layers + 1], how
             many times as long as the median of the other tokens' states that of position 0 is,
-            before the first
-            block and after each (0 for a text of one token), where every layer is recorded;
-            ``pattern.i`` [L, n_heads, seq_len, seq_len] of text i, on request. Each is an attribute
-            as well: ``trace.k``.
+            before the first block and after each (0 for a text of one token), where every layer is
+            recorded; ``pattern.i`` [L, n_heads, seq_len, seq_len] of text i, on request; with
+            ``tokens``, ``k@first`` [rows, key_layers, n_kv_heads, d_head] of these tokens, text by
+            text, and so on, and ``text_index@first`` [rows]. Each is an attribute as well:
+            ``trace.k``.
         versions: of the libraries that recorded.
         token_hashes: `token_hash` of each text; none in older files.
     """
@@ -98,51 +95,13 @@ class Trace(TensorArtifact):
             )
         if len(self.token_hashes) not in (0, n):
             raise InputError(f"{len(self.token_hashes)} token hashes for {n} texts")
-        is_indexed = self.points == "all" and self.holds("hidden")
-        if is_indexed != (TEXT_INDEX in self.tensors):
-            raise InputError('text_index goes with hidden states of points="all", and only so')
-        sizes = self._sizes()
-        for name, form in forms_of(self.tensors).items():
-            self._check_tensor(name, form, sizes)
+        check_tensors(self)
 
     @property
     def key_layers(self) -> tuple[int, ...]:
         """The recorded layers that have keys and values."""
         with_keys = set(self.model.layers_with_keys())
         return tuple(layer for layer in self.layers if layer in with_keys)
-
-    def _sizes(self) -> dict[str, int]:
-        """Axis -> its size."""
-        n = self.texts.n
-        return {
-            "n_texts": n,
-            "n_points": sum(self.n_tokens) if self.points == "all" else n,
-            "n_recorded": len(self.layers),
-            "n_boundaries": self.model.n_layers + 1,
-            "n_with_keys": len(self.key_layers),
-            "n_heads": self.model.n_heads,
-            "n_kv_heads": self.model.n_kv_heads,
-            "d_head": self.model.d_head,
-            "d_model": self.model.d_model,
-        }
-
-    def _check_tensor(self, name: str, tensor: Tensor, sizes: Mapping[str, int]) -> None:
-        pattern = PATTERN.fullmatch(name)
-        of_layer = OF_LAYER.fullmatch(name)
-        if name in AXES:
-            check_array(name, tensor, AXES[name], sizes)
-        elif of_layer and int(of_layer[2]) in self.layers_of(of_layer[1]):
-            check_array(name, tensor, AXES_OF_LAYER[of_layer[1]], sizes)
-        elif pattern and int(pattern[1]) < self.texts.n:
-            seq_len = self.n_tokens[int(pattern[1])]
-            check_array(name, tensor, f"n_recorded n_heads {seq_len} {seq_len}", sizes)
-        elif name == TEXT_INDEX:
-            check_array(name, tensor, "n_points", sizes, ("int64",))
-            texts = torch.arange(self.texts.n).repeat_interleave(torch.tensor(self.n_tokens))
-            if not torch.equal(self.tensors[name], texts):
-                raise InputError("text_index does not count the tokens of each text")
-        else:
-            raise InputError(f"it has an unknown tensor {shown(name)}")
 
     @classmethod
     def from_parts(cls, fields: dict[str, Any], arrays: dict[str, Any]) -> Trace:
@@ -233,6 +192,15 @@ class Trace(TensorArtifact):
         if layer not in layers:
             raise InputError(f"layer {layer} of {self.model.name} has no keys and values")
         return self.tensors[kind][:, layers.index(layer)]
+
+    def text_of(self, kind: str) -> Int[np.ndarray, " rows"]:
+        """Which text each row of a kind's states is of; raises InputError where none is known."""
+        index = index_of(kind, self.points)
+        if not index:
+            return np.arange(self.texts.n)
+        if index not in self.tensors:
+            raise InputError(f"this trace does not know the texts of {kind}")
+        return self.tensors[index].numpy()
 
     def of_heads(self, layer: int, kind: str) -> Float[Tensor, "n_texts heads width"]:
         """A layer's keys (``k``, ``k_pre``) or values (``v``), by head; raises as `states`."""
