@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from torch import Tensor
 from kvlens.methods.base import Method, embed_together
 from kvlens.models.forward import finite_or_refuse
 from kvlens.models.language_model import LanguageModel
+from kvlens.models.short_memory import computed
 from kvlens.store.progress import Progress
 from kvlens.texts.batches import batches
 from kvlens.texts.tokens import TokenizedText
@@ -73,8 +75,9 @@ def batches_together(
     rows: list[Tensor] = []
     parts: list[list[Tensor]] = [[] for _ in methods]
     with torch.inference_mode():
-        for batch in batches(tokenized, pad_id, batch_tokens, batch_size, device=lm.device):
-            for part, vectors in zip(parts, embed_together(lm, methods, batch), strict=True):
+        padded = batches(tokenized, pad_id, batch_tokens, batch_size, device=lm.device)
+        for batch, found in computed(padded, partial(embed_together, lm, methods)):
+            for part, vectors in zip(parts, found, strict=True):
                 part.append(vectors.float())
             rows.append(batch.rows)
             done += len(batch.rows)

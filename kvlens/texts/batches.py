@@ -40,6 +40,25 @@ class TokenBatch:
     last: Int[Tensor, " batch"]
     text_mask: Bool[Tensor, "batch seq_len"]
 
+    def halves(self) -> tuple[TokenBatch, TokenBatch]:
+        """The first and the second half of its texts, each as wide as its longest."""
+        middle = len(self.rows) // 2
+        return self._of_rows(slice(middle)), self._of_rows(slice(middle, None))
+
+    def _of_rows(self, rows: slice) -> TokenBatch:
+        mask = self.mask[rows]
+        columns = mask.any(0).nonzero()
+        first, last = int(columns[0]), int(columns[-1])
+        inside = rows, slice(first, last + 1)
+        return TokenBatch(
+            rows=self.rows[rows],
+            ids=self.ids[inside],
+            mask=self.mask[inside],
+            positions=self.positions[inside],
+            last=self.last[rows] - first,
+            text_mask=self.text_mask[inside],
+        )
+
 
 def batches(
     tokenized: Sequence[TokenizedText],

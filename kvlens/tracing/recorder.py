@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from kvlens.models.language_model import LanguageModel
+from kvlens.models.short_memory import computed
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress
 from kvlens.texts.batches import TokenBatch, batches
@@ -100,8 +101,11 @@ class Recorder:
         }
         buffers = Buffers(self.lm.anatomy, self.lm.info, self.request, lengths, spans)
         done = 0
-        for batch in self._padded(tokenized):
+
+        def into_buffers(batch: TokenBatch) -> None:
             record_batch(self.lm, batch, self.request, buffers, self.source)
+
+        for batch, _ in computed(self._padded(tokenized), into_buffers):
             done += len(batch.rows)
             progress(done, len(lengths))
         buffers.check_filled()
