@@ -40,7 +40,8 @@ def read_pairs(path: str | Path, n: int | None = None) -> Pairs:
     """Sentence pairs of a table file with the columns sentence1, sentence2 and score.
 
     Args:
-        path: .jsonl, .csv, .tsv or .parquet, perhaps with .gz; ``-`` is JSONL on standard input.
+        path: .jsonl, .csv, .tsv or .parquet, perhaps with .gz or .zst;
+            ``-`` is JSONL on standard input.
         n: how many rows, evenly spread over the file, since such files are sorted by genre: the
             first rows would be another task than the whole. Default all.
 

@@ -23,7 +23,7 @@ def read_texts(
     ids: bool | str = False,
     empty: bool = False,
 ) -> Texts:
-    """Texts from a UTF-8 file, read as its extension says; with a further ``.gz`` it is unzipped.
+    """Texts from a UTF-8 file, read as its extension says; with ``.gz`` or ``.zst`` it is unzipped.
 
     Args:
         path: ``.txt``: one text per line, blank lines skipped. ``.jsonl``: the field `column` of

@@ -1,7 +1,8 @@
 """Rows: one reader of table files, by their extension: .txt, .jsonl, .csv, .tsv, .parquet.
 
-With a further ``.gz`` a file is unzipped; ``-`` is standard input. Every row knows its place in
-words, for messages. What a row means is left to others: `readers` makes texts, `pairs` pairs.
+With a further ``.gz`` or ``.zst`` a file is unzipped; ``-`` is standard input. Every row knows its
+place in words, for messages. What a row means is left to others: `readers` makes texts, `pairs`
+pairs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 from kvlens.store.arguments import path_argument
 from kvlens.store.errors import InputError, one_line, shortened
-from kvlens.texts.contents import lines, opened
+from kvlens.texts.contents import ZIPPED, lines, opened
 from kvlens.texts.json_object import Repeating, json_object
 from kvlens.texts.parquet import ParquetTable
 
@@ -113,10 +114,11 @@ class TableFile:
         if str(path) == STANDARD_INPUT:
             return cls(path, ".jsonl" if named else ".txt")
         _check_place(path)
-        kind = Path(path.name.lower().removesuffix(".gz")).suffix
+        name = Path(path.name.lower())
+        kind = (name.with_suffix("") if name.suffix in ZIPPED else name).suffix
         if kind not in READERS:
-            known = ", ".join(READERS)
-            raise InputError(f"{path} is none of {known} (or those with .gz); rename or convert it")
+            known = f"{', '.join(READERS)} (or those with {', '.join(ZIPPED)})"
+            raise InputError(f"{path} is none of {known}; rename or convert it")
         if kind == ".txt" and named:
             raise InputError(
                 f"{path} has one text per line and no column {named!r}; leave the column out"
@@ -178,7 +180,7 @@ def read_rows(
     """The rows of a table file with named columns.
 
     Args:
-        path: .jsonl, .csv, .tsv or .parquet, perhaps with .gz.
+        path: .jsonl, .csv, .tsv or .parquet, perhaps with .gz or .zst.
         columns: which it must have.
         optional: which are read where it has them.
 

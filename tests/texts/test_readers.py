@@ -68,6 +68,26 @@ def test_txt_is_one_text_per_line_without_blank_lines(tmp_path):
     packed = tmp_path / "a.txt.gz"
     packed.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
     assert read_texts(str(packed)).items == texts.items
+    assert read_texts(write_zst(tmp_path / "a.txt.zst", path.read_bytes())).items == texts.items
+
+
+def write_zst(path, content):
+    """As the `zstd` tool writes it: two frames, one after another."""
+    half = len(content) // 2
+    frames = [pa.compress(part, "zstd", asbytes=True) for part in (content[:half], content[half:])]
+    path.write_bytes(b"".join(frames))
+    return path
+
+
+def test_zst_is_as_strict_as_what_is_in_it(tmp_path):
+    rows = b'{"text": "one"}\n{"text": "two"}\n{"text": 3}\n'
+    path = write_zst(tmp_path / "a.jsonl.ZST", rows)
+    assert read_texts(path, limit=2).items == ("one", "two")
+    with pytest.raises(InputError, match=r"a\.jsonl\.ZST: line 3 is 3 \(int\), not a string"):
+        read_texts(path)
+    whole = io.BytesIO()
+    pq.write_table(pa.table({"text": ["a", "b"]}), whole)
+    assert read_texts(write_zst(tmp_path / "a.parquet.zst", whole.getvalue())).items == ("a", "b")
 
 
 def test_byte_order_mark_before_a_header_or_an_object(tmp_path):
@@ -155,6 +175,8 @@ def test_skip_bad_counts_what_it_leaves_out(tmp_path):
         ("a.gz", b"x", None, r"none of \.txt"),
         ("a.txt.gz", b"not packed", None, r"cannot read .*gzip"),
         ("a.txt.gz", gzip.compress(b"hello " * 999, mtime=0)[:-9], None, r"cannot read .*ended"),
+        ("a.txt.zst", b"not packed", None, r"cannot read .*ZSTD"),
+        ("a.txt.zst", pa.compress(b"hello " * 999, "zstd", True)[:-9], None, r"cannot .*[Tt]runc"),
         ("a.txt.gz", gzip.compress(b"", mtime=0)[:10] + b"\xff" * 70, None, r"cannot read"),
         ("a.jsonl", b"", None, r"has no texts"),
         (
@@ -327,8 +349,10 @@ def test_a_damaged_page_of_parquet_is_placed(tmp_path):
 def test_what_a_few_zipped_bytes_stand_for_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(contents, "UNZIPPED_ANYWAY", 2**20)
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"a text\n" * 500_000, mtime=0))
-    with pytest.raises(InputError, match=r"unzips to more than 1 MiB, out of proportion"):
-        read_texts(tmp_path / "a.txt.gz")
+    write_zst(tmp_path / "a.txt.zst", b"a text\n" * 500_000)
+    for name in ("a.txt.gz", "a.txt.zst"):
+        with pytest.raises(InputError, match=r"unzips to more than 1 MiB, out of proportion"):
+            read_texts(tmp_path / name)
     assert len(read_texts(tmp_path / "a.txt.gz", limit=1000)) == 1000
     whole = io.BytesIO()
     pq.write_table(pa.table({"text": ["a" * 2**21]}), whole, compression="none")

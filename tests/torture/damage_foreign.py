@@ -77,7 +77,9 @@ def _tables() -> dict[str, bytes]:
         ),
     }
     packed = ("txt", "jsonl", "parquet")
-    return tables | {f"{name}.gz": gzip.compress(tables[name], mtime=0) for name in packed}
+    zst = {f"{name}.zst": pa.compress(tables[name], "zstd", asbytes=True) for name in packed}
+    gz = {f"{name}.gz": gzip.compress(tables[name], mtime=0) for name in packed}
+    return tables | gz | zst
 
 
 def _write_table(ending: str, folder: Path) -> Path:
