@@ -29,13 +29,13 @@ class Source(Protocol):
         """The next line, at most `size` bytes of it; empty at the end."""
 
 
-def _zstd(path: Path) -> IO[bytes]:
+def _zstd(path: Path) -> Any:
     import pyarrow as pa  # a tenth of a second, for these files alone
 
     return io.BufferedReader(pa.CompressedInputStream(open(path, "rb"), "zstd"))
 
 
-ZIPPED: dict[str, Callable[[Path], IO[bytes]]] = {
+ZIPPED: dict[str, Callable[[Path], Any]] = {
     ".gz": lambda path: gzip.GzipFile(path, "rb"),
     ".zst": _zstd,
 }
