@@ -25,6 +25,7 @@ ROOMS = {
     "reporting": "Reports",
 }
 ALSO = {"texts": ["texts.pairs.read_pairs"]}  # no public name, but the documentation uses it
+ERRORS = "store.errors.InputError"
 
 
 def python_pages() -> dict[str, str]:
@@ -55,6 +56,7 @@ def _index() -> str:
         f"| [{title}]({room}.md) | {', '.join(f'`{name}`' for name in _names(room))} |"
         for room, title in ROOMS.items()
     ]
-    head = "# Python reference\n\nEvery public name of `kvlens`, by the room that it lives in. "
-    note = "`kvlens.open(path)` loads any saved file; bad input raises `kvlens.InputError`.\n"
-    return "\n".join([head + note, "| page | names |", "| --- | --- |", *rows]) + "\n"
+    head = "# Python reference\n\nEvery public name of `kvlens`, by the room that it lives in.\n"
+    table = "\n".join([head, "| page | names |", "| --- | --- |", *rows])
+    everywhere = [_entry("kvlens.open", "open"), _entry(f"kvlens.{ERRORS}", "InputError")]
+    return "\n\n".join([table, *everywhere]) + "\n"
