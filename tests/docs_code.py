@@ -28,6 +28,7 @@ MODEL = re.compile(r"(?<![\w./-])(MODEL|smollm2-135m|gemma3-270m)(?![\w.:/-])")
 RUN = re.compile(r"\bruns/(MODEL|gemma3-270m)(?=[/\s-]|$)")
 PASSAGES = re.compile(r"calibration_texts\((\d+)\)")
 LEAST = 50  # texts that an estimate takes
+MANY = 100  # who asks for so many estimates
 A_FEW = 4
 QUICK = {"embed", "models"}
 RUN_OF_DEEP = "runs/smollm2-135m"
@@ -139,4 +140,4 @@ class Runner:
 
 
 def _fewer_passages(match: re.Match[str]) -> str:
-    return f"calibration_texts({LEAST if int(match[1]) >= LEAST else A_FEW})"
+    return f"calibration_texts({LEAST if int(match[1]) >= MANY else A_FEW})"
