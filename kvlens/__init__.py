@@ -80,6 +80,7 @@ _HOME = {
     "plot_profile": "plots.profile",
     "plot_beta": "plots.uptake",
     "plot_ends": "plots.uptake",
+    "plot_decimation": "plots.decimation",
     "plot_decision": "plots.decision",
     "plot_effects": "plots.effects",
     "plot_low_rank": "plots.low_rank",

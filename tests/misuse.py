@@ -19,6 +19,7 @@ import pandas as pd
 from zoo import tiny
 
 import kvlens
+from kvlens.dimension.draws import Draws
 from kvlens.embedding.cache import EmbeddingCache
 from kvlens.texts.pairs import Pairs
 
@@ -225,6 +226,7 @@ def of_layers(world: World) -> Iterator[Case]:
         progress=NO_FUNCTION,
         draws=(None, *NO_WHOLE, -1, HUGE),
         seed=(None, *NO_WHOLE, -1, HUGE),
+        device=(None, *NO_TEXT, "nope"),
     )
     yield case(
         "estimate_points",
@@ -232,10 +234,14 @@ def of_layers(world: World) -> Iterator[Case]:
         {"X": np.random.default_rng(0).normal(size=(60, 3))},
         X=(None, "points", [["a"]], THING, np.array([[1j]])),
         estimators=NO_NAMES,
+        device=(None, *NO_TEXT, "nope"),
         layer=(None, *NO_WHOLE, -1),
     )
     wrong = (None, 5, "x")
     yield case("IDProfile.values", world.profile.values, {"estimator": "mle"}, estimator=wrong)
+    for method in ("decimated", "order"):
+        call = getattr(world.profile, method)
+        yield case(f"IDProfile.{method}", call, {"estimator": "mle"}, estimator=wrong)
     drawn = world.profile.drawn_values
     yield case("IDProfile.drawn_values", drawn, {"estimator": "mle"}, estimator=wrong)
     yield case(
@@ -562,7 +568,23 @@ def of_evaluation(world: World) -> Iterator[Case]:
     )
 
 
+def decimated(profile: kvlens.IDProfile) -> kvlens.IDProfile:
+    """The profile, as if half of its texts had the same ID."""
+    lines = {name: (tuple(profile.values(name)),) for name in profile.estimates}
+    half = Draws(n=profile.texts.n // 2, seed=0, values=lines)
+    return profile.model_copy(update={"decimation": (half,)})
+
+
 def of_plots(world: World) -> Iterator[Case]:
+    yield case(
+        "plot_decimation",
+        kvlens.plot_decimation,
+        {"profile": decimated(world.profile)},
+        profile=NO_VALUE,
+        estimator=NO_TEXT,
+        ax=NO_AXES,
+        width=NO_WIDTH,
+    )
     yield case(
         "plot_profile",
         kvlens.plot_profile,

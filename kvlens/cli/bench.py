@@ -31,6 +31,9 @@ class Timed:
         methods: embedding methods to time, comma-separated, or all
         together: the methods with shared passes, against one after another
         lengths: tokens, such as 128,512,2048: a whole encode, re-routed, against the bare pass
+        id: the intrinsic dimension of made points, against one product of them; needs no model
+        points: how many points, for --id
+        width: their coordinates, for --id
         layers: layer-set file of `kvlens profile`, or layers such as 7-10, for kv_embedding
         repeats: rounds; medians and extremes are shown
         threads: CPU threads [default: torch's own choice]
@@ -41,9 +44,17 @@ class Timed:
     methods: Names | None = None
     together: bool = False
     lengths: Layers | None = None
+    id: bool = False
+    points: WholeNumber = 10_000
+    width: WholeNumber = 4096
     layers: str | None = None
     repeats: WholeNumber = 5
     threads: WholeNumber | None = None
+
+    @property
+    def of_model(self) -> bool:
+        """Whether anything of a model is measured."""
+        return bool(self.record or self.memory or self.methods or self.lengths)
 
 
 @Parameter(name="*", group=TEXTS)
@@ -55,7 +66,7 @@ class BenchTexts(PromptedTexts):
 
 
 def bench(
-    name: ModelName,
+    name: ModelName | None = None,
     /,
     *,
     timed: Timed = Timed(),
@@ -66,7 +77,7 @@ def bench(
     """Speed, as ratios measured side by side in one run.
 
     Args:
-        name: named model, hub id, directory or .gguf file
+        name: named model, hub id, directory or .gguf file; none is needed for --id alone
         timed: what is measured
         texts: which texts are worked on
         limits: how long a text may be
@@ -74,17 +85,34 @@ def bench(
     """
     if timed.together and not timed.methods:
         raise InputError("`together` times methods: give `methods`")
-    if not (timed.record or timed.memory or timed.methods or timed.lengths):
-        raise InputError("nothing to measure: give `record`, `memory`, `lengths` or `methods`")
-    if timed.threads:
-        import torch
+    if not (timed.of_model or timed.id):
+        raise InputError(
+            "nothing to measure: give `record`, `memory`, `lengths`, `id` or `methods`"
+        )
+    if timed.of_model and name is None:
+        raise InputError("no model given: name one, or measure `id` alone")
+    results = _measure_id(timed) if timed.id else []
+    if timed.of_model and name:
+        if timed.threads:
+            import torch
 
-        torch.set_num_threads(timed.threads)
-    layers = layers_or_file(timed.layers)
-    lm = model.load(name)
-    results = _measure(lm, timed, layers, texts, limits.to_limits())
+            torch.set_num_threads(timed.threads)
+        layers = layers_or_file(timed.layers)
+        results += _measure(model.load(name), timed, layers, texts, limits.to_limits())
     lines = ["; ".join(f"{key} {value}" for key, value in result.items()) for result in results]
     return Answer(results, "\n".join(lines))
+
+
+def _measure_id(timed: Timed) -> list[dict[str, Any]]:
+    from threadpoolctl import threadpool_limits
+
+    from kvlens.checks.bench_id import intrinsic_dimension
+    from kvlens.dimension.copies import MIN_POINTS
+
+    if timed.points < MIN_POINTS:
+        raise InputError(f"`points` has to be at least {MIN_POINTS}")
+    with threadpool_limits(timed.threads):
+        return intrinsic_dimension(timed.points, timed.width, timed.repeats)
 
 
 def _measure(

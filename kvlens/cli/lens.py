@@ -143,7 +143,7 @@ def lens(
         limits: how long a text may be
         model: how the model is loaded
     """
-    from kvlens.dimension.neighbours import MIN_POINTS
+    from kvlens.dimension.copies import MIN_POINTS
     from kvlens.embedding.cache import EmbeddingCache
 
     folder = output or run_folder(name, suffix="-lens")

@@ -26,6 +26,7 @@ WRITES = (
     "trace.safetensors",
     "prefix.safetensors",
     "layer_id.*",
+    "layer_id_by_n.*",
     "attention/patterns*.safetensors",
     "attention/shift.safetensors",
     "geometry.json",
@@ -51,7 +52,7 @@ class Measured:
     Attributes:
         points: which hidden states
         states: what to measure
-        estimators: comma-separated; the first one selects the layers
+        estimators: of scikit-dimension, comma-separated; the first one selects the layers
         draws: random halves of the texts, which tell how stable the choice of layers is
         save_trace: keep the recorded K, V and hidden states too
     """
@@ -136,6 +137,8 @@ class Profiled:
             yield f"warning: {warning}"
         if self.profile.sink:
             yield f"b*: {self.profile.sink}"
+        if self.profile.order_of_layers:
+            yield f"order of layers: {self.profile.order_of_layers}"
         yield str(self.layer_set)
 
 
@@ -167,7 +170,8 @@ def profile(
         limits: how long they may be
         model: how the models are loaded
     """
-    from kvlens.dimension.neighbours import MIN_POINTS
+    from kvlens.dimension.copies import MIN_POINTS
+    from kvlens.dimension.named import canonical
     from kvlens.plots.saving import save_profile_plots
 
     start = time.monotonic()
@@ -175,6 +179,7 @@ def profile(
     folder = output or run_folder(*names)
     several = len(names) > 1
     results = []
+    canonical(measured.estimators)  # refused before a model is loaded
     if recorded.trace and (several or measured.save_trace):
         raise InputError("a `trace` is of one model, and there already: leave the rest out")
     with output_folder(folder, overwrite, WRITES) as scratch:
@@ -219,14 +224,20 @@ def _profiled(
 ) -> Profiled:
     """Measure, select, and save both files, and the trace where it is wanted."""
     from kvlens.dimension.estimation import estimate
+    from kvlens.dimension.named import canonical
     from kvlens.layers.selection import select
     from kvlens.rerouting.calibration import PREFIX_FILE
     from kvlens.rerouting.static_prefix import KEY, VALUE, static_prefix
 
-    estimator = measured.estimators[0]
+    estimator = canonical(measured.estimators)[0]
     with progress(f"estimating {name}", "layers") as bar:
         profile = estimate(
-            trace, measured.states, measured.estimators, progress=bar, draws=measured.draws
+            trace,
+            measured.states,
+            measured.estimators,
+            progress=bar,
+            draws=measured.draws,
+            device=_search_device(trace),
         )
     layer_set = select(profile, estimator=estimator, **asdict(selection))
     home.mkdir(exist_ok=True)
@@ -237,6 +248,14 @@ def _profiled(
     if measured.save_trace:
         trace.save(home / "trace.safetensors")
     return Profiled(profile, layer_set, estimator, trace.texts.n, trace.n_truncated)
+
+
+def _search_device(trace: Trace) -> str:
+    """Where the model was, where that is here."""
+    import torch
+
+    is_here = trace.model.device.startswith("cuda") and torch.cuda.is_available()
+    return "cuda" if is_here else "cpu"
 
 
 def _answer(folder: Path, results: list[Profiled], seconds: float) -> Answer:

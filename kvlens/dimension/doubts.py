@@ -33,7 +33,12 @@ NOT_INDEPENDENT = (
 
 
 def too_small(estimator: str, value: float, n: int) -> str | None:
-    """A warning when a uniform ball that reads `value` with n points reads over 20 % low."""
+    """A warning when a uniform ball that reads `value` with n points reads over 20 % low.
+
+    None for estimators of which that was not measured.
+    """
+    if estimator not in BALL_LIMITS:
+        return None
     limit = np.interp(np.log(n), np.log(BALL_POINTS), BALL_LIMITS[estimator])
     if value <= limit:
         return None

@@ -37,11 +37,11 @@ LineOfIDs = Annotated[
 
 
 class Draws(Record):
-    """The ID of random halves of the texts, by layer.
+    """The ID of random parts of the texts, mostly halves, by layer.
 
     Attributes:
-        n: texts of a half.
-        seed: of the halves.
+        n: texts of a part.
+        seed: of the parts.
         values: estimator -> one line a draw, the ID of each layer of the profile.
     """
 

@@ -1,12 +1,14 @@
 """Estimation: from recorded states to an ID profile.
 
 1. Drop copies of points, then find every point's nearest neighbours, once, exactly (`neighbours`).
-2. Feed those distances to TwoNN and MLE, and to GRIDE at growing scales (`estimators`).
-3. Take the standard errors from the neighbour graph.
+2. Feed those distances to TwoNN and MLE, and to GRIDE at growing scales (`estimators`), and the
+   points to other estimators (`named`).
+3. Take the standard errors from the neighbour graph, those of `named` from halves of the points.
 4. Say what speaks against a value (`doubts`): too few points for it, no plateau over scales, many
    copies, points that are not independent.
 5. Feed the distances inside random halves of the texts to the same estimators (`halves`).
-6. Find the block that writes position 0's massive activation (`sink`).
+6. And those inside two halves, four quarters and so on: how the ID falls with n (`decimation`).
+7. Find the block that writes position 0's massive activation (`sink`).
 """
 
 from __future__ import annotations
@@ -15,14 +17,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from kvlens.dimension.cloud import Rows, finite_rows
+from kvlens.dimension.copies import Distinct, distinct_points
+from kvlens.dimension.decimation import Decimation
 from kvlens.dimension.doubts import NOT_INDEPENDENT, many_copies, off_plateau, too_small
 from kvlens.dimension.draws import MOST_DRAWS
 from kvlens.dimension.estimators import ESTIMATORS, gride_scales
 from kvlens.dimension.halves import DRAWS, Halves
-from kvlens.dimension.neighbours import Distinct, Neighbours, distinct_points
+from kvlens.dimension.named import canonical, named
 from kvlens.dimension.profile import IDEstimate, IDProfile, NoEstimate, ScaleProfile
+from kvlens.dimension.search import Search, in_float32
 from kvlens.dimension.sink import Sink, sink_of
 from kvlens.store.bounds import MOST
 from kvlens.store.checking import a, arguments, function, names, optional, text, whole
@@ -34,12 +40,21 @@ if TYPE_CHECKING:
     from kvlens.tracing.trace import Trace
 
 DEFAULT = ("twonn", "mle")
+CPU = "cpu"
 
 
 def _a_trace(name: str, value: Any) -> Any:
     from kvlens.tracing.trace import Trace  # here, since points need no torch
 
     return a(Trace, "a trace of `kvlens.record`")(name, value)
+
+
+def _a_device(name: str, value: Any) -> Any:
+    if value == CPU:
+        return CPU
+    from kvlens.dimension.device_search import a_device
+
+    return a_device(name, value)
 
 
 @arguments(
@@ -49,6 +64,7 @@ def _a_trace(name: str, value: Any) -> Any:
     progress=optional(function),
     draws=whole(least=0, most=MOST_DRAWS),
     seed=whole(least=0, most=MOST),
+    device=_a_device,
 )
 def estimate(
     trace: Trace,
@@ -57,17 +73,20 @@ def estimate(
     progress: Progress | None = None,
     draws: int = DRAWS,
     seed: int = 0,
+    device: str = CPU,
 ) -> IDProfile:
     """Estimate the ID of every recorded layer that has the states; see `estimate_points`.
 
     Args:
         trace: what was recorded.
         states: hidden, k, k_pre, v, kv (k beside v), or another kind that the trace holds.
-        estimators: ``twonn``, ``mle`` or both.
+        estimators: as of `estimate_points`; those that look at the points themselves take their
+            time, in each random half anew.
         progress: called with (layers done, layers).
         draws: how many random halves of the texts are measured too, for the stability of choices;
             no text is recorded again.
-        seed: of the halves.
+        seed: of the halves, and of the parts of the decimation.
+        device: where neighbours are searched; it changes no value.
 
     Returns:
         The profile. A layer that has such states but no estimate is left out and named in
@@ -78,7 +97,9 @@ def estimate(
         InputError: as `estimate_points`, and when no layer has an estimate.
     """
     progress = progress or silent
+    estimators = canonical(estimators)
     halves = Halves(trace.texts.n, draws, seed)
+    decimation = Decimation(trace.texts.n, seed)
     estimated: list[tuple[dict[str, IDEstimate], ScaleProfile]] = []
     skipped: dict[int, str] = {}
     layers = trace.layers_of(states)
@@ -86,8 +107,10 @@ def estimate(
     text_of = trace.text_of(states)
     for done, layer in enumerate(layers, 1):
         try:
-            distinct, estimates, scales = _estimated(trace.states(layer, states), estimators, layer)
-            halves.measure(distinct, text_of, estimators)
+            X = trace.states(layer, states)
+            distinct, estimates, scales = _estimated(X, estimators, layer, device)
+            for parts in (halves, decimation):
+                parts.measure(distinct, text_of, estimators)
             estimated.append((estimates, scales))
         except NoEstimate as error:
             skipped[layer] = str(error).removeprefix(f"layer {layer}: ")
@@ -110,6 +133,7 @@ def estimate(
         versions=versions(trace.versions),
         sink=_sink(trace),
         draws=halves.draws(),
+        decimation=decimation.draws(),
     )
 
 
@@ -123,21 +147,28 @@ def _sink(trace: Trace) -> Sink | None:
     return None if ratios is None else sink_of(ratios.numpy())
 
 
-@arguments(estimators=names, layer=whole(least=0))
+@arguments(estimators=names, layer=whole(least=0), device=_a_device)
 def estimate_points(
-    X: ArrayLike, estimators: Sequence[str] = DEFAULT, layer: int = 0
+    X: ArrayLike | Rows,
+    estimators: Sequence[str] = DEFAULT,
+    layer: int = 0,
+    device: str = CPU,
 ) -> tuple[dict[str, IDEstimate], ScaleProfile]:
     """Estimate the ID of points.
 
-    Exact and near copies of points are dropped first. Deterministic; memory is the points once or
-    twice, never n x n.
+    Exact and near copies of points are dropped first. Deterministic; beside the points, memory is
+    that of 64 neighbours of each and of a few blocks of 2,048 points, never n x n.
 
     Args:
-        X: the points, ``[n, d]``, of any real dtype; float64 inside.
+        X: the points, ``[n, d]``, of any real dtype; distances are float64 inside. A memory map, or
+            whatever has ``shape``, ``dtype`` and rows by slices and arrays of ascending numbers, is
+            read a block at a time.
         estimators: ``twonn`` (Facco et al. 2017, the linear fit without the tenth of largest
             ratios), ``mle`` (Levina and Bickel 2005 over 20 neighbours, inverse estimates averaged
-            after MacKay and Ghahramani); both are scikit-dimension's.
+            after MacKay and Ghahramani); or any other class of ``skdim.id`` by its name, such as
+            ``lpca``. All are scikit-dimension's.
         layer: the points are said to be those of this layer.
+        device: where neighbours are searched, ``cpu`` or ``cuda``; it changes no value.
 
     Returns:
         Estimator -> estimate, and the ID by GRIDE at growing scales.
@@ -148,73 +179,68 @@ def estimate_points(
         NoEstimate: (an `InputError`) for fewer than 50 distinct points, and for distances so
             degenerate that an estimate is 0, NaN or infinite.
     """
-    _, estimates, scales = _estimated(X, estimators, layer)
+    _, estimates, scales = _estimated(X, canonical(estimators), layer, device)
     return estimates, scales
 
 
 def _estimated(
-    X: ArrayLike, estimators: Sequence[str], layer: int
+    X: ArrayLike | Rows, estimators: Sequence[str], layer: int, device: str
 ) -> tuple[Distinct, dict[str, IDEstimate], ScaleProfile]:
     """The points without copies, and what `estimate_points` gives."""
-    _check_names(estimators)
-    points = _as_points(X, layer)
-    distinct = distinct_points(points, layer)
+    points = finite_rows(X, layer)
+    distinct = distinct_points(points, layer, _search_on(device))
     neighbours = distinct.neighbours
     scales = gride_scales(neighbours, layer)
     dropped = len(points) - neighbours.n
-    estimates = {name: _estimate(name, neighbours, scales, dropped) for name in estimators}
+    estimates = {name: _estimate(name, distinct, scales, dropped) for name in estimators}
     return distinct, estimates, scales
 
 
-def _check_names(estimators: Sequence[str]) -> None:
-    known = f"the known ones are {', '.join(ESTIMATORS)}"
-    unknown = [name for name in estimators if name not in ESTIMATORS]
-    if unknown:
-        raise InputError(f"unknown estimator {unknown[0]!r}: {known}")
-    if not estimators:
-        raise InputError(f"no estimator given: {known}")
+def _search_on(device: str) -> Search:
+    if device == CPU:
+        return in_float32
+    from kvlens.dimension.device_search import search_on
+
+    return search_on(device)
 
 
-def _as_points(X: ArrayLike, layer: int) -> NDArray:
-    """`X` as an array ``[n, d]`` of finite numbers, in its own dtype."""
-    points = np.asarray(X)
-    if points.dtype.kind not in "fiub":
-        raise InputError(f"`X` of layer {layer} has to hold real numbers, not {points.dtype}")
-    if points.ndim != 2 or not points.size:
-        shape = list(points.shape)
-        raise InputError(f"layer {layer}: points have to be an array [n, d], not of shape {shape}")
-    bad = np.count_nonzero(~np.isfinite(points).all(axis=1))
-    if bad:
-        raise InputError(
-            f"layer {layer}: NaN or infinity in {bad} of {len(points)} states: "
-            'record again with `dtype="float32"`'
-        )
-    return points
-
-
-def _estimate(name: str, neighbours: Neighbours, scales: ScaleProfile, dropped: int) -> IDEstimate:
+def _estimate(name: str, distinct: Distinct, scales: ScaleProfile, dropped: int) -> IDEstimate:
     """One estimator's value of the points, with its error and the doubts about it."""
-    estimator = ESTIMATORS[name]
-    reading = estimator.read(neighbours)
-    value = reading.value
-    if not (np.isfinite(value) and value > 0):
-        raise NoEstimate(
-            f"layer {scales.layer}: {name} came out as {value:g}: "
-            "the neighbour distances are degenerate"
-        )
+    try:
+        read = _read if name in ESTIMATORS else _read_points
+        value, stderr = read(name, distinct)
+    except NoEstimate as error:
+        raise NoEstimate(f"layer {scales.layer}: {error}") from error
+    n = distinct.neighbours.n
+    reach = ESTIMATORS[name].reach if name in ESTIMATORS else None
     doubts = (
-        too_small(name, value, neighbours.n),
-        off_plateau(estimator.reach, scales),
-        many_copies(dropped, neighbours.n + dropped),
+        too_small(name, value, n),
+        reach and off_plateau(reach, scales),
+        many_copies(dropped, n + dropped),
     )
     return IDEstimate(
         layer=scales.layer,
         value=value,
-        stderr=reading.stderr(neighbours),
-        n=neighbours.n,
+        stderr=stderr,
+        n=n,
         dropped=dropped,
         warnings=tuple(doubt for doubt in doubts if doubt),
     )
+
+
+def _read(name: str, distinct: Distinct) -> tuple[float, float]:
+    """ID and standard error from the neighbours."""
+    reading = ESTIMATORS[name].read(distinct.neighbours)
+    value = reading.value
+    if not (np.isfinite(value) and value > 0):
+        raise NoEstimate(f"{name} came out as {value:g}: the neighbour distances are degenerate")
+    return value, reading.stderr(distinct.neighbours)
+
+
+def _read_points(name: str, distinct: Distinct) -> tuple[float, float]:
+    """ID and standard error from the points, all of them in memory."""
+    points = distinct.cloud.exact(slice(None))
+    return named(name).value(points), named(name).stderr(points)
 
 
 def _not_independent(estimates: dict[str, IDEstimate]) -> dict[str, IDEstimate]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from kvlens.dimension.neighbours import NEIGHBOURS, Neighbours
+from kvlens.dimension.copies import NEIGHBOURS
+from kvlens.dimension.neighbours import Neighbours
 from kvlens.dimension.profile import NoEstimate, ScaleProfile
 
 TWONN_DISCARDED = 0.1  # share of the largest ratios, as scikit-dimension has it

@@ -1,8 +1,8 @@
 """Halves: the ID of random halves of the texts, from the neighbours of the whole.
 
 Nothing is recorded again, and hardly a distance is measured again: of the 64 nearest neighbours of
-a point, some 32 are in its half, and the estimators look at 20 at most. Copies of points stay
-dropped.
+a point, some 32 are in its half, and the estimators look at 20 at most. The few points with fewer
+inside are searched again. Copies of points stay dropped.
 """
 
 from __future__ import annotations
@@ -11,37 +11,31 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from numpy.typing import NDArray
 
+from kvlens.dimension.copies import MIN_POINTS, Distinct
 from kvlens.dimension.draws import DECIMALS, Draws
 from kvlens.dimension.estimators import ESTIMATORS
-from kvlens.dimension.neighbours import MIN_POINTS, Distinct
+from kvlens.dimension.named import named
+from kvlens.dimension.neighbours import neighbours_in
+from kvlens.dimension.profile import NoEstimate
 
 DRAWS = 50  # a share near a half then has a standard error of 0.07
 SMALLEST_HALF = MIN_POINTS // 2  # points
 
 
-class Halves:
-    """Random halves of texts, and their ID at one layer after the other.
+class Parts:
+    """Parts of the texts, all of one size, and their ID at one layer after the other.
 
     Attributes:
-        inside: which texts each half has.
-        seed: of the halves.
+        inside: which texts each part has.
+        seed: of the parts.
     """
 
-    def __init__(self, n_texts: int, draws: int, seed: int):
-        """Draw them.
-
-        Args:
-            n_texts: how many there are; a half has n_texts // 2.
-            draws: how many halves.
-            seed: of the draw.
-        """
-        rng = np.random.default_rng(seed)
-        ranks = rng.random((draws, n_texts)).argsort(axis=1)
-        self.inside: Bool[np.ndarray, "draws n_texts"] = ranks < n_texts // 2
+    def __init__(self, inside: Bool[np.ndarray, "parts n_texts"], seed: int):
+        """Take these parts, drawn with this seed."""
+        self.inside = inside
         self.seed = seed
-        self._layers: list[dict[str, Float[np.ndarray, " draws"]]] = []
+        self._layers: list[dict[str, Float[np.ndarray, " parts"]]] = []
 
     def measure(
         self,
@@ -62,7 +56,7 @@ class Halves:
         self._layers.append(dict(zip(estimators, values.T, strict=True)))
 
     def draws(self) -> Draws | None:
-        """The halves that have an ID by every estimator at every layer; None where none has."""
+        """The parts that have an ID by every estimator at every layer; None where none has."""
         by_estimator = {
             name: np.stack([layer[name] for layer in self._layers], axis=1)
             for name in self._layers[0]
@@ -71,10 +65,26 @@ class Halves:
         if not sound.any():
             return None
         return Draws(
-            n=self.inside.shape[1] // 2,
+            n=int(self.inside[0].sum()),
             seed=self.seed,
             values={name: _lines(ids[sound]) for name, ids in by_estimator.items()},
         )
+
+
+class Halves(Parts):
+    """Random halves of the texts."""
+
+    def __init__(self, n_texts: int, draws: int, seed: int):
+        """Draw them.
+
+        Args:
+            n_texts: how many there are; a half has n_texts // 2.
+            draws: how many halves.
+            seed: of the draw.
+        """
+        rng = np.random.default_rng(seed)
+        ranks = rng.random((draws, n_texts)).argsort(axis=1)
+        super().__init__(ranks < n_texts // 2, seed)
 
 
 def ids_of_half(
@@ -92,9 +102,22 @@ def ids_of_half(
     """
     if half.sum() < SMALLEST_HALF:
         return [np.nan] * len(estimators)
-    reach = max(ESTIMATORS[name].reach for name in estimators)
-    distances = distances_inside(distinct, half, reach)
-    return [ESTIMATORS[name].value(distances) for name in estimators]
+    near = [ESTIMATORS[name] for name in estimators if name in ESTIMATORS]
+    if near:
+        distances = distances_inside(distinct, half, max(each.reach for each in near))
+    if len(near) < len(estimators):
+        points = distinct.cloud.part(np.flatnonzero(half)).exact(slice(None))
+    return [
+        ESTIMATORS[name].value(distances) if name in ESTIMATORS else _value(name, points)
+        for name in estimators
+    ]
+
+
+def _value(name: str, points: Float[np.ndarray, "n d"]) -> float:
+    try:
+        return named(name).value(points)
+    except NoEstimate:
+        return np.nan
 
 
 def distances_inside(
@@ -109,19 +132,10 @@ def distances_inside(
     nearest = is_inside & (rank <= k)
     distances = np.empty((len(chosen), k))
     distances[enough] = neighbours.distances[chosen[enough]][nearest[enough]].reshape(-1, k)
-    for i in np.flatnonzero(~enough):
-        distances[i] = _among_all(distinct.points, int(chosen[i]), chosen, k)
+    others = np.flatnonzero(~enough)
+    if len(others):
+        distances[others] = neighbours_in(distinct.cloud.part(chosen), k, others).distances
     return distances
-
-
-def _among_all(
-    points: NDArray, point: int, others: Int[np.ndarray, " m"], k: int
-) -> Float[np.ndarray, " k"]:
-    """The k smallest distances of a point to others, in float64; itself among them is none."""
-    from scipy.spatial.distance import cdist
-
-    to_others = cdist(points[[point]], points[others[others != point]])[0]
-    return np.sort(to_others)[:k]
 
 
 def _is_id(ids: Float[np.ndarray, "draws n_layers"]) -> Bool[np.ndarray, "draws n_layers"]:

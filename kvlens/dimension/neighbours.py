@@ -1,30 +1,27 @@
-"""Neighbours: exact nearest neighbours of distinct points."""
+"""Neighbours: the exact nearest neighbours of points.
+
+1. Search (`search`): the candidates of each point, by float32 products.
+2. Refine: their distances from differences, in float64.
+3. Prove: the k-th of them is nearer than anything that is no candidate can be. Points without proof
+   are searched again by float64 products, and those that still have none are compared with all.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float, Int
 
-from kvlens.dimension.profile import NoEstimate
+from kvlens.dimension.cloud import Cloud, Rows, blocks
+from kvlens.dimension.pair_distances import pair_distances
+from kvlens.dimension.search import Candidates, Search, candidates, in_float32
 
-MIN_POINTS = 50  # distinct points; below, the estimators and their errors are noise
-NEIGHBOURS = 64  # the widest scale of GRIDE
-
-# Two points nearer than NEAR times the distance to their 10th real neighbour are one point.
-# Measured on the final-token states of SmolLM2-135M: batch noise stays below 6e-5 of it, different
-# texts lie above 0.1.
-NEAR = 1e-3
-NEAR_RANK = 10
-
-# Nor can float32 arithmetic tell apart points nearer than this many rounding steps of their length.
-ROUNDING_STEPS = 4
-
-# The search asks for so many candidates more than are needed, so that few rows need all points.
+# The search asks for so many candidates more than are needed, so that few points have no proof.
 SPARE = 8
+
+# Distances between so many pairs are held at a time, where points are compared with all.
+PAIRS = 2**22
 
 
 @dataclass(frozen=True)
@@ -45,140 +42,91 @@ class Neighbours:
         return len(self.distances)
 
 
-@dataclass(frozen=True)
-class Distinct:
-    """The points that are left when copies are dropped.
-
-    Attributes:
-        rows: which of the given points they are, ascending.
-        points: they, float64, with the mean of all given ones at the origin.
-        neighbours: up to `NEIGHBOURS` of each.
-    """
-
-    rows: Int[np.ndarray, " n"]
-    points: Float[np.ndarray, "n d"]
-    neighbours: Neighbours
-
-
-def distinct_points(points: NDArray, layer: int) -> Distinct:
-    """The points that are left when copies are dropped, with their neighbours.
-
-    Each connected group of copies, exact or near ones, keeps its first member.
+def nearest_neighbours(points: Rows, k: int) -> Neighbours:
+    """Each point's k nearest others; see `neighbours_in`.
 
     Args:
-        points: finite numbers of any real dtype ``[n, d]``.
-        layer: named in the refusal.
-
-    Returns:
-        What is left, in the order of `points`.
-
-    Raises:
-        NoEstimate: when fewer than `MIN_POINTS` are left.
-    """
-    total = len(points)
-    kept = _first_of_equal_rows(points)
-    rounding_step = _rounding_step(points.dtype)
-    points = points.astype(np.float64)
-    rounding = ROUNDING_STEPS * rounding_step * np.sqrt(np.einsum("nd,nd->n", points, points))
-    # Else a common offset makes the search imprecise, and its refinement slow.
-    points -= points.mean(axis=0)
-    rows = np.arange(total)
-    while len(kept) >= MIN_POINTS:
-        if len(kept) < len(points):
-            rows = rows[kept]
-            points = points[kept]
-            rounding = rounding[kept]
-        neighbours = nearest_neighbours(points, min(NEIGHBOURS, len(points) - 1))
-        kept = _first_of_copies(neighbours, rounding)
-        if len(kept) == len(points):
-            return Distinct(rows, points, neighbours)
-    raise NoEstimate(
-        f"layer {layer}: {len(kept)} of {total} points are distinct, "
-        f"at least {MIN_POINTS} are needed: give more, and different, texts"
-    )
-
-
-def _rounding_step(dtype: np.dtype) -> float:
-    """Machine epsilon of what the points were computed in: float32, unless they are wider."""
-    narrow = dtype.kind == "f" and dtype.itemsize <= 4
-    return float(np.finfo(np.float32 if narrow else np.float64).eps)
-
-
-def _first_of_equal_rows(points: NDArray) -> Int[np.ndarray, " kept"]:
-    seen: dict[bytes, int] = {}
-    for i, row in enumerate(points):
-        seen.setdefault(hashlib.sha256(row.tobytes()).digest(), i)
-    return np.array(list(seen.values()))
-
-
-def _first_of_copies(
-    neighbours: Neighbours, rounding: Float[np.ndarray, " n"]
-) -> Int[np.ndarray, " kept"]:
-    """The first member of each connected group of near copies, ascending."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    distances = neighbours.distances
-    nearer = distances[:, :-NEAR_RANK]
-    # Row by row the last gap: up to there neighbours are copies, however many there are.
-    before_gap = nearer <= NEAR * distances[:, NEAR_RANK:]
-    radius = np.where(before_gap, nearer, 0.0).max(axis=1)
-    point, rank = np.nonzero(distances <= np.maximum(radius, rounding)[:, None])
-    copies = coo_array(
-        (np.ones(len(point)), (point, neighbours.indices[point, rank])),
-        shape=(neighbours.n, neighbours.n),
-    )
-    groups = connected_components(copies, directed=False)[1]
-    first_members = np.unique(groups, return_index=True)[1]
-    return np.sort(first_members)
-
-
-def nearest_neighbours(points: Float[np.ndarray, "n d"], k: int) -> Neighbours:
-    """Each point's k nearest others, exact in float64.
-
-    scikit-learn's search (|x|^2 + |y|^2 - 2xy) errs where points lie far from the origin. So the
-    distances of its candidates are taken again from differences, and rows whose last candidate is
-    not safely beyond the k-th are compared with all points. Ties go by index, so that neither
-    threads nor block sizes change the result.
-
-    Args:
-        points: float64, best centred.
+        points: finite numbers ``[n, d]`` of any real dtype.
         k: below n.
+    """
+    return neighbours_in(Cloud.of(points), k)
+
+
+def neighbours_in(
+    cloud: Cloud,
+    k: int,
+    of: Int[np.ndarray, " m"] | None = None,
+    search: Search = in_float32,
+) -> Neighbours:
+    """The k nearest others of points in a cloud, exact in float64.
+
+    Ties go by index, so that neither threads nor block sizes change the result. Memory is that of
+    the neighbours, and of two blocks of points.
+
+    Args:
+        cloud: the points.
+        k: below their number.
+        of: whose neighbours; None: those of all points.
+        search: finds the candidates; any gives the same neighbours.
 
     Returns:
-        The neighbours, ``[n, k]``.
+        The neighbours of these points, ``[m, k]``.
     """
+    whose = np.arange(cloud.n) if of is None else of
+    m = min(k + SPARE, cloud.n - 1)
+    neighbours, proven = _refined(cloud, whose, k, search(cloud, m, of))
+    for finer in (_by_float64, _by_all):
+        left = np.flatnonzero(~proven)
+        if not len(left):
+            break
+        again, proven[left] = finer(cloud, whose[left], k)
+        neighbours.distances[left] = again.distances
+        neighbours.indices[left] = again.indices
+    return neighbours
+
+
+def _by_float64(
+    cloud: Cloud, of: Int[np.ndarray, " m"], k: int
+) -> tuple[Neighbours, Bool[np.ndarray, " m"]]:
+    m = min(k + SPARE, cloud.n - 1)
+    return _refined(cloud, of, k, candidates(cloud, m, np.float64, of))
+
+
+def _by_all(
+    cloud: Cloud, of: Int[np.ndarray, " m"], k: int
+) -> tuple[Neighbours, Bool[np.ndarray, " m"]]:
+    """By the distances to all points."""
     from scipy.spatial.distance import cdist
-    from sklearn.neighbors import NearestNeighbors
 
-    n = len(points)
-    n_candidates = min(k + SPARE, n - 1)
-    search = NearestNeighbors(n_neighbors=n_candidates, algorithm="brute").fit(points)
-    rough, candidates = search.kneighbors()
-    errors = _search_errors(points)
-    distances = np.empty((n, k))
-    indices = np.empty((n, k), dtype=np.int64)
-    for i, others in enumerate(candidates):
-        point = points[i : i + 1]
-        nearest = _nearest(cdist(point, points[others])[0], others, k)
-        margin = rough[i, -1] ** 2 - nearest[0][-1] ** 2
-        if n_candidates < n - 1 and margin <= errors[i]:
-            to_all = cdist(point, points)[0]
-            to_all[i] = np.inf
-            nearest = _nearest(to_all, np.arange(n), k)
-        distances[i], indices[i] = nearest
-    return Neighbours(distances, indices)
+    distances = np.empty((len(of), k))
+    indices = np.empty((len(of), k), np.int64)
+    for rows in blocks(len(of), max(1, PAIRS // cloud.n)):
+        points = cloud.exact(of[rows])
+        columns = [cdist(points, cloud.exact(np.arange(c.start, c.stop))) for c in blocks(cloud.n)]
+        to_all = np.concatenate(columns, axis=1)
+        to_all[np.arange(len(points)), of[rows]] = np.inf
+        indices[rows] = np.argsort(to_all, axis=1, kind="stable")[:, :k]
+        distances[rows] = np.take_along_axis(to_all, indices[rows], axis=1)
+    return Neighbours(distances, indices), np.ones(len(of), bool)
 
 
-def _search_errors(points: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
-    """Bound of the error of a squared distance in scikit-learn's search, by row."""
-    squares = np.einsum("nd,nd->n", points, points)
-    return 4 * points.shape[1] * np.finfo(np.float64).eps * (squares + squares.max())
-
-
-def _nearest(
-    distances: Float[np.ndarray, " m"], others: Int[np.ndarray, " m"], k: int
-) -> tuple[Float[np.ndarray, " k"], Int[np.ndarray, " k"]]:
-    """The k smallest distances and whose they are; ties go by index."""
-    order = np.lexsort((others, distances))[:k]
-    return distances[order], others[order]
+def _refined(
+    cloud: Cloud, of: Int[np.ndarray, " m"], k: int, found: Candidates
+) -> tuple[Neighbours, Bool[np.ndarray, " m"]]:
+    """The k nearest candidates of each point, and whether they are its nearest of all."""
+    # No sum of d squares in float64 errs by a larger share.
+    error = 4 * cloud.d * np.finfo(np.float64).eps
+    limit = np.partition(found.high, k - 1, axis=1)[:, k - 1] * (1 + error)
+    near = found.low <= limit[:, None]
+    distances = np.full(near.shape, np.inf)
+    row, column = np.nonzero(near)
+    distances[row, column] = pair_distances(cloud, of[row], found.indices[row, column])
+    order = np.lexsort((found.indices, distances), axis=1)[:, :k]
+    neighbours = Neighbours(
+        np.take_along_axis(distances, order, axis=1),
+        np.take_along_axis(found.indices, order, axis=1),
+    )
+    beyond = found.low.max(axis=1)
+    farthest = neighbours.distances[:, -1] ** 2 * (1 + error)
+    all_are_candidates = found.low.shape[1] == cloud.n - 1
+    return neighbours, np.isfinite(beyond) & (all_are_candidates | (farthest < beyond))

@@ -6,13 +6,15 @@ The values only: how they are estimated is in `estimation`, when they are doubte
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 
 from kvlens.dimension.draws import Draws
+from kvlens.dimension.order import Order, order_of, order_words
 from kvlens.dimension.sink import Sink
 from kvlens.models.info import ModelInfo
 from kvlens.store.arguments import choice_argument
@@ -91,6 +93,8 @@ class IDProfile(JsonArtifact):
         sink: the block that writes position 0's massive activation, b*; None: not measured.
         draws: the same IDs of random halves of the texts; None: not measured. Both are None in
             version 1.
+        decimation: the same IDs of two halves, of four quarters, of four eighths and so on, of at
+            least 100 texts each, none with a text of another of its size; None: not measured.
     """
 
     what: ClassVar[str] = "an ID profile"
@@ -109,6 +113,7 @@ class IDProfile(JsonArtifact):
     versions: dict[str, str]
     sink: Sink | None = later_field()
     draws: Draws | None = later_field()
+    decimation: tuple[Draws, ...] | None = later_field()
 
     @model_validator(mode="after")
     def _consistent(self) -> IDProfile:
@@ -126,17 +131,23 @@ class IDProfile(JsonArtifact):
 
     def _check_additions(self) -> None:
         """Raise ValueError for what version 2 brought, where it fits no profile of this kind."""
-        if self.version == 1 and (self.sink or self.draws):
+        if self.version == 1 and (self.sink or self.draws or self.decimation):
             raise ValueError("version 1 has neither sink nor draws")
         if self.sink and self.sink.block is not None:
             self.model.check_layers([self.sink.block])
-        if self.draws is None:
-            return
-        if self.draws.values.keys() != self.estimates.keys():
+        levels = self.decimation or ()
+        if any(one.n <= other.n for one, other in pairwise(levels)):
+            raise ValueError("the parts of a decimation have to become smaller")
+        for draws in (self.draws, *levels):
+            if draws is not None:
+                self._check_draws(draws)
+
+    def _check_draws(self, draws: Draws) -> None:
+        if draws.values.keys() != self.estimates.keys():
             raise ValueError("draws and estimates have to have the same estimators")
-        if len({len(lines) for lines in self.draws.values.values()}) != 1:
+        if len({len(lines) for lines in draws.values.values()}) != 1:
             raise ValueError("the estimators have to have the same draws")
-        lines = [line for lines in self.draws.values.values() for line in lines]
+        lines = [line for lines in draws.values.values() for line in lines]
         if any(len(line) != len(self.layers) for line in lines):
             raise ValueError("a draw has to have one ID a layer")
 
@@ -159,6 +170,28 @@ class IDProfile(JsonArtifact):
         shape = (-1, len(self._of(estimator)))
         lines = self.draws.values[estimator] if self.draws else ()
         return np.array(lines, dtype=np.float64).reshape(shape)
+
+    def decimated(
+        self, estimator: str
+    ) -> tuple[Int[np.ndarray, " sizes"], Float[np.ndarray, "sizes n_layers"]]:
+        """How many texts, ascending up to all, and the ID by layer, mean over the parts."""
+        values = self.values(estimator)  # refuses an estimator that it lacks
+        levels = self.decimation or ()
+        means = [np.mean(level.values[estimator], axis=0) for level in levels]
+        sizes = [self.texts.n, *(level.n for level in levels)]
+        return np.array(sizes[::-1]), np.array([values, *means][::-1])
+
+    def order(self, estimator: str) -> Order | None:
+        """Whether layers keep their order from n/2 to n texts; None where that is not known."""
+        values = self.values(estimator)
+        return order_of(self.decimation[0], estimator, values) if self.decimation else None
+
+    @property
+    def order_of_layers(self) -> str:
+        """The same by every estimator, in words; empty where that is not known."""
+        orders = {name: self.order(name) for name in self.estimates}
+        known = {name: order for name, order in orders.items() if order}
+        return order_words(known, self.texts.n) if known else ""
 
     def _of(self, estimator: str) -> tuple[IDEstimate, ...]:
         return self.estimates[choice_argument("estimator", estimator, self.estimates)]
@@ -194,6 +227,8 @@ class IDProfile(JsonArtifact):
         }
         for estimator, row in self.estimates.items():
             facts[f"{estimator} ID"] = f"{_extreme(min, row)} to {_extreme(max, row)}"
+        if self.order_of_layers:
+            facts["order of layers"] = self.order_of_layers
         return facts
 
 

@@ -10,6 +10,8 @@ from kvlens.analysis.lens import KVLens
 from kvlens.analysis.low_rank import LowRank
 from kvlens.analysis.method_geometry import Geometry
 from kvlens.analysis.word_lens import WordLens
+from kvlens.dimension.profile import IDProfile
+from kvlens.plots.decimation import plot_decimation
 from kvlens.plots.effects import plot_effects
 from kvlens.plots.geometry import plot_geometry, plot_sentences
 from kvlens.plots.low_rank import plot_low_rank
@@ -35,7 +37,8 @@ def save_profile_plots(
 ) -> list[Path]:
     """Write `plot_profile` as PNG and PDF (see `save_figures`), and `profile_html` as HTML.
 
-    The same input gives the same bytes. Each file is written atomically.
+    Of one profile with a decimation, `plot_decimation` beside it, as ``STEM_by_n``. The same input
+    gives the same bytes. Each file is written atomically.
 
     Args:
         profiles: as of `plot_profile`.
@@ -45,7 +48,7 @@ def save_profile_plots(
         width: of the PNG and PDF, in inches.
 
     Returns:
-        The three paths.
+        The paths, that of the HTML last.
 
     Raises:
         InputError: as `plot_profile`, and when the folder cannot be written.
@@ -53,7 +56,11 @@ def save_profile_plots(
     page = profile_html(profiles, layer_sets)
     page.layout.height = None  # as high as the window
     ax = plot_profile(profiles, layer_sets, width=width)
-    paths = save_figures({stem: ax.figure}, folder)
+    figures: dict[str, Any] = {stem: ax.figure}
+    shown = [profiles] if isinstance(profiles, IDProfile) else list(profiles)
+    if len(shown) == 1 and shown[0].decimation:
+        figures[f"{stem}_by_n"] = plot_decimation(shown[0]).figure
+    paths = save_figures(figures, folder)
     path = Path(folder) / f"{stem}.html"
     config = {"displaylogo": False, "showSendToCloud": False}
     with atomic_path(path) as temporary:

@@ -163,6 +163,7 @@ def _missing(run: Run, commands: Mapping[str, str]) -> list[dict[str, str]]:
 
 def _pictures(run: Run) -> dict[str, str]:
     """Name in the template -> an ``<img>`` that holds its picture."""
+    from kvlens.plots.decimation import plot_decimation
     from kvlens.plots.effects import plot_effects
     from kvlens.plots.geometry import plot_sentences
     from kvlens.plots.own_words import plot_own_words
@@ -173,6 +174,10 @@ def _pictures(run: Run) -> dict[str, str]:
 
     profile = plot_profile(run.profile, run.layers, width=7.4)
     pictures = {"profile": picture_html(profile, "ID by layer")}
+    if run.profile.decimation:
+        pictures["decimation"] = picture_html(
+            plot_decimation(run.profile, width=5.4), "ID by number of texts, a line a layer"
+        )
     if run.shift:
         pictures["ends"] = picture_html(
             plot_ends(run.shift, width=5.4),

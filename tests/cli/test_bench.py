@@ -39,6 +39,21 @@ def test_of_shared_passes(place, run, capsys):
     assert "give --methods" in capsys.readouterr().err
 
 
+def test_of_the_intrinsic_dimension(run, capsys):
+    assert run("bench --id --points 300 --width 20 --repeats 2 --json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["measured"] for row in rows] == [
+        "ID of one layer / X X^T in float32",
+        "ID of one layer / X X^T in float64",
+    ]
+    assert all((row["points"], row["width"], row["rounds"]) == (300, 20, 2) for row in rows)
+    assert all(float(re.match(r"[\d.]+", row["wall"])[0]) > 0 for row in rows)
+    assert run("bench --record") == 2
+    assert "no model given" in capsys.readouterr().err
+    assert run("bench --id --points 20") == 2
+    assert "--points has to be at least 50" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_it_keeps_to_the_limits(run, capsys):
     line = "bench @llama --texts @texts.txt --n 20 --repeats 1 --max-length 64"

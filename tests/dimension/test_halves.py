@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from manifolds import ball, embed, trace_of_balls
 from scipy.spatial.distance import cdist
 
+from kvlens.dimension.copies import distinct_points
 from kvlens.dimension.draws import Draws
 from kvlens.dimension.estimation import estimate, estimate_points
 from kvlens.dimension.halves import SMALLEST_HALF, Halves, distances_inside, ids_of_half
-from kvlens.dimension.neighbours import distinct_points
 from kvlens.dimension.profile import IDProfile
 from kvlens.store.errors import InputError
 
