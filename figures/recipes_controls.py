@@ -55,17 +55,20 @@ def controls(data: Path) -> Drawn:
     with the part less quality without it, on the same items, with paired 95 % intervals. The
     prefix itself; its content (the text's own value or key, where zeros, the mean of calibration
     texts or another text's stand in); that position 0, the attention sink, sees it; and the three
-    query heads that add or cost most, named beside them and found on these items, so that they look
-    stronger than they are. Left: sentence pairs, Spearman x 100. Long texts, where there are some:
-    whole articles found by their opening paragraph, NDCG@10 x 100."""
+    query heads that add or cost most on sentence pairs (L4 H1: head 1 of layer 4), which look
+    stronger there than they are, since they were found there. Left: sentence pairs, Spearman x 100.
+    Long texts, where there are some: whole articles found by their opening paragraph,
+    NDCG@10 x 100."""
     short = load_all(data, "effects")
     long = _long(data)
     axes = new_axes(WIDE, 0.24 * len(ROWS) + 1.1, 1, len(short) + len(long), sharey=True)
     for effects, ax in zip(short, axes, strict=False):
         _draw(ax, list(_of_effects(effects)), f"{effects.model.name}\n{_route(effects)}")
         ax.set_xlabel("gain, Spearman × 100")
+    ranks = {effects.model.name: _ranked_heads(effects) for effects in short}
     for table, ax in zip(long, axes[len(short) :], strict=True):
-        _draw(ax, list(_of_scores(table)), f"{table.model.name}\n{_task(table)}")
+        rows = list(_of_scores(table, ranks.get(table.model.name, {})))
+        _draw(ax, rows, f"{table.model.name}\n{_task(table)}")
         ax.set_xlabel("gain, NDCG@10 × 100")
     axes[0].set_yticks(range(len(ROWS)), ROWS, fontsize=7)
     axes[0].set_ylim(len(ROWS) - 0.5, -0.5)
@@ -119,10 +122,23 @@ def _of_effects(effects: Effects) -> Iterator[Row]:
         name = _name(effect)
         if name in ROWS and effect.score is not None:
             yield Row(name, effect.score)
-    heads = [(effect, effect.score) for effect in effects.of("head") if effect.score is not None]
-    strongest = sorted(heads, key=lambda head: -abs(head[1].value))[:HEADS]
-    for row, (effect, score) in zip(ROWS[-HEADS:], strongest, strict=False):
-        yield Row(row, score, f"layer {effect.layer}, head {effect.head}")
+    ranks = _ranked_heads(effects)
+    for effect in effects.of("head"):
+        row = ranks.get((effect.layer, effect.head))
+        if row is not None and effect.score is not None:
+            yield Row(row, effect.score, _head_note(effect.layer, effect.head))
+
+
+def _ranked_heads(effects: Effects) -> dict[tuple[int | None, int | None], str]:
+    """The rows of the heads that add or cost most."""
+    heads = [effect for effect in effects.of("head") if effect.score is not None]
+    strongest = sorted(heads, key=lambda head: -abs(head.score.value if head.score else 0))
+    places = ((effect.layer, effect.head) for effect in strongest)
+    return dict(zip(places, ROWS[-HEADS:], strict=False))
+
+
+def _head_note(layer: int | None, head: int | None) -> str:
+    return f"L{layer} H{head}"
 
 
 def _name(effect: Effect) -> str:
@@ -135,15 +151,33 @@ def _name(effect: Effect) -> str:
     return ""
 
 
-def _of_scores(table: Scores) -> Iterator[Row]:
-    """Rows of a table of kv_embedding as it is and with each control, all with one route."""
+def _of_scores(table: Scores, ranks: dict[tuple[int | None, int | None], str]) -> Iterator[Row]:
+    """Rows of a table of kv_embedding as it is and with each control, all with one route.
+
+    Args:
+        table: its heads are left out one at a time, in the list of those that see the prefix.
+        ranks: the rows of the heads, as sentence pairs rank them.
+    """
     for score in table.scores:
         if score.difference is None or score.difference_low is None:
             continue
         gain = Interval(
             value=-score.difference, low=-(score.difference_high or 0), high=-score.difference_low
         )
-        yield Row(_control(score), gain)
+        heads = score.settings.get("heads")
+        if not heads:
+            yield Row(_control(score), gain)
+            continue
+        left_out = _left_out(heads, table.model.n_heads)
+        if left_out in ranks:
+            yield Row(ranks[left_out], gain, _head_note(*left_out))
+
+
+def _left_out(heads: dict[str, list[int]], n_heads: int) -> tuple[int, int]:
+    """The layer and the head that does not see the prefix there."""
+    ((layer, seeing),) = heads.items()
+    (head,) = set(range(n_heads)) - set(seeing)
+    return int(layer), head
 
 
 def _control(score: Score) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
 
 from kvlens.methods.base import Method
 from kvlens.models.info import ModelInfo
@@ -22,13 +21,12 @@ def signature_of(model: ModelInfo, method: Method, max_length: int) -> str:
     Returns:
         16 hexadecimal digits, the same as in files of version 0.1.0.
     """
-    settings = {name: _deciding(value) for name, value in method.settings().items()}
+    settings = method.settings()
+    for name in settings:
+        own = getattr(method, name)
+        if isinstance(own, Prompt):
+            settings[name] = own.deciding
     identity = [model.revision, model.tokenizer, model.dtype]
     facts = json.dumps([*identity, method.name, settings, max_length])
     plain = json.loads(facts, parse_int=float)  # 1 in place of 1.0 changes no vector
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _deciding(setting: Any) -> Any:
-    """The part of a setting that decides vectors."""
-    return Prompt(**setting).deciding if isinstance(setting, dict) else setting

@@ -25,6 +25,8 @@ def test_signature_changes_with_what_matters_and_only_then(lm, encoder):
         Encoder(lm, layers=LAYERS, bias=(1, 2)),
         Encoder(lm, layers=LAYERS, position="origin"),
         Encoder(lm, layers=LAYERS, pooling="last"),
+        Encoder(lm, layers=LAYERS, heads={LAYERS[0]: [0, 2]}),
+        Encoder(lm, layers=LAYERS, value={LAYERS[0]: "zero"}),
         Encoder(lm, layers=LAYERS, query=PROMPTS["kv-query"]),
         Encoder(lm, layers=LAYERS, document=PROMPTS["kv-document"]),
         Encoder(lm, layers=LAYERS, max_length=99),
