@@ -97,6 +97,11 @@ def test_facts_are_those_of_the_scores():
     best = next(entry for entry in scores if entry.label == "echo + zscore")
     assert fact(f'score smollm2-135m {best.task} "echo + zscore"') == f"{best.value:.1f}"
     assert fact(f'ahead smollm2-135m {best.task} "echo + zscore"') == f"{best.difference:+.1f}"
+    whole = next(each for each in result("effects", "gemma3-270m").effects if each.kind == "route")
+    mark = '<!--= adds gemma3-270m "all of the route" -->'
+    low, high = whole.score.low, whole.score.high
+    assert not wrong_facts(f"{whole.score.value:+.1f} ({low:.1f} to {high:.1f}){mark}")
+    assert wrong_facts(f"{whole.score.value:+.1f} (1.0 to {high:.1f}){mark}")
     with pytest.raises(LookupError, match="no score of 'nothing'"):
         fact("score smollm2-135m STS16 nothing")
 

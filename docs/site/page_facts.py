@@ -15,7 +15,7 @@ from saved_results import result, score
 from kvlens.store.layer_ranges import short
 from kvlens.studies.windows import Window
 
-FACT = re.compile(r"(?P<said>[^\s(|>*]+)\**<!--= (?P<words>.+?) -->")
+FACT = re.compile(r"(?P<said>[^\s(|>*]+(?: \([^()]+\))?)\**<!--= (?P<words>.+?) -->")
 COMMENT = re.compile(r"<!--= .+? -->")
 
 
@@ -88,6 +88,28 @@ def _shape(model: str) -> str:
     return result("layers", model).shape.name
 
 
+def _adds(model: str, words: str) -> str:
+    """What a part of the measured route adds, by `Effect.words`, with its interval."""
+    for effect in result("effects", model).effects:
+        if effect.words == words and effect.score is not None:
+            score = effect.score
+            return f"{score.value:+.1f} ({score.low:.1f} to {score.high:.1f})"
+    raise LookupError(f"no effect of {words!r} for {model}")
+
+
+def _long(model: str, start: str) -> str:
+    """The score of the one row of the controls on long texts whose label starts so."""
+    rows = result("controls-long", model).scores
+    (row,) = [each for each in rows if each.label.startswith(start)]
+    return f"{row.value:.1f}"
+
+
+def _long_exactly(model: str, label: str) -> str:
+    rows = result("controls-long", model).scores
+    (row,) = [each for each in rows if each.label == label]
+    return f"{row.value:.1f}"
+
+
 FACTS: dict[str, Callable[..., str]] = {
     "score": _score,
     "ahead": _ahead,
@@ -99,4 +121,7 @@ FACTS: dict[str, Callable[..., str]] = {
     "read_block": _read_block,
     "layers": _layers,
     "shape": _shape,
+    "adds": _adds,
+    "long": _long,
+    "long_exactly": _long_exactly,
 }
