@@ -22,7 +22,6 @@ from kvlens.cli.options import (
 from kvlens.cli.progress import progress
 from kvlens.cli.swap import recover
 from kvlens.cli.values import Dashed, Layers, Names, WholeNumber
-from kvlens.store.part import check_part, discard, part_folder
 
 if TYPE_CHECKING:
     from kvlens.tracing.trace import Trace
@@ -102,6 +101,7 @@ def record(
         limits: how long a text may be
         model: how the model is loaded
     """
+    from kvlens.store.part import check_part, discard, part_folder
     from kvlens.tracing.shard_recording import record_shards
 
     folder = target.output or run_folder(name, suffix="-trace")
@@ -131,6 +131,7 @@ def record(
 
 def _place(folder: Path, target: Shards) -> AbstractContextManager[Path]:
     """Where the trace is made: in its place, or beside an old one that it replaces as a whole."""
+    from kvlens.store.part import part_folder
     from kvlens.tracing.shard_recording import check_target
 
     goes_on = target.resume and not target.overwrite

@@ -30,7 +30,6 @@ from torch import Tensor
 from kvlens.layers.route import Route
 from kvlens.models.attention_call import AttentionCall, StandIn
 from kvlens.models.language_model import LanguageModel, Tree
-from kvlens.models.turns import Turn
 from kvlens.rerouting.content import CacheStates, Content, Prefix
 from kvlens.rerouting.merge import Merge, begin, can_merge, end
 from kvlens.rerouting.pass_tokens import PassTokens
@@ -61,16 +60,20 @@ def rerouted(lm: LanguageModel, route: Route, trees: Sequence[Tree]) -> Iterator
             for a filled KV cache, a mask of another shape, and all that measures the plain model.
     """
     rerouting = Rerouting(lm, route)
+    # By passes of their own, before there are hooks.
+    if "raw" in trees:
+        rerouting.merging = {each for each in route.layers if lm.attends_as_cached(each)}
     if route.position != "keep":
-        lm.origin_tables(route.layers[0])  # by a pass of its own, before there are hooks
+        lm.origin_tables(route.layers[0])
     with lm.turn("reroute") as turn:
         for tree in trees:
             turn.before(lm.decoder(tree), rerouting.before_model, with_kwargs=True)
             for layer in route.layers:
                 before_attention = rerouting.before_attention(layer, tree)
                 turn.before(lm.attention(layer, tree), before_attention, with_kwargs=True)
-        if "raw" in trees:
-            rerouting.allow_merging(turn)
+        for layer in rerouting.merging:
+            turn.after(lm.attention(layer), after_attention)
+            turn.finally_do(partial(end, lm.attention(layer)))  # a pass may break inside
         yield rerouting
 
 
@@ -100,16 +103,10 @@ class Rerouting:
         self.text_mask = batch.text_mask
 
     def before_model(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Note what stands where in each row."""
+        """Note what stands where in each row; what a broken pass has left is undone."""
+        for layer in self.merging:
+            end(self.lm.attention(layer))
         self.tokens = PassTokens.of(module, args, kwargs, self.last, self.text_mask)
-
-    def allow_merging(self, turn: Turn) -> None:
-        """Let the raw modules that meet the keys they cache join their prefix by `merge`."""
-        for layer in filter(self.lm.attends_as_cached, self.route.layers):
-            module = self.lm.attention(layer)
-            self.merging.add(layer)
-            turn.after(module, after_attention)
-            turn.finally_do(partial(end, module))  # a pass may break inside
 
     def before_attention(
         self, layer: int, tree: Tree

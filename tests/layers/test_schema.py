@@ -26,7 +26,7 @@ def without_descriptions(schema: Any) -> Any:
 LATER = {
     "Prompt": ("chat", "prepare"),
     "ModelInfo": ("key_layers", "reroutable"),
-    "IDProfile": ("sink", "draws"),
+    "IDProfile": ("sink", "draws", "decimation"),
 }
 CAME_ALONG = ("Chat", "Control", "Draws", "Sink", "Stability")
 VERSION_2 = ("control", "stability", "readout", "final_norm")

@@ -97,6 +97,10 @@ def test_modules_keep_their_own_attention_function(lm):
         rerouting.last = torch.tensor([99])  # which breaks inside the attention module
         with pytest.raises((IndexError, RuntimeError)):
             lm.base(torch.full((1, 9), 7), use_cache=False)
+        rerouting.last = torch.tensor([8])
+        for _ in range(2):
+            lm.base(torch.full((1, 9), 7), use_cache=False)
+            assert config._attn_implementation == own
     assert config._attn_implementation == own
 
 
