@@ -16,8 +16,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock
-
 from kvlens.cli.answers import note
 from kvlens.store.errors import InputError
 from kvlens.store.files import remove_abandoned, scratch_folder, scratch_home, unwritable
@@ -149,6 +147,8 @@ def free_name(folder: Path, word: str) -> Path:
 @contextlib.contextmanager
 def turn(folder: Path) -> Iterator[None]:
     """Within it, no other process swaps `folder` or puts it back: they take turns."""
+    from filelock import FileLock
+
     lock_file = scratch_home(folder) / "swap.lock"
     with FileLock(lock_file):
         try:
