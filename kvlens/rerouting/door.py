@@ -74,7 +74,9 @@ def check_route(lm: LanguageModel, route: Route) -> None:
     """
     for layer in route.layers:
         check_heads(route.control, lm.anatomy.layers[layer])
-        if route.control.source == "probe" and not lm.attends_as_cached(layer):
+        # Asked of every layer, so that its pass of its own comes before those that are counted on.
+        meets_what_it_caches = lm.attends_as_cached(layer)
+        if route.control.source == "probe" and not meets_what_it_caches:
             raise not_probed(layer, lm.info.name)
     message = refusal(lm, route, "raw") if route.layers else None
     if message is not None:

@@ -18,8 +18,8 @@ PLACE = {"task_metadata": MockSTSTask.metadata, "hf_split": "test", "hf_subset":
 
 def test_each_distinct_text_is_embedded_once(lm, cache):
     calls = Counter()
-    handle = lm.base.register_forward_hook(lambda *args: calls.update(["pass"]))
     encoder = Encoder(lm, "kv_embedding", (1, 2))
+    handle = lm.base.register_forward_hook(lambda *args: calls.update(["pass"]))
     model = mteb_encoder(encoder, cache)
     vectors = model.encode(BATCHES, **PLACE)
     assert calls["pass"] == 1  # one batch of distinct texts
