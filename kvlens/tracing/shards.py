@@ -243,4 +243,4 @@ def _tensor(file: Path, name: str) -> Tensor:
 
 def _unreadable(file: Path, error: BaseException) -> InputError:
     reason = getattr(error, "strerror", None) or one_line(error)
-    return InputError(f"cannot read the shard {file}: {reason}")
+    return InputError(f"cannot read the shard {file.name}: {reason}")

@@ -164,7 +164,7 @@ def test_a_file_among_the_shards_that_is_not_as_it_should_be_is_refused(folder, 
     v[3, 0, 1] = np.nan
     for arrays, problem in (
         ({"v.2": whole["v.2"][:, :1].copy()}, r"v\.2 is missing, or not alike in all shards"),
-        ({"v.2": whole["v.2"].astype("f8")}, r"v\.2 of 000000025\.safetensors is of"),
+        ({"v.2": whole["v.2"].astype("f8")}, r"v\.2 of 000000025\.safetensors is of type F64"),
         ({"n_tokens": whole["n_tokens"][1:].copy()}, "does not have n_tokens of 25 texts"),
         ({"n_tokens": -whole["n_tokens"]}, "a text of it has no tokens"),
         ({"k.9": whole["v.2"]}, None),
