@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kvlens.store.errors import InputError
 
-BLOCK = 2048  # rows; their products with another block fill 16 MiB in float32
+BLOCK = 1024  # rows; their products with another block fill 4 MiB in float32
 SMALL_BLOCK = 64  # rows that stay in a core's cache
 CENTRE_ROWS = 256
 

@@ -157,7 +157,7 @@ def estimate_points(
     """Estimate the ID of points.
 
     Exact and near copies of points are dropped first. Deterministic; beside the points, memory is
-    that of 64 neighbours of each and of a few blocks of 2,048 points, never n x n.
+    that of 64 neighbours of each and of a few blocks of 1,024 points, never n x n.
 
     Args:
         X: the points, ``[n, d]``, of any real dtype; distances are float64 inside. A memory map, or

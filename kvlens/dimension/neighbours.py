@@ -20,7 +20,8 @@ from kvlens.dimension.search import Candidates, Search, candidates, in_float32
 # The search asks for so many candidates more than are needed, so that few points have no proof.
 SPARE = 8
 
-# Distances between so many pairs are held at a time, where points are compared with all.
+# So many pairs are measured at a time: candidates, or where points are compared with all.
+CANDIDATES = 2**16
 PAIRS = 2**22
 
 
@@ -114,13 +115,26 @@ def _refined(
     cloud: Cloud, of: Int[np.ndarray, " m"], k: int, found: Candidates
 ) -> tuple[Neighbours, Bool[np.ndarray, " m"]]:
     """The k nearest candidates of each point, and whether they are its nearest of all."""
+    neighbours = Neighbours(np.empty((len(of), k)), np.empty((len(of), k), np.int64))
+    proven = np.empty(len(of), bool)
+    for rows in blocks(len(of), max(1, CANDIDATES // found.indices.shape[1])):
+        some, proven[rows] = _nearest_candidates(cloud, of[rows], k, found.of(rows), len(of))
+        neighbours.distances[rows] = some.distances
+        neighbours.indices[rows] = some.indices
+    return neighbours, proven
+
+
+def _nearest_candidates(
+    cloud: Cloud, of: Int[np.ndarray, " m"], k: int, found: Candidates, n_in_all: int
+) -> tuple[Neighbours, Bool[np.ndarray, " m"]]:
     # No sum of d squares in float64 errs by a larger share.
     error = 4 * cloud.d * np.finfo(np.float64).eps
     limit = np.partition(found.high, k - 1, axis=1)[:, k - 1] * (1 + error)
     near = found.low <= limit[:, None]
     distances = np.full(near.shape, np.inf)
     row, column = np.nonzero(near)
-    distances[row, column] = pair_distances(cloud, of[row], found.indices[row, column])
+    indices = found.indices[row, column]
+    distances[row, column] = pair_distances(cloud, of[row], indices, in_all=k * n_in_all)
     order = np.lexsort((found.indices, distances), axis=1)[:, :k]
     neighbours = Neighbours(
         np.take_along_axis(distances, order, axis=1),

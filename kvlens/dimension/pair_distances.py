@@ -16,32 +16,32 @@ from jaxtyping import Float, Int
 
 from kvlens.dimension.cloud import Cloud, blocks
 
-GROUPS = 512  # groups of pairs that a thread takes at a time
+PAIRS = 2**15  # that a thread takes at a time
 COMPILED = 2**27  # so many coordinates are worth half a second of compiling
 
 
 def pair_distances(
-    cloud: Cloud, first: Int[np.ndarray, " p"], second: Int[np.ndarray, " p"]
+    cloud: Cloud, first: Int[np.ndarray, " p"], second: Int[np.ndarray, " p"], in_all: int = 0
 ) -> Float[np.ndarray, " p"]:
-    """The distances of pairs of points; those that come twice, in either order, are taken once."""
-    pairs = np.minimum(first, second) * cloud.n + np.maximum(first, second)
-    distinct, which = np.unique(pairs, return_inverse=True)
-    one, other = np.divmod(distinct, cloud.n)
-    starts = np.flatnonzero(np.diff(one, prepend=-1))
-    stops = np.append(starts[1:], len(one))
-    distances = np.empty(len(one))
-    measure = _measure_by_rows if len(one) * cloud.d < COMPILED else _measure_compiled
-    if not _is_plain(cloud):
-        measure = _measure_by_rows
+    """The distances of pairs of points; fastest where those of one first point lie together.
 
-    def measure_groups(groups: slice) -> None:
-        pairs = slice(starts[groups][0], stops[groups][-1])
-        measure(cloud, one[pairs], other[pairs], distances[pairs])
+    Args:
+        cloud: the points.
+        first: of each pair.
+        second: of each pair.
+        in_all: about how many pairs there are, for whoever comes with some at a time.
+    """
+    distances = np.empty(len(first))
+    is_worth = max(len(first), in_all) * cloud.d >= COMPILED
+    measure = _measure_compiled if is_worth and _is_plain(cloud) else _measure_by_rows
 
-    parts = list(blocks(len(starts), GROUPS))
+    def measure_some(pairs: slice) -> None:
+        measure(cloud, first[pairs], second[pairs], distances[pairs])
+
+    parts = list(blocks(len(first), PAIRS))
     with ThreadPoolExecutor(_threads() if len(parts) > 1 else 1) as pool:
-        list(pool.map(measure_groups, parts))
-    return distances[which]
+        list(pool.map(measure_some, parts))
+    return distances
 
 
 def _is_plain(cloud: Cloud) -> bool:
@@ -51,27 +51,28 @@ def _is_plain(cloud: Cloud) -> bool:
 
 def _measure_by_rows(
     cloud: Cloud,
-    one: Int[np.ndarray, " p"],
-    other: Int[np.ndarray, " p"],
+    first: Int[np.ndarray, " p"],
+    second: Int[np.ndarray, " p"],
     distances: Float[np.ndarray, " p"],
 ) -> None:
-    """Fill in the distances of pairs, those of one point beside each other."""
+    """Fill in the distances of pairs, those of one first point beside each other at once."""
     from scipy.spatial.distance import cdist
 
-    starts = np.flatnonzero(np.diff(one, prepend=-1))
-    for start, stop in zip(starts, [*starts[1:], len(one)], strict=True):
-        point = cloud.exact(one[start : start + 1])
-        distances[start:stop] = cdist(point, cloud.exact(other[start:stop]))[0]
+    starts = np.flatnonzero(np.diff(first, prepend=-1))
+    for start, stop in zip(starts, [*starts[1:], len(first)], strict=True):
+        point = cloud.exact(first[start : start + 1])
+        ascending = start + np.argsort(second[start:stop])
+        distances[ascending] = cdist(point, cloud.exact(second[ascending]))[0]
 
 
 def _measure_compiled(
     cloud: Cloud,
-    one: Int[np.ndarray, " p"],
-    other: Int[np.ndarray, " p"],
+    first: Int[np.ndarray, " p"],
+    second: Int[np.ndarray, " p"],
     distances: Float[np.ndarray, " p"],
 ) -> None:
     """As `_measure_by_rows`, without copies of the points."""
-    _kernel()(cloud.points, cloud.rows[one], cloud.rows[other], distances)
+    _kernel()(cloud.points, cloud.rows[first], cloud.rows[second], distances)
 
 
 @functools.cache
@@ -79,15 +80,27 @@ def _kernel() -> Callable[..., None]:
     """Compiled by numba, which scikit-dimension needs anyway."""
     import numba
 
-    def measure(points, one, other, distances):
-        for pair in range(len(one)):
-            x = points[one[pair]]
-            y = points[other[pair]]
-            total = 0.0
-            for i in range(len(x)):
-                difference = np.float64(x[i]) - np.float64(y[i])
-                total += difference * difference
-            distances[pair] = np.sqrt(total)
+    # Four neighbours of a point at once: a sum by itself would wait for each of its additions.
+    def measure(points, first, second, distances):
+        start = 0
+        while start < len(first):
+            last = start
+            while last < min(start + 3, len(first) - 1) and first[last + 1] == first[start]:
+                last += 1
+            next_ones = min(start + 1, last), min(start + 2, last)
+            point = points[first[start]]
+            a, d = points[second[start]], points[second[last]]
+            b, c = points[second[next_ones[0]]], points[second[next_ones[1]]]
+            to_a = to_b = to_c = to_d = 0.0
+            for i in range(len(point)):
+                x = np.float64(point[i])
+                to_a += (x - np.float64(a[i])) ** 2
+                to_b += (x - np.float64(b[i])) ** 2
+                to_c += (x - np.float64(c[i])) ** 2
+                to_d += (x - np.float64(d[i])) ** 2
+            distances[start], distances[last] = np.sqrt(to_a), np.sqrt(to_d)
+            distances[next_ones[0]], distances[next_ones[1]] = np.sqrt(to_b), np.sqrt(to_c)
+            start = last + 1
 
     # Whoever checks types at run time wraps functions.
     return numba.njit(nogil=True)(inspect.unwrap(measure))

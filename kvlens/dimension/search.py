@@ -21,6 +21,8 @@ from kvlens.dimension.cloud import Cloud, blocks
 COORDINATES = 2048
 # Rounding steps of a bound beside those of the sums: casts, norms, scale, additions.
 FURTHER_STEPS = 16
+# Rows that are put in order at a time: the order of one is twice its numbers' size.
+ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class Candidates:
     low: Float[np.ndarray, "n m"]
     high: Float[np.ndarray, "n m"]
     indices: Int[np.ndarray, "n m"]
+
+    def of(self, rows: slice) -> Candidates:
+        """Those of some of the points."""
+        return Candidates(self.low[rows], self.high[rows], self.indices[rows])
 
 
 Search = Callable[[Cloud, int, Int[np.ndarray, " n"] | None], Candidates]
@@ -181,7 +187,7 @@ class Smallest:
         """As `offer`, of the same numbers with rows and columns exchanged."""
         limits = self.values[rows].max(axis=1)
         if not np.isfinite(limits).all():
-            self._offer_all(rows, np.ascontiguousarray(values.T), first)
+            self._offer_all(rows, values.T, first)
             return
         column, row = np.divmod(np.flatnonzero(values < limits), values.shape[1])
         order = np.argsort(row, kind="stable")
@@ -191,8 +197,11 @@ class Smallest:
 
     def _offer_all(self, rows: slice, values: NDArray, first: int) -> None:
         m = min(self.values.shape[1], values.shape[1])
-        columns = np.argpartition(values, m - 1, axis=1)[:, :m]
-        self._merge(rows, np.take_along_axis(values, columns, axis=1), columns + first)
+        for part in blocks(len(values), ROWS):
+            some = np.ascontiguousarray(values[part])
+            columns = np.argpartition(some, m - 1, axis=1)[:, :m]
+            where = slice(rows.start + part.start, rows.start + part.stop)
+            self._merge(where, np.take_along_axis(some, columns, axis=1), columns + first)
 
     def _offer_few(self, rows: slice, row: NDArray, values: NDArray, columns: NDArray) -> None:
         """Offer single numbers, by ascending row."""

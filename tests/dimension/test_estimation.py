@@ -74,7 +74,7 @@ def test_memory_stays_far_below_a_distance_matrix():
     estimate_points(points)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 5000**2 * 8 / 3  # blocks of 2,048 rows in float32, and their bounds
+    assert peak < 5000**2 * 8 / 8
 
 
 def test_threads_do_not_change_the_result():
