@@ -46,7 +46,7 @@ test-matrix: install  ## lowest and newest transformers and TransformerLens, in 
 torture: install  ## kills, full disks, damaged files, threads: half an hour; SEED=7 draws others
 	$(BIN)/python tests/torture/run.py --seed $(SEED)
 
-bench: install  ## the numbers of the README: recording cost and memory
+bench: install  ## numbers of docs/speed.md: recording cost and memory
 	$(BIN)/kvlens bench smollm2-135m --record
 	$(BIN)/kvlens bench smollm2-135m --memory --n 1000
 

@@ -35,17 +35,18 @@ RUN_OF_DEEP = "runs/smollm2-135m"
 
 # What is added to a command, so that it takes a second: a later flag replaces an earlier one.
 FEWER = {
-    "attend": "--overwrite --n 4",
+    "attend": "--overwrite --n 10",
     "bench": "--n 2 --repeats 1 --methods mean",
     "check": "--overwrite",
     "embed": "--overwrite",
     "choose": "--overwrite --n 40 --widths 1 --biases 1 --finalists 2 --posts none",
-    "evaluate": "--methods mean --n 10",
+    "evaluate": "--methods mean",
     "lens": "--overwrite --n-words 3 --n-low-rank 2 --n 8 --n-geometry 4 --methods mean",
     "profile": f"--overwrite --n {LEAST} --draws 3",
     "report": "--n 3",
     "sweep": "--overwrite --n 8",
 }
+A_FEW_ITEMS = {"--pairs": "--n 10", "--tasks": "--limit 10"}  # what `evaluate` takes beside each
 DEEP = ("--layers", RUN_OF_DEEP)  # what names layers by their index, or what has them
 
 
@@ -129,6 +130,8 @@ class Runner:
         if not self.thorough and arguments[0] not in QUICK:
             return
         fewer = FEWER.get(arguments[0], "").split()
+        if arguments[0] == "evaluate":
+            fewer += [word for flag in arguments for word in A_FEW_ITEMS.get(flag, "").split()]
         if "--text" in arguments:
             fewer = ["--overwrite"]
         if "--resume" in arguments:

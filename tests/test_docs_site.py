@@ -14,6 +14,7 @@ from source_pages import source_page
 
 import kvlens
 from kvlens.cli.app import COMMANDS
+from kvlens.methods.registry import methods
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = yaml.safe_load((ROOT / "docs/site/mkdocs.yml").read_text(encoding="utf-8"))
@@ -104,6 +105,39 @@ def test_facts_are_those_of_the_scores():
     assert wrong_facts(f"{whole.score.value:+.1f} (1.0 to {high:.1f}){mark}")
     with pytest.raises(LookupError, match="no score of 'nothing'"):
         fact("score smollm2-135m STS16 nothing")
+
+
+def test_facts_of_the_layer_study_and_of_attention():
+    study = result("study", "smollm2-135m")
+    best = next(each for each in study.correlations if each.rho.value > 0.4)
+    words = f"{best.states} {best.points} {best.width} {best.bias:g}"
+    assert fact(f"rank smollm2-135m {words}").startswith(f"{best.rho.value:+.2f} (")
+    by_rule = [each for each in study.outcomes if each.states]
+    worst = max(by_rule, key=lambda each: each.regret.value)
+    words = f"{worst.rule} {worst.states} {worst.points} {worst.width} {worst.bias:g}"
+    assert fact(f"regret smollm2-135m {words}").startswith(f"{worst.regret.value:.1f} (")
+    caption = (ROOT / "figures/beta_by_layer.md").read_text(encoding="utf-8")
+    assert fact("beta gemma3-270m text 8 first") in caption
+    for words in ("rank smollm2-135m k last 9 1", "regret smollm2-135m peak k last 9 1"):
+        with pytest.raises(LookupError):
+            fact(words)
+
+
+def test_a_block_is_held_against_the_result_that_prints_it():
+    first, second, *_ = str(result("layers", "smollm2-135m")).splitlines()
+    block = f"<!--= printed layers smollm2-135m stable -->\n```text\n{first}\n%s\n  stable x\n```\n"
+    assert wrong_facts(block % second) == []
+    assert wrong_facts(block % "x 1") == ["layers smollm2-135m does not print: x 1"]
+    assert "printed" not in without_marks(block)
+
+
+def test_the_readme_is_short_and_names_every_command_and_method():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150
+    for command in (each for commands in COMMANDS.values() for each in commands):
+        assert f"| `{command.__name__}` |" in text
+    for name in methods():
+        assert f"[`{name}`](kvlens/methods/{name}.py)" in text
 
 
 @pytest.mark.parametrize("words", ["layers", "shape", "read_last", "read_best", "read_block"])

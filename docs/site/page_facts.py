@@ -1,7 +1,8 @@
 """Numbers of a page that a saved result holds: ``76.0<!--= plain smollm2-135m -->``.
 
 The comment behind a number says where it comes from; making the site fails where the two differ.
-Readers do not see it.
+Readers do not see it. Above a block, ``<!--= printed layers smollm2-135m -->`` says which result
+prints its lines.
 """
 
 from __future__ import annotations
@@ -10,18 +11,21 @@ import re
 import shlex
 from collections.abc import Callable
 
-from saved_results import result, score
+from saved_results import DATA, result, score
 
+import kvlens
+from kvlens.plots.uptake import beta_map
 from kvlens.store.layer_ranges import short
 from kvlens.studies.windows import Window
 
 FACT = re.compile(r"(?P<said>[^\s(|>*]+(?: \([^()]+\))?)\**<!--= (?P<words>.+?) -->")
+PRINTED = re.compile(r"^<!--= printed (?P<words>.+?) -->\n+```text\n(?P<said>.*?)^```", re.M | re.S)
 COMMENT = re.compile(r"<!--= .+? -->")
 
 
 def wrong_facts(text: str) -> list[str]:
     """What a page says otherwise than the results; a line each."""
-    problems = []
+    problems = [problem for match in PRINTED.finditer(text) for problem in _not_printed(match)]
     for number, line in enumerate(text.splitlines(), start=1):
         for match in FACT.finditer(line):
             true = fact(match["words"])
@@ -29,6 +33,17 @@ def wrong_facts(text: str) -> list[str]:
                 words = match["words"]
                 problems.append(f"line {number} says {match['said']}, {words} is {true}")
     return problems
+
+
+def _not_printed(block: re.Match[str]) -> list[str]:
+    """The lines of a block that its result does not print.
+
+    The mark says kind and model, then first words of lines that the result is too old to print.
+    """
+    kind, model, *newer = shlex.split(block["words"])
+    true = str(result(kind, model)).splitlines()
+    said = [line for line in block["said"].splitlines() if line.split()[0] not in newer]
+    return [f"{kind} {model} does not print: {line}" for line in said if line not in true]
 
 
 def without_marks(text: str) -> str:
@@ -110,6 +125,31 @@ def _long_exactly(model: str, label: str) -> str:
     return f"{row.value:.1f}"
 
 
+def _rank(model: str, states: str, points: str, width: str, bias: str) -> str:
+    """The rank correlation of low ID with quality over windows, with its interval."""
+    asked = (states, points, int(width), float(bias))
+    for each in result("study", model).correlations:
+        if (each.states, each.points, each.width, each.bias) == asked:
+            return f"{each.rho.value:+.2f} ({each.rho.low:.2f} to {each.rho.high:.2f})"
+    raise LookupError(f"no correlation {asked} for {model}")
+
+
+def _regret(model: str, rule: str, states: str, points: str, width: str, bias: str) -> str:
+    """By how much the best window beats what a rule chose, with its interval."""
+    asked = (rule, states, points, int(width), float(bias))
+    for each in result("study", model).outcomes:
+        if (each.rule, each.states, each.points, each.width, each.bias) == asked:
+            return f"{each.regret.value:.1f} ({each.regret.low:.1f} to {each.regret.high:.1f})"
+    raise LookupError(f"no outcome {asked} for {model}")
+
+
+def _beta(model: str, span: str, layer: str, end: str) -> str:
+    """The prefix's weight in the first or last tenth of a span, on unchanged inputs."""
+    shift = kvlens.open(DATA / f"shift-{span}_{model}.safetensors")
+    row = beta_map(shift, "local")[shift.layers.index(int(layer))]
+    return f"{row[{'first': 0, 'last': -1}[end]]:.3f}"
+
+
 FACTS: dict[str, Callable[..., str]] = {
     "score": _score,
     "ahead": _ahead,
@@ -124,4 +164,7 @@ FACTS: dict[str, Callable[..., str]] = {
     "adds": _adds,
     "long": _long,
     "long_exactly": _long_exactly,
+    "rank": _rank,
+    "regret": _regret,
+    "beta": _beta,
 }
