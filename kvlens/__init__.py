@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from kvlens.store.errors import InputError as InputError
-from kvlens.store.facts import PICTURES
+from kvlens.store.facts import PICTURE_FILES, PICTURES
 from kvlens.store.opening import READERS, open_saved
 
 __version__ = "0.1.0"
@@ -123,6 +123,7 @@ PICTURES |= {
     "WordLens": "kvlens.plots.pictures:words_picture",
     "Effects": "kvlens.plots.pictures:effects_picture",
 }
+PICTURE_FILES |= {"LayerSet": "kvlens.plots.saving:save_card_picture"}
 
 # Without `open`: a star import must not hide the builtin.
 __all__ = sorted([*_HOME, "InputError", "plots"])

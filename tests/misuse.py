@@ -565,6 +565,7 @@ def of_evaluation(world: World) -> Iterator[Case]:
         facts=(5, "a", ["a"]),
         progress=NO_FUNCTION,
         beside=(5, "a", [5], [None], THING),
+        about=(5, "a", ["a"], {"name": "a/b"}, {"languages": ["english"]}, {"license": 5}),
     )
 
 

@@ -34,7 +34,7 @@ class Timed:
         id: the intrinsic dimension of made points, against one product of them; needs no model
         points: how many points, for --id
         width: their coordinates, for --id
-        layers: layer-set file of `kvlens profile`, or layers such as 7-10, for kv_embedding
+        layers: layer-set file of `kvlens profile`, hf://ORG/NAME, or layers such as 7-10
         repeats: rounds; medians and extremes are shown
         threads: CPU threads [default: torch's own choice]
     """

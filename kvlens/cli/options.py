@@ -201,7 +201,7 @@ class RouteOptions:
     """The layers that are re-routed.
 
     Attributes:
-        layers: layer-set file of `kvlens profile`, or layers such as 7-10, for kv_embedding
+        layers: layer-set file of `kvlens profile`, hf://ORG/NAME, or layers such as 7-10
         force: use a layer set of another model
     """
 

@@ -67,7 +67,7 @@ def score(
         name: named model, hub id, directory or .gguf file
         pairs: which pairs
         methods: comma-separated, or all
-        layers: layer-set file of `kvlens profile`, or layers such as 7-10, for kv_embedding
+        layers: layer-set file of `kvlens profile`, hf://ORG/NAME, or layers such as 7-10
         chat: the chat that the prompts are put into
         model: how the model is loaded
     """

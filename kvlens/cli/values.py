@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from kvlens.cli.swap import recover
 from kvlens.store.errors import InputError
+from kvlens.store.hub_folder import PREFIX
 from kvlens.store.layer_ranges import parse_layers
 
 if TYPE_CHECKING:
@@ -31,13 +32,19 @@ def layers_or_file(text: str | None) -> Any:
     """What the library takes as layers, out of what was typed.
 
     Returns:
-        Block indices where `text` is a list of them; else `text`, the path of a layer-set file.
+        Block indices where `text` is a list of them; else the path of a layer-set file, fetched
+        where `text` names one at the hub.
 
     Raises:
-        InputError: when `text` begins like a list of layers and is neither that nor a file.
+        InputError: when `text` begins like a list of layers and is neither that nor a file, and
+            for what the hub does not give.
     """
     if text is None:
         return None
+    if text.startswith(PREFIX):
+        from kvlens.layers.folder import local_file
+
+        return local_file(text)
     recover(Path(text).parent)
     if Path(text).exists() or not text[:1].isdigit():
         return text

@@ -27,6 +27,7 @@ from kvlens.methods.base import Method
 from kvlens.models.chat_prompt import asks_for_chat
 from kvlens.models.language_model import LanguageModel, a_model
 from kvlens.store.checking import a, arguments, choice, flag, function, optional, real, text, whole
+from kvlens.store.hub_folder import is_fetched
 from kvlens.store.progress import Progress, silent
 from kvlens.store.sharing import PerThread
 from kvlens.texts.limits import Limits
@@ -74,8 +75,9 @@ class Encoder:
         Args:
             lm: the model.
             method: a name (see `kvlens.methods`), or a Method.
-            layers: for a method that re-routes, a LayerSet or its file (both bring bias, position,
-                control, prompts, pooling and readout along), a Route, or block indices.
+            layers: for a method that re-routes, a LayerSet, its file or its name at the hub,
+                ``hf://org/name@revision`` (all bring bias, position, control, prompts, pooling and
+                readout along), a Route, or block indices.
             post: ``center``, ``project_mean``, ``zscore`` or ``whiten`` (fitted before by
                 `fit_post`, kept beside the layer-set file), ``embed_filter`` (made of the model),
                 a file, or a Post.
@@ -231,7 +233,7 @@ class Encoder:
 
         Returns:
             The fit, saved as ``post-KIND-SIGNATURE.safetensors`` beside the layer-set file when
-            the encoder came from one.
+            the encoder came from one on this machine.
 
         Raises:
             InputError: as `fit`.
@@ -245,7 +247,7 @@ class Encoder:
             with text_bar(None, len(set(items)), None) as tell:
                 vectors = self._rows(items, self.prompt_for(), None, tell).numpy(force=True)
             post = fit(vectors, kind, self.signature, dimension, shrinkage)
-        if self.folder is not None:
+        if self.folder is not None and not is_fetched(self.folder):
             post.save(post_file(self.folder, kind, self.signature))
         self.post = post
         return post

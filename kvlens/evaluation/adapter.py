@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
-import json
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from kvlens.embedding.cache import EmbeddingCache
 from kvlens.embedding.encoder import Encoder, an_encoder
-from kvlens.embedding.post import Post
 from kvlens.embedding.spec import REFERENCE, MethodSpec
 from kvlens.evaluation.csls import CSLSIndex
 from kvlens.evaluation.kinds import import_mteb
+from kvlens.evaluation.model_meta import model_meta
 from kvlens.store.checking import a, arguments, function, members, optional
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress
-from kvlens.store.provenance import versions
 
 
 @arguments(
@@ -30,6 +25,7 @@ from kvlens.store.provenance import versions
     facts=optional(a(Mapping, "a dict")),
     progress=optional(function),
     beside=members(an_encoder, "encoders"),
+    about=optional(a(Mapping, "a dict")),
 )
 def mteb_encoder(
     encoder: Encoder,
@@ -37,6 +33,7 @@ def mteb_encoder(
     facts: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     beside: Sequence[Encoder] = (),
+    about: Mapping[str, Any] | None = None,
 ) -> Any:
     """`encoder` as a model of mteb, for ``mteb.evaluate(mteb_encoder(encoder), tasks)``.
 
@@ -50,18 +47,22 @@ def mteb_encoder(
         facts: What else decides a score, such as a limit.
         progress: Called with (done, missing) distinct texts.
         beside: Encoders that are evaluated on the same tasks: a pass that serves them is run once.
+        about: What its leaderboard is told that only people know, see `model_meta.ABOUT`: licence,
+            languages, training data, a paper. It decides no score.
 
     Returns:
         mteb's AbsEncoder; its vectors are float32 ``[n, d]`` in the order of the texts.
 
     Raises:
-        InputError: Without the package mteb (extra ``kvlens[eval]``).
+        InputError: Without the package mteb (extra ``kvlens[eval]``), and for `about` as
+            `model_meta` does.
     """
     import_mteb()
     adapter = _adapter_class()(encoder, cache or EmbeddingCache(), progress, beside)
     # What mteb calls to load the model by its name.
     loader = {"loader": lambda *args, **options: adapter}
-    adapter.mteb_model_meta = _model_meta(encoder, facts or {}).model_copy(update=loader)
+    meta = model_meta(encoder, facts or {}, about or {})
+    adapter.mteb_model_meta = meta.model_copy(update=loader)
     return adapter
 
 
@@ -99,62 +100,11 @@ def _adapter_class() -> type:
     return KVLensEncoder
 
 
-def _model_meta(encoder: Encoder, facts: Mapping[str, Any]) -> Any:
-    from mteb.models.model_meta import ModelMeta, ScoringFunction
-
-    info = encoder.lm.info
-    deciding = {
-        "encoder": encoder.signature,
-        "post": encoder.post and _fingerprint(encoder.post),
-        "versions": versions_with_mteb(),
-        **facts,
-    }
-    return ModelMeta.create_empty(
-        {
-            "loader_kwargs": {
-                "settings": encoder.method.settings(),
-                "max_length": encoder.max_length,
-                **deciding,
-            },
-            "name": f"kvlens/{Path(info.name).name}",
-            "revision": info.revision.removeprefix("sha256:")[:40],
-            "max_tokens": encoder.max_length,
-            "framework": ["PyTorch"],
-            "similarity_fn_name": ScoringFunction.COSINE,
-            # Names the folder of the results: another order or another key, and none is resumed.
-            "experiment_kwargs": {
-                "method": encoder.method.name,
-                "post": encoder.post and encoder.post.kind,
-                **facts,
-                "hash": _hash(json.dumps(deciding, sort_keys=True).encode()),
-            },
-        }
-    )
-
-
-def _fingerprint(post: Post) -> list[Any]:
-    """What tells a post-processing from others.
-
-    The mean tells the calibration texts; the matrix follows from them up to rounding, which varies
-    with threads.
-    """
-    return [post.kind, post.n, round(post.shrinkage, 6), post.matrix.shape, _hash(post.mean)]
-
-
-def _hash(content: Any) -> str:
-    return sha256(content).hexdigest()[:16]
-
-
 def by_csls(model: Any) -> Any:
     """A model of `mteb_encoder` that ranks documents by CSLS, see `csls.CSLSIndex`."""
     from mteb.models import SearchEncoderWrapper
 
     return SearchEncoderWrapper(model, index_backend=CSLSIndex())
-
-
-def versions_with_mteb() -> dict[str, str]:
-    """The versions that a score depends on."""
-    return versions() | {"mteb": importlib.metadata.version("mteb")}
 
 
 def register(name: str) -> Any:

@@ -12,12 +12,13 @@ from kvlens.embedding.cache import EmbeddingCache
 from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.post import KINDS
 from kvlens.embedding.spec import REFERENCE
-from kvlens.evaluation.adapter import by_csls, mteb_encoder, versions_with_mteb
+from kvlens.evaluation.adapter import by_csls, mteb_encoder
 from kvlens.evaluation.candidates import CalibratedPosts, Candidate, candidates
 from kvlens.evaluation.comparison import Row, compared
 from kvlens.evaluation.csls import NEIGHBOURS
 from kvlens.evaluation.data import check_cache
 from kvlens.evaluation.kinds import unit
+from kvlens.evaluation.model_meta import versions_with_mteb
 from kvlens.evaluation.retrieval import IN_MEMORY
 from kvlens.evaluation.score_files import ScoreFiles
 from kvlens.evaluation.scores import Score, Scores

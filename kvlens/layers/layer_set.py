@@ -13,6 +13,7 @@ from pydantic import (
 
 from kvlens.dimension.profile import IDProfile
 from kvlens.layers.control import PAPER, Control
+from kvlens.layers.named_folder import NamedFolder
 from kvlens.layers.readout import LAST, block_of, readout_argument
 from kvlens.layers.shape import LayerIndices, Shape, Z
 from kvlens.layers.stability import UNKNOWN, Stability
@@ -66,7 +67,7 @@ class Prompts(Record):
     document: Prompt
 
 
-class LayerSet(JsonArtifact):
+class LayerSet(NamedFolder, JsonArtifact):
     """The layers to re-route, and all else that an embedding needs to be reproduced; one JSON file.
 
     Its schema: layerset.schema.json.
@@ -94,6 +95,8 @@ class LayerSet(JsonArtifact):
         readout: the block after which hidden states are read, its index or a share of the blocks;
             not there for the last one.
         final_norm: whether they go through the model's final norm first; not there where they do.
+        origin: the hub's name with the commit that it was fetched from; not there for one that
+            was not.
     """
 
     model_config = ConfigDict(
@@ -128,6 +131,7 @@ class LayerSet(JsonArtifact):
     stability: Stability | None = later_field()
     readout: int | float | None = later_field()
     final_norm: bool = Field(default=True, exclude_if=lambda final_norm: final_norm)
+    origin: str | None = later_field()
 
     @model_validator(mode="after")
     def _consistent(self) -> LayerSet:
@@ -155,8 +159,10 @@ class LayerSet(JsonArtifact):
     def __str__(self) -> str:
         minima = phrase(self.shape.minima)
         shape = f"{self.shape.name} (minima: {minima})" if self.shape.minima else self.shape.name
-        facts = {"rule": self._rule(), "shape": shape, "why": self.reason, **self._stable()}
+        facts = {"rule": self.rule_words, "shape": shape, "why": self.reason, **self._stable()}
         facts |= self._reading()
+        if self.origin:
+            facts["from"] = self.origin
         return facts_text(self._title(), facts, self.warnings)
 
     def _repr_html_(self) -> str:
@@ -196,7 +202,8 @@ class LayerSet(JsonArtifact):
     def _reading(self) -> dict[str, str]:
         return {"read": self.reading} if self.reading else {}
 
-    def _rule(self) -> str:
+    @property
+    def rule_words(self) -> str:
         """The rule and what it went by; one that the user's layers decide goes by nothing else."""
         p = self.parameters
         if p.layers is not None:

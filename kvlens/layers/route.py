@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Unpack, get_args
 
 from kvlens.layers.control import PAPER, Control, ControlOptions, OtherStates, control_of
+from kvlens.layers.folder import local_file
 from kvlens.layers.layer_set import MOST_BIAS, LayerSet, Position
 from kvlens.models.info import ModelInfo
 from kvlens.store.arguments import refusal, shown
@@ -104,12 +105,17 @@ class Route:
 
 
 RouteLike = Route | LayerSet | str | Path | Sequence[int]
-"""What names a route: itself, a layer set, its file, or block indices."""
+"""What names a route: itself, a layer set, its file or name at the hub, or block indices."""
 
 
 def a_route(name: str, value: Any) -> Any:
-    """The check of a parameter that names a route; block indices become plain numbers."""
-    if isinstance(value, Route | LayerSet | str | Path):
+    """The check of a parameter that names a route; block indices become plain numbers.
+
+    The name of a layer set at the hub becomes the file that is fetched.
+    """
+    if isinstance(value, str | Path):
+        return local_file(value)
+    if isinstance(value, Route | LayerSet):
         return value
     try:
         return layer_list(name, value)

@@ -197,6 +197,10 @@ class Method:
         states = watch.states(readout, bool(self.final_norm))
         return lambda: POOLINGS[self.pooling](states(), batch)
 
+    def width(self, lm: LanguageModel) -> int:
+        """How many numbers a vector of `embed` has: those of the residual stream."""
+        return lm.info.d_model
+
     def around_key(self) -> Hashable:
         """What `around` depends on; methods that change the model alike give equal ones.
 

@@ -44,8 +44,13 @@ class ValueAggregation(Method):
             )
         return self
 
+    def width(self, lm: LanguageModel) -> int:
+        """The values' numbers: n_kv_heads * d_value."""
+        n_heads, d_value = lm.anatomy.layers[attention_layers(lm, self.depth)[0]].size_of("v")
+        return n_heads * d_value
+
     def read(self, lm: LanguageModel, batch: TokenBatch, watch: Watch) -> Read:
-        """The pooled mean value; a vector has n_kv_heads * d_value numbers."""
+        """The pooled mean value."""
         layers = attention_layers(lm, self.depth)
         by_token: list[Tensor] = []
 

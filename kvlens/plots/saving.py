@@ -11,6 +11,7 @@ from kvlens.analysis.low_rank import LowRank
 from kvlens.analysis.method_geometry import Geometry
 from kvlens.analysis.word_lens import WordLens
 from kvlens.dimension.profile import IDProfile
+from kvlens.layers.layer_set import LayerSet
 from kvlens.plots.decimation import plot_decimation
 from kvlens.plots.effects import plot_effects
 from kvlens.plots.geometry import plot_geometry, plot_sentences
@@ -26,6 +27,8 @@ from kvlens.plots.uptake import plot_beta, plot_ends
 from kvlens.plots.word_grid import plot_words
 from kvlens.store.files import atomic_path
 from kvlens.studies.effects import Effects
+
+CARD_WIDTH = 6.9  # inches
 
 
 def save_profile_plots(
@@ -66,6 +69,20 @@ def save_profile_plots(
     with atomic_path(path) as temporary:
         page.write_html(temporary, config, div_id=stem, default_height="90vh")
     return [*paths, path]
+
+
+def save_card_picture(layer_set: LayerSet, path: Path) -> None:
+    """Write the profile that a layer set was chosen from, as one PNG.
+
+    Args:
+        layer_set: its layers are shaded.
+        path: the PNG.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    ax = plot_profile(layer_set.profile, layer_set, width=CARD_WIDTH)
+    save_figures({path.stem: ax.figure}, path.parent, ("png",))
 
 
 def save_attention_plots(

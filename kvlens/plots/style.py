@@ -68,7 +68,9 @@ UNDATED: dict[str, dict[str, None]] = {
     "pdf": {"CreationDate": None, "ModDate": None},
     "svg": {"Date": None},
 }
-
+UNSALTED: dict[Any, Any] = {"svg.hashsalt": "kvlens"}  # nor would names drawn at random
+FORMATS = tuple(UNDATED)
+PAPER_FORMATS = ("png", "pdf")
 
 Item = TypeVar("Item")
 
@@ -161,7 +163,9 @@ def styled(draw: Draw) -> Draw:
     return cast(Draw, run)
 
 
-def save_figures(figures: Mapping[str, Any], folder: str | Path) -> list[Path]:
+def save_figures(
+    figures: Mapping[str, Any], folder: str | Path, formats: Sequence[str] = PAPER_FORMATS
+) -> list[Path]:
     """Write each figure by its name, as PNG (200 dots an inch) and PDF (fonts embedded).
 
     The same figure gives the same bytes. Each file is written atomically.
@@ -169,9 +173,10 @@ def save_figures(figures: Mapping[str, Any], folder: str | Path) -> list[Path]:
     Args:
         figures: name of the files, without ending -> matplotlib figure.
         folder: where the files go; made when missing.
+        formats: of `FORMATS`.
 
     Returns:
-        The paths, PNG and PDF of each figure in turn.
+        The paths, every format of each figure in turn.
 
     Raises:
         InputError: a file cannot be written.
@@ -180,11 +185,11 @@ def save_figures(figures: Mapping[str, Any], folder: str | Path) -> list[Path]:
 
     paths = []
     for name, figure in figures.items():
-        for kind in ("png", "pdf"):
+        for kind in formats:
             path = Path(folder) / f"{name}.{kind}"
             # Drawn in memory: matplotlib fails in words of its own where a disk is full.
             content = BytesIO()
-            with rc_context(STYLE):
+            with rc_context({**STYLE, **UNSALTED}):
                 figure.savefig(content, format=kind, dpi=DOTS_PER_INCH, metadata=UNDATED[kind])
             with atomic_path(path) as temporary:
                 temporary.write_bytes(content.getvalue())
@@ -205,7 +210,7 @@ def picture_html(ax: Axes, alt: str) -> str:
 
     figure: Any = ax.get_figure(root=True)
     buffer = BytesIO()
-    with rc_context({**STYLE, "svg.hashsalt": "kvlens"}):
+    with rc_context({**STYLE, **UNSALTED}):
         figure.savefig(buffer, format="svg", bbox_inches="tight", metadata=UNDATED["svg"])
     content = b64encode(buffer.getvalue()).decode()
     return f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{content}">'

@@ -14,6 +14,7 @@ from kvlens.analysis.method_geometry import Geometry
 from kvlens.analysis.word_lens import WordLens
 from kvlens.dimension.profile import IDProfile
 from kvlens.evaluation.scores import Scores
+from kvlens.layers.folder import LAYERS_FILE, PROFILE_FILE
 from kvlens.layers.layer_set import LayerSet
 from kvlens.store.errors import InputError
 from kvlens.store.files import sha256_file
@@ -21,8 +22,6 @@ from kvlens.studies.effects import Effects
 from kvlens.studies.layer_sweep import Sweep
 from kvlens.studies.readout_sweep import ReadoutSweep
 
-PROFILE_FILE = "profile.json"
-LAYERS_FILE = "layers.json"
 SHIFT_FILE = "attention/shift.safetensors"
 PATTERN_FILES = "attention/patterns*.safetensors"
 WORDS_FILE = "word_lens.json"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from kvlens.store.errors import printable
@@ -12,6 +13,9 @@ from kvlens.store.errors import printable
 # Class of a result -> "module:function" that draws it. The facade fills this, so that results
 # know no pictures.
 PICTURES: dict[str, str] = {}
+
+# The same of what writes a result's picture into a file.
+PICTURE_FILES: dict[str, str] = {}
 
 CELL = "text-align: left; vertical-align: top"
 
@@ -72,8 +76,28 @@ def picture_of(result: Any, alt: str) -> str:
     Returns:
         HTML; empty where no picture is known.
     """
-    module, _, function = PICTURES.get(type(result).__name__, "").partition(":")
-    if not module:
-        return ""
-    draw = getattr(importlib.import_module(module), function)
-    return draw(result, alt)
+    place = PICTURES.get(type(result).__name__)
+    return _named(place)(result, alt) if place else ""
+
+
+def save_picture_of(result: Any, path: Path) -> Path:
+    """Write the picture of a result, as `PICTURE_FILES` names for its class.
+
+    Args:
+        result: what is drawn.
+        path: a PNG to write.
+
+    Returns:
+        `path`.
+
+    Raises:
+        InputError: when it cannot be written.
+    """
+    _named(PICTURE_FILES[type(result).__name__])(result, path)
+    return path
+
+
+def _named(place: str) -> Callable[..., Any]:
+    """The function of ``module:function``."""
+    module, _, function = place.partition(":")
+    return getattr(importlib.import_module(module), function)

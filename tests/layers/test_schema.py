@@ -29,7 +29,7 @@ LATER = {
     "IDProfile": ("sink", "draws", "decimation"),
 }
 CAME_ALONG = ("Chat", "Control", "Draws", "Sink", "Stability")
-VERSION_2 = ("control", "stability", "readout", "final_norm")
+VERSION_2 = ("control", "stability", "readout", "final_norm", "origin")
 
 
 def without_later(schema: Any) -> Any:

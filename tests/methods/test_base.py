@@ -58,7 +58,7 @@ def test_every_method_on_every_architecture(name, architecture):
 
     info = lm.info
     width = info.n_kv_heads * info.d_head if name == "value_aggregation" else info.d_model
-    assert many.shape == (len(AWKWARD), width)
+    assert many.shape == (len(AWKWARD), width) == (len(AWKWARD), method.width(lm))
     assert torch.isfinite(many).all()
     # Three windows of 7 do not reach past the prompt.
     if (name, architecture) not in [("token_prepending", "mistral"), ("ke", "mistral")]:
