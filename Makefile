@@ -9,7 +9,7 @@ SEED ?= 0
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/pytest -n $(PROCESSES) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install profile lint check test coverage test-matrix torture bench notebooks figures models docs clean
+.PHONY: help install profile lint check test coverage test-matrix test-tools torture bench notebooks figures models docs clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -32,7 +32,7 @@ lint: install  ## style, docstrings, the floor plan, types
 	$(BIN)/mypy
 
 check: lint  ## lint, and the fast tests: under two minutes, for every commit
-	$(PYTEST) -m "not slow and not real and not torture"
+	$(PYTEST) -m "not slow and not real and not torture and not tools"
 
 test: lint  ## lint, and every test; the 40 slowest are listed
 	$(PYTEST) --durations=40
@@ -42,6 +42,9 @@ coverage: install  ## the same, with the lines that no test runs; not in CI
 
 test-matrix: install  ## lowest and newest transformers and TransformerLens, in .matrix; not in CI
 	$(BIN)/python tests/matrix.py $(PROCESSES)
+
+test-tools: install  ## a saved encoder in LangChain, LlamaIndex, Chroma, BERTopic, in .tools; not in CI
+	OMP_NUM_THREADS=1 $(BIN)/python tests/tools/environment.py
 
 torture: install  ## kills, full disks, damaged files, threads: half an hour; SEED=7 draws others
 	$(BIN)/python tests/torture/run.py --seed $(SEED)
@@ -62,5 +65,5 @@ models: install  ## docs/models.md: what works on which family of models, found 
 docs: install  ## the documentation's site, strictly: .site/html
 	$(BIN)/python docs/site/make_site.py
 
-clean:  ## remove .venv, .matrix, .site and runs
-	rm -rf $(VENV) .matrix .site runs
+clean:  ## remove .venv, .matrix, .tools, .site and runs
+	rm -rf $(VENV) .matrix .tools .site runs

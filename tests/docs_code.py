@@ -13,6 +13,7 @@ import re
 import shlex
 import subprocess
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from kvlens.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 LANGUAGES = {"python", "sh", "toml", "json", "text"}  # text: what is printed, or a sketch
+NEEDS = re.compile(r"<!-- needs: (?P<packages>.+?) -->")
 NOT_RUN = re.compile(r"<!-- not run: (?P<reason>.+?) -->")
 MODEL = re.compile(r"(?<![\w./-])(MODEL|smollm2-135m|gemma3-270m)(?![\w.:/-])")
 RUN = re.compile(r"\bruns/(MODEL|gemma3-270m)(?=[/\s-]|$)")
@@ -51,13 +53,22 @@ DEEP = ("--layers", RUN_OF_DEEP)  # what names layers by their index, or what ha
 
 
 class Block(NamedTuple):
-    """A fenced block: its page, first line, language and text, and why it is not run, if so."""
+    """A fenced block: its page, first line, language and text, and why it is not run, if so.
+
+    Where packages that it needs are missing, it is left to `make test-tools`, which has them.
+    """
 
     page: str
     line: int
     language: str
     source: str
     reason: str
+    needs: tuple[str, ...] = ()
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether it is not run here."""
+        return bool(self.reason) or any(find_spec(name) is None for name in self.needs)
 
 
 def pages() -> list[str]:
@@ -70,13 +81,17 @@ def blocks(page: str) -> list[Block]:
     """The fenced blocks of a page, in order."""
     found = []
     reason = ""
+    needs: tuple[str, ...] = ()
     for token in MarkdownIt("commonmark").parse((ROOT / page).read_text(encoding="utf-8")):
         if token.type == "html_block":
             match = NOT_RUN.search(token.content)
             reason = match["reason"] if match else ""
+            match = NEEDS.search(token.content)
+            needs = tuple(match["packages"].split()) if match else ()
         elif token.type == "fence":
-            found.append(Block(page, token.map[0] + 1, token.info, token.content, reason))
-            reason = ""
+            line = token.map[0] + 1
+            found.append(Block(page, line, token.info, token.content, reason, needs))
+            reason, needs = "", ()
     return found
 
 

@@ -705,6 +705,7 @@ SAVED = (
     "Post",
     "ProbeTokens",
     "ReadoutSweep",
+    "SavedEncoder",
     "Scores",
     "StaticPrefix",
     "Sweep",

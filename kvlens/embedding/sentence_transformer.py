@@ -14,7 +14,12 @@ def as_sentence_transformer(encoder: Encoder) -> Any:
     """A real `sentence_transformers.SentenceTransformer` around an encoder.
 
     For tools that build on that library. ``encode_query`` and ``encode_document`` use the method's
-    prompts; another prompt is a prefix or a template.
+    prompts; another prompt is a prefix or a template. ``encode`` takes several devices, and
+    ``output_value="token_embeddings"`` where the method pools hidden states.
+
+    ``save_pretrained(folder)`` writes all of it, the model too. Wherever kvlens is installed,
+    ``SentenceTransformer(folder, trust_remote_code=True)`` gives the same vectors: the flag lets
+    sentence-transformers import kvlens, and no code of the folder is run.
 
     Args:
         encoder: what makes the vectors, its post-processing included.

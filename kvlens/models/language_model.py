@@ -21,6 +21,7 @@ from kvlens.models.dissection import calls_at_origin
 from kvlens.models.identity import info_of
 from kvlens.models.info import ModelInfo
 from kvlens.models.kind import refuse_other_than_decoder
+from kvlens.models.quantized import dtype_name
 from kvlens.models.registered import anatomy_of
 from kvlens.models.rotary_tables import Tables
 from kvlens.models.turns import Purpose, Turn, turn_on
@@ -94,6 +95,21 @@ class LanguageModel:
         bring_back(decoder_of(hf))
         anatomy = anatomy_of(hf, name)
         return cls(hf, tokenizer, info_of(hf, anatomy, tokenizer, name, revision), anatomy)
+
+    def as_it_is_now(self) -> LanguageModel:
+        """The same model, after its weights were moved or cast: `info` says where they are.
+
+        What was found by running it (its bridge, its hooks) is found again when it is asked for.
+        """
+        device = str(input_device(self.hf))
+        told = {"device": device, "dtype": dtype_name(self.hf)}
+        return LanguageModel(
+            self.hf, self.tokenizer, self.info.model_copy(update=told), self.anatomy
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, deep or pickled, has the parts that were given, and finds the others again."""
+        return LanguageModel, (self.hf, self.tokenizer, self.info, self.anatomy)
 
     def turn(self, purpose: Purpose = "pass") -> AbstractContextManager[Turn]:
         """A context in which this thread alone runs the model, see `turns.turn_on`."""
