@@ -9,7 +9,7 @@ SEED ?= 0
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/pytest -n $(PROCESSES) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install profile lint check test coverage test-matrix test-tools torture bench notebooks figures models docs clean
+.PHONY: help install profile lint check test coverage test-matrix test-tools test-wheel torture bench notebooks figures models docs clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -46,6 +46,9 @@ test-matrix: install  ## lowest and newest transformers and TransformerLens, in 
 test-tools: install  ## a saved encoder in LangChain, LlamaIndex, Chroma, BERTopic, in .tools; not in CI
 	OMP_NUM_THREADS=1 $(BIN)/python tests/tools/environment.py
 
+test-wheel: install  ## sdist and wheel, and the README's first screen in an empty environment; not in CI
+	$(BIN)/python tests/wheel.py
+
 torture: install  ## kills, full disks, damaged files, threads: half an hour; SEED=7 draws others
 	$(BIN)/python tests/torture/run.py --seed $(SEED)
 
@@ -65,5 +68,5 @@ models: install  ## docs/models.md: what works on which family of models, found 
 docs: install  ## the documentation's site, strictly: .site/html
 	$(BIN)/python docs/site/make_site.py
 
-clean:  ## remove .venv, .matrix, .tools, .site and runs
-	rm -rf $(VENV) .matrix .tools .site runs
+clean:  ## remove .venv, .matrix, .tools, .wheel, .site and runs
+	rm -rf $(VENV) .matrix .tools .wheel .site runs

@@ -8,7 +8,7 @@ from kvlens.store.errors import InputError as InputError
 from kvlens.store.facts import PICTURE_FILES, PICTURES
 from kvlens.store.opening import READERS, open_saved
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public name -> its room. Resolved on first use: importing kvlens imports neither torch nor
 # matplotlib.
