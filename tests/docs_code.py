@@ -48,7 +48,12 @@ FEWER = {
     "report": "--n 3",
     "sweep": "--overwrite --n 8",
 }
-A_FEW_ITEMS = {"--pairs": "--n 10", "--tasks": "--limit 10"}  # what `evaluate` takes beside each
+# Beside a flag of a command.
+FEWER_BESIDE = {
+    ("choose", "--pairs"): "--n 200",
+    ("evaluate", "--pairs"): "--n 10",
+    ("evaluate", "--tasks"): "--limit 10",
+}
 DEEP = ("--layers", RUN_OF_DEEP)  # what names layers by their index, or what has them
 
 
@@ -145,8 +150,8 @@ class Runner:
         if not self.thorough and arguments[0] not in QUICK:
             return
         fewer = FEWER.get(arguments[0], "").split()
-        if arguments[0] == "evaluate":
-            fewer += [word for flag in arguments for word in A_FEW_ITEMS.get(flag, "").split()]
+        beside = [FEWER_BESIDE.get((arguments[0], flag), "") for flag in arguments]
+        fewer += " ".join(beside).split()
         if "--text" in arguments:
             fewer = ["--overwrite"]
         if "--resume" in arguments:
