@@ -341,6 +341,7 @@ def of_encoders(world: World) -> Iterator[Case]:
         resume=NO_FLAG,
         overwrite=NO_FLAG,
         chunk=(None, *NO_COUNT),
+        window=(None, *NO_COUNT),
     )
     yield case("EmbeddingCache", EmbeddingCache, {}, folder=(5, b"a", ["a"]))
 

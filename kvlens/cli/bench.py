@@ -27,7 +27,9 @@ class Timed:
 
     Attributes:
         record: recording against the raw base-model forward
-        memory: peak memory of a profile above the idle loaded model
+        memory: peak memory of a profile above the idle loaded model; without a model, of embedding
+            files of made texts by a tiny one
+        rows: how many made texts, such as 100000,1000000, for --memory without a model
         methods: embedding methods to time, comma-separated, or all
         together: the methods with shared passes, against one after another
         lengths: tokens, such as 128,512,2048: a whole encode, re-routed, against the bare pass
@@ -41,6 +43,7 @@ class Timed:
 
     record: bool = False
     memory: bool = False
+    rows: Layers = (100_000, 1_000_000)
     methods: Names | None = None
     together: bool = False
     lengths: Layers | None = None
@@ -53,8 +56,8 @@ class Timed:
 
     @property
     def of_model(self) -> bool:
-        """Whether anything of a model is measured."""
-        return bool(self.record or self.memory or self.methods or self.lengths)
+        """Whether anything is measured that needs a model."""
+        return bool(self.record or self.methods or self.lengths)
 
 
 @Parameter(name="*", group=TEXTS)
@@ -77,7 +80,7 @@ def bench(
     """Speed, as ratios measured side by side in one run.
 
     Args:
-        name: named model, hub id, directory or .gguf file; none is needed for --id alone
+        name: named model, hub id, directory or .gguf file; none is needed for --id and --memory
         timed: what is measured
         texts: which texts are worked on
         limits: how long a text may be
@@ -85,14 +88,16 @@ def bench(
     """
     if timed.together and not timed.methods:
         raise InputError("`together` times methods: give `methods`")
-    if not (timed.of_model or timed.id):
+    if not (timed.of_model or timed.memory or timed.id):
         raise InputError(
             "nothing to measure: give `record`, `memory`, `lengths`, `id` or `methods`"
         )
     if timed.of_model and name is None:
         raise InputError("no model given: name one, or measure `id` alone")
     results = _measure_id(timed) if timed.id else []
-    if timed.of_model and name:
+    if timed.memory and name is None:
+        results += _measure_embedding(timed)
+    if (timed.of_model or timed.memory) and name:
         if timed.threads:
             import torch
 
@@ -113,6 +118,14 @@ def _measure_id(timed: Timed) -> list[dict[str, Any]]:
         raise InputError(f"`points` has to be at least {MIN_POINTS}")
     with threadpool_limits(timed.threads):
         return intrinsic_dimension(timed.points, timed.width, timed.repeats)
+
+
+def _measure_embedding(timed: Timed) -> list[dict[str, Any]]:
+    from kvlens.checks.embedding_memory import embedding_memory
+
+    if min(timed.rows) < 1:
+        raise InputError("`rows` are at least 1")
+    return embedding_memory(timed.rows)
 
 
 def _measure(

@@ -18,7 +18,7 @@ class Chunk:
     """A stretch of the distinct texts.
 
     Attributes:
-        first: how many texts come before it.
+        first: how many texts of the whole job come before it.
         texts: its texts.
     """
 
@@ -31,10 +31,10 @@ class Chunk:
         return self.first + len(self.texts)
 
 
-def chunks(texts: Sequence[str], size: int) -> Iterator[Chunk]:
-    """`texts` in stretches of `size`."""
+def chunks(texts: Sequence[str], size: int, before: int = 0) -> Iterator[Chunk]:
+    """`texts` in stretches of `size`; `before` them, the job has other texts."""
     for first in range(0, len(texts), size):
-        yield Chunk(first, tuple(texts[first : first + size]))
+        yield Chunk(before + first, tuple(texts[first : first + size]))
 
 
 def longest_first(texts: Iterable[str]) -> list[str]:
@@ -52,6 +52,7 @@ def stored_chunks(
     index: ChunkIndex,
     compute: Callable[[Chunk, Progress], Arrays],
     progress: Progress,
+    before: int = 0,
 ) -> Iterator[tuple[Chunk, Arrays]]:
     """Each chunk with its arrays: read where it is finished, else computed and written whole.
 
@@ -61,6 +62,7 @@ def stored_chunks(
         index: where the arrays of the chunks are kept.
         compute: makes them, and reports its progress within the chunk.
         progress: called with (done, total) texts.
+        before: how many texts of the job come before these.
 
     Yields:
         The chunks in the order of `texts`, and their arrays.
@@ -68,10 +70,11 @@ def stored_chunks(
     Raises:
         InputError: where a file cannot be written, and as `compute`.
     """
-    for chunk in chunks(texts, size):
-        tell = part_of(progress, chunk.first, len(texts))
+    total = before + len(texts)
+    for chunk in chunks(texts, size, before):
+        tell = part_of(progress, chunk.first, total)
         arrays = index.chunk(
             chunk_file(chunk.first), len(chunk.texts), partial(compute, chunk, tell)
         )
         yield chunk, arrays
-        progress(chunk.end, len(texts))
+        progress(chunk.end, total)

@@ -1,7 +1,8 @@
-"""Containers: the three kinds of file that hold vectors, ids and facts.
+"""Containers: the three kinds of file that hold vectors, ids and facts, and how they are read.
 
 numpy's with a JSON file beside it, safetensors, and Parquet. It knows bytes and names of files,
-not what the facts mean, nor whether all of it belongs together (`vectors`).
+not what the facts mean, nor whether all of it belongs together (`vectors`). How they are written
+is in `sinks`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.lib.format as npy
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from kvlens.store.artifact import HEADER
-from kvlens.store.files import write_text
 
 
 @dataclass(frozen=True)
@@ -35,25 +33,10 @@ class Table:
     ids: Any
     info: Any
 
-    @property
-    def header(self) -> str:
-        """Facts and ids as JSON."""
-        return json.dumps({"info": self.info, "ids": self.ids})
-
 
 def beside(path: Path, ending: str) -> Path:
     """The file of the same name with a further ending."""
     return path.with_name(path.name + ending)
-
-
-def _write_npy(table: Table, path: Path, temporary: Path) -> None:
-    vectors = np.ascontiguousarray(table.vectors)
-    with temporary.open("wb") as file:
-        # As `np.save` does, which does not notice that a disk is full at its last bytes.
-        npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(vectors))
-        file.write(vectors.data)
-    # Before the array gets its name: an array is never there without its ids.
-    write_text(beside(path, ".json"), table.header)
 
 
 def _read_npy(path: Path) -> Table:
@@ -73,10 +56,6 @@ def _header_beside(path: Path) -> Any:
     return json.loads(beside(path, ".json").read_text(encoding="utf-8"))
 
 
-def _write_safetensors(table: Table, path: Path, temporary: Path) -> None:
-    save_file({"vectors": table.vectors}, temporary, {HEADER: table.header})
-
-
 def _read_safetensors(path: Path) -> Table:
     with safe_open(path, framework="np") as file:
         header = json.loads(file.metadata()[HEADER])
@@ -86,17 +65,6 @@ def _read_safetensors(path: Path) -> Table:
 def _read_safetensors_info(path: Path) -> Any:
     with safe_open(path, framework="np") as file:
         return json.loads(file.metadata()[HEADER])["info"]
-
-
-def _write_parquet(table: Table, path: Path, temporary: Path) -> None:
-    import pyarrow as pa  # a tenth of a second, for this container alone
-    import pyarrow.parquet as pq
-
-    array = table.vectors
-    column = pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), array.shape[1])
-    columns = pa.table({"id": pa.array(table.ids, pa.string()), "vector": column})
-    header = {HEADER: json.dumps(table.info)}
-    pq.write_table(columns.replace_schema_metadata(header), temporary)
 
 
 def _read_parquet(path: Path) -> Table:
@@ -113,29 +81,28 @@ def _read_parquet(path: Path) -> Table:
 def _read_parquet_info(path: Path) -> Any:
     import pyarrow.parquet as pq
 
-    metadata = pq.read_schema(path).metadata
+    # Not the schema's: a table that was written in several steps had one before it had facts.
+    metadata = pq.read_metadata(path).metadata
     return json.loads(metadata[HEADER.encode()])
 
 
 @dataclass(frozen=True)
 class Container:
-    """One way to hold vectors in a file.
+    """How a kind of file is read.
 
     Attributes:
-        write: a table, under a name, into a temporary file that will have that name.
         read: the table, not yet looked at.
         read_info: its facts alone.
     """
 
-    write: Callable[[Table, Path, Path], None]
     read: Callable[[Path], Table]
     read_info: Callable[[Path], Any]
 
 
 CONTAINERS = {
-    ".npy": Container(_write_npy, _read_npy, _read_npy_info),
-    ".safetensors": Container(_write_safetensors, _read_safetensors, _read_safetensors_info),
-    ".parquet": Container(_write_parquet, _read_parquet, _read_parquet_info),
+    ".npy": Container(_read_npy, _read_npy_info),
+    ".safetensors": Container(_read_safetensors, _read_safetensors_info),
+    ".parquet": Container(_read_parquet, _read_parquet_info),
 }
 
 

@@ -1,26 +1,25 @@
-"""File run: embed a file of texts into a file of vectors.
+"""File run: embed a file of texts into a file of vectors, neither of which is held in memory.
 
-Finished chunks are kept beside the target until it is written whole, so a stopped run resumes.
+The texts are read twice: once to check and to count them, then window by window. Finished chunks
+are kept beside the target until it is written whole, so a stopped run resumes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TypedDict, Unpack, get_args
+from typing import Unpack, get_args
 
-import numpy as np
-from jaxtyping import Float
-
-from kvlens.embedding.chunks import Chunk, longest_first, stored_chunks
 from kvlens.embedding.encoder import Encoder, an_encoder
+from kvlens.embedding.file_options import FileRun, RunOptions
 from kvlens.embedding.target import check_header, check_target, finished, tidy
-from kvlens.embedding.vectors import Kind, Vectors, VectorsInfo, write_vectors
+from kvlens.embedding.vectors import Kind, VectorsInfo
+from kvlens.embedding.windows import FORMS, embed_window, windows
+from kvlens.embedding.writing import writing
 from kvlens.store.arguments import shown
 from kvlens.store.checking import (
     arguments,
@@ -32,59 +31,15 @@ from kvlens.store.checking import (
     text,
     whole,
 )
-from kvlens.store.chunk_index import Arrays, ChunkIndex, Form
 from kvlens.store.errors import InputError
+from kvlens.store.files import TextsHash, scratch_folder
 from kvlens.store.notices import notice
 from kvlens.store.part import discard, open_part, part_folder
 from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import versions
-from kvlens.texts.readers import read_texts
-from kvlens.texts.texts import Texts
-
-CHUNK = 256
-FORMS = {"vectors": Form("float32", 2), "truncated": Form("int64", 1)}
-
-
-class RunOptions(TypedDict, total=False):
-    """The keywords by which `embed_file` takes a `FileRun`."""
-
-    normalize: bool
-    truncate_dim: int | None
-    skip_bad: bool
-    resume: bool
-    overwrite: bool
-    chunk: int
-
-
-@dataclass(frozen=True)
-class FileRun:
-    """How a file is embedded.
-
-    Attributes:
-        kind: which prompt.
-        normalize: as in `Encoder.encode`.
-        truncate_dim: as in `Encoder.encode`.
-        skip_bad: leave out rows without a text; an empty text is one.
-        resume: continue after the finished chunks of a stopped run, with the same bytes as an
-            uninterrupted one.
-        overwrite: replace an existing target, or start a stopped run again.
-        chunk: how many texts are finished at a time.
-    """
-
-    kind: Kind = "document"
-    normalize: bool = False
-    truncate_dim: int | None = None
-    skip_bad: bool = False
-    resume: bool = False
-    overwrite: bool = False
-    chunk: int = CHUNK
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind) or self.chunk < 1:
-            raise InputError(
-                "kind is query or document and chunk at least 1, "
-                f"not {self.kind!r} and {self.chunk}"
-            )
+from kvlens.texts.scan import Scan, scan, usable
+from kvlens.texts.spool import Spool
+from kvlens.texts.text_file import Entries, Entry, TextFile
 
 
 @dataclass(frozen=True)
@@ -93,7 +48,7 @@ class EmbedResult:
 
     Attributes:
         rows: how many vectors were written.
-        truncated: how many distinct texts were cut.
+        truncated: how many distinct texts of a window were cut.
         skipped: how many bad rows were left out.
         dimension: how many numbers a vector has.
         seconds: of wall time.
@@ -124,6 +79,7 @@ class EmbedResult:
     resume=flag,
     overwrite=flag,
     chunk=whole(least=1),
+    window=whole(least=1),
 )
 def embed_file(
     encoder: Encoder,
@@ -160,14 +116,16 @@ def embed_file(
     start = time.monotonic()
     run = FileRun(kind=kind, **options)
     target = check_target(target, source, run.resume, run.overwrite)
-    texts = read_texts(source, column, skip_bad=run.skip_bad, ids=id_column or True, empty=True)
-    check_header(target, texts)
-    info = _info(encoder, texts, run)
-    repeated_ids = _say_repeated(texts)
-    written = finished(target, info, run.overwrite) if run.resume else None
-    complete = written is not None
-    if written is None:
-        written = _write(encoder, texts, info, run, target, progress or silent)
+    file = TextFile.at(source, column, id_column or True, run.skip_bad, empty=True)
+    with _read_twice(file, target) as texts:
+        first = scan(texts)
+        check_header(target, first)
+        info = _info(encoder, first, run)
+        _say_repeated(first)
+        written = finished(target, info, run.overwrite) if run.resume else None
+        complete = written is not None
+        if written is None:
+            written = _write(encoder, texts, info, run, target, progress or silent)
     tidy(target)
     return EmbedResult(
         rows=written.rows,
@@ -175,25 +133,33 @@ def embed_file(
         skipped=written.skipped,
         dimension=written.dimension,
         seconds=time.monotonic() - start,
-        repeated_ids=repeated_ids,
+        repeated_ids=first.repeated.rows,
         complete=complete,
     )
 
 
-def _say_repeated(texts: Texts) -> int:
-    """How many rows have the id of an earlier one, which is said."""
-    counts = Counter(texts.ids or range(texts.n))
-    repeated = texts.n - len(counts)
-    if repeated:
-        example, n = counts.most_common(1)[0]
+@contextlib.contextmanager
+def _read_twice(file: TextFile, target: Path) -> Iterator[Entries]:
+    """The texts as they can be read twice: what comes only once is kept beside the target."""
+    if not file.comes_once:
+        yield file
+        return
+    with scratch_folder(target.resolve()) as folder:
+        yield Spool.of(file, folder / "texts")
+
+
+def _say_repeated(texts: Scan) -> None:
+    """Say where rows have the id of an earlier one."""
+    repeated = texts.repeated
+    if repeated.rows:
         notice(
-            f"{texts.source}: {repeated} of {texts.n} rows have the id of an earlier row "
-            f"({n} are {shown(example)}): give `id_column` another column where ids must be unique"
+            f"{texts.info.source}: {repeated.rows} of {texts.info.n} rows have the id of an "
+            f"earlier row ({repeated.n} are {shown(repeated.example)}): give `id_column` another "
+            "column where ids must be unique"
         )
-    return repeated
 
 
-def _info(encoder: Encoder, texts: Texts, run: FileRun) -> VectorsInfo:
+def _info(encoder: Encoder, texts: Scan, run: FileRun) -> VectorsInfo:
     """All but what is known at the end; a stopped run resumes where all of it is the same."""
     return VectorsInfo(
         model=encoder.lm.info,
@@ -206,54 +172,52 @@ def _info(encoder: Encoder, texts: Texts, run: FileRun) -> VectorsInfo:
         normalize=run.normalize,
         truncate_dim=run.truncate_dim,
         chunk=run.chunk,
+        window=run.window if texts.info.n > run.window else None,
         batch_tokens=encoder.batch_tokens,
-        texts=texts.info(),
+        texts=texts.info,
         versions=versions(),
-        rows=texts.n,
+        rows=texts.info.n,
         skipped=texts.skipped,
     )
 
 
 def _write(
     encoder: Encoder,
-    texts: Texts,
+    texts: Entries,
     info: VectorsInfo,
     run: FileRun,
     target: Path,
     progress: Progress,
 ) -> VectorsInfo:
-    """Embed and write; the facts of what was written."""
+    """Embed and write, window by window; the facts of what was written."""
     part = part_folder(target)
     if not run.resume:
         discard(part)
-    with open_part(part, info.facts, FORMS) as index:
-        array, truncated = _embed(encoder, texts.items, run, index, progress)
-        info = info.model_copy(update={"dimension": array.shape[1], "truncated": truncated})
-        write_vectors(Vectors(array, texts.ids or (), info), target)
-    return info
+    texts_hash = TextsHash()
+    distinct = truncated = dimension = 0
+    with open_part(part, info.facts, FORMS) as index, writing(target, info.rows) as writer:
+        for window in windows(usable(texts), run.window):
+            items = _fed(texts_hash, window)
+            left = info.rows - texts_hash.n
+            tell = _until(progress, distinct + len(set(items)) + left)
+            made = embed_window(encoder, items, run, index, tell, distinct)
+            writer.append([entry.id for entry in window], made.vectors)
+            distinct += made.distinct
+            truncated += made.truncated
+            dimension = made.vectors.shape[1]
+        if texts_hash.hexdigest() != info.texts.sha256:
+            raise InputError(f"{texts.name} changed while it was read: embed it again")
+        known = {"dimension": dimension, "truncated": truncated}
+        return writer.finish(info.model_copy(update=known))
 
 
-def _embed(
-    encoder: Encoder, texts: Sequence[str], run: FileRun, index: ChunkIndex, progress: Progress
-) -> tuple[Float[np.ndarray, "n d"], int]:
-    """Vectors in the order of `texts`, and how many distinct texts were cut."""
-    distinct = longest_first(texts)
-    compute = partial(_compute, encoder, run)
-    stored = stored_chunks(distinct, run.chunk, index, compute, progress)
-    parts = [arrays for _, arrays in stored]
-    vectors = np.concatenate([arrays["vectors"] for arrays in parts])
-    row_of = {text: row for row, text in enumerate(distinct)}
-    truncated = sum(int(arrays["truncated"][0]) for arrays in parts)
-    return vectors[[row_of[text] for text in texts]], truncated
+def _fed(texts_hash: TextsHash, window: list[Entry]) -> list[str]:
+    """The texts of a window, which are hashed."""
+    for entry in window:
+        texts_hash.add(entry.text)
+    return [entry.text for entry in window]
 
 
-def _compute(encoder: Encoder, run: FileRun, chunk: Chunk, progress: Progress) -> Arrays:
-    vectors = encoder.encode(
-        chunk.texts,
-        prompt_name=run.kind,
-        progress=progress,
-        normalize_embeddings=run.normalize,
-        truncate_dim=run.truncate_dim,
-    )
-    truncated = np.array([encoder.truncated])
-    return {"vectors": np.ascontiguousarray(vectors), "truncated": truncated}
+def _until(progress: Progress, total: int) -> Progress:
+    """A `Progress` of the whole run, whatever total it is told."""
+    return lambda done, _: progress(done, total)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from kvlens.embedding.vectors import VectorsInfo, load_info, load_vectors
 from kvlens.store.errors import InputError
 from kvlens.store.files import scratch_folder, writable_file
 from kvlens.store.part import check_part, discard, has_chunks, is_part_of, part_folder
-from kvlens.texts.texts import Texts
+from kvlens.texts.scan import Scan
 
 LONGEST_HEADER = 90_000_000  # characters of ids; safetensors' own limit is 100 MB
 
@@ -95,10 +94,10 @@ def _refuse_existing(target: Path) -> None:
             raise InputError(f"{path} exists: {advice}")
 
 
-def check_header(target: Path, texts: Texts) -> None:
+def check_header(target: Path, texts: Scan) -> None:
     """Raise InputError for more ids than the header of a container holds."""
-    if ending(target) == ".safetensors" and len(json.dumps(texts.ids)) > LONGEST_HEADER:
+    if ending(target) == ".safetensors" and texts.id_characters > LONGEST_HEADER:
         raise InputError(
-            f"the header of {target} cannot hold {texts.n} ids: "
+            f"the header of {target} cannot hold {texts.info.n} ids: "
             "give `target` a name ending in .parquet"
         )

@@ -5,23 +5,20 @@ A hash over all of it tells a file that was damaged, and two files that do not b
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kvlens.embedding.containers import CONTAINERS, Table, ending, files_of
+from kvlens.embedding.table_hash import TableHash
 from kvlens.models.info import ModelInfo
-from kvlens.store.artifact import first_problem
+from kvlens.store.artifact import first_problem, later_field
 from kvlens.store.checking import arguments, path
 from kvlens.store.errors import InputError, one_line, shortened
-from kvlens.store.files import atomic_path
 from kvlens.store.notices import notice
 from kvlens.texts.texts import TextsInfo
 
@@ -43,13 +40,15 @@ class VectorsInfo(BaseModel):
         normalize: whether they are of unit length.
         truncate_dim: how many leading dimensions were kept; None: all.
         chunk: how many texts were finished at a time.
-        batch_tokens: most padded tokens of a batch; it and `chunk` group the texts, which decides
-            the last bits.
+        window: how many rows were sorted by length and had equal texts embedded once at a time;
+            None: all.
+        batch_tokens: most padded tokens of a batch; it, `chunk` and `window` group the texts, which
+            decides the last bits.
         texts: what was embedded.
         versions: package -> version.
         rows: how many vectors there are.
         skipped: how many bad rows were left out.
-        truncated: how many distinct texts were cut to `max_length` tokens.
+        truncated: how many distinct texts of a window were cut to `max_length` tokens.
         dimension: how many numbers a vector has.
         sha256: the hash of rows, facts and ids, see `TableHash`; empty in version 1.
     """
@@ -69,6 +68,7 @@ class VectorsInfo(BaseModel):
     normalize: bool
     truncate_dim: int | None
     chunk: int
+    window: int | None = later_field()
     batch_tokens: int
     texts: TextsInfo
     versions: dict[str, str]
@@ -81,7 +81,7 @@ class VectorsInfo(BaseModel):
     @property
     def facts(self) -> dict[str, Any]:
         """What decides the vectors and is known before they are: JSON, without format's version."""
-        facts = self.model_dump(mode="json")
+        facts = {"window": self.window, **self.model_dump(mode="json")}  # None is a fact, too
         return {name: facts[name] for name in facts if name not in KNOWN_AT_THE_END}
 
 
@@ -98,53 +98,6 @@ class Vectors:
     vectors: Float[np.ndarray, "rows dimension"] = field(repr=False)
     ids: tuple[str, ...] = field(repr=False)
     info: VectorsInfo
-
-
-class TableHash:
-    """The hash of a table of vectors, fed as its rows are written.
-
-    It is the SHA-256 of the rows (float32, little-endian, row after row), then of ids and facts.
-    """
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-
-    def add(self, rows: Float32[np.ndarray, "n dimension"]) -> None:
-        """Feed the next rows."""
-        packed = np.ascontiguousarray(rows, "<f4")
-        self._hash.update(packed.reshape(-1).view(np.uint8).data)
-
-    def seal(self, info: Mapping[str, Any], ids: Sequence[str]) -> str:
-        """Feed the end.
-
-        Args:
-            info: the facts as JSON; a hash among them is left out.
-            ids: of all rows.
-
-        Returns:
-            64 hexadecimal digits.
-        """
-        facts = {name: value for name, value in info.items() if name != "sha256"}
-        canonical = json.dumps([facts, ids], sort_keys=True, separators=(",", ":"))
-        self._hash.update(canonical.encode())
-        return self._hash.hexdigest()
-
-
-def write_vectors(vectors: Vectors, path: Path) -> None:
-    """Write vectors with their hash, whole or not at all.
-
-    Args:
-        vectors: the table.
-        path: its ending is one of `CONTAINERS`.
-
-    Raises:
-        InputError: when the place cannot be written.
-    """
-    ids = list(vectors.ids)
-    info = vectors.info.model_dump(mode="json")
-    info["sha256"] = _hash_of(Table(vectors.vectors, ids, info))
-    with atomic_path(path) as temporary:
-        CONTAINERS[ending(path)].write(Table(vectors.vectors, ids, info), path, temporary)
 
 
 @arguments(path=path)

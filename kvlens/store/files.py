@@ -255,17 +255,38 @@ def sha256_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class TextsHash:
+    """The SHA-256 of a sequence of texts, fed one by one: a zero byte ends each.
+
+    Attributes:
+        n: how many were fed.
+    """
+
+    def __init__(self) -> None:
+        self.n = 0
+        self._digest = hashlib.sha256()
+
+    def add(self, text: str) -> None:
+        """Feed the next text; none can run into the next."""
+        self.n += 1
+        self._digest.update(text.encode("utf-8", "surrogatepass"))
+        self._digest.update(b"\0")
+
+    def hexdigest(self) -> str:
+        """64 hexadecimal digits."""
+        return self._digest.hexdigest()
+
+
 def sha256_texts(texts: Iterable[str]) -> str:
-    """The SHA-256 of a sequence of texts.
+    """The SHA-256 of a sequence of texts, see `TextsHash`.
 
     Args:
-        texts: in their order; a zero byte ends each, so that none can run into the next.
+        texts: in their order.
 
     Returns:
         64 hexadecimal digits.
     """
-    digest = hashlib.sha256()
+    texts_hash = TextsHash()
     for text in texts:
-        digest.update(text.encode("utf-8", "surrogatepass"))
-        digest.update(b"\0")
-    return digest.hexdigest()
+        texts_hash.add(text)
+    return texts_hash.hexdigest()

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kvlens.store.arguments import flag_argument, text_argument, whole_number
-from kvlens.store.errors import InputError, shortened
-from kvlens.texts.rows import TEXT_COLUMN, Columns, Row, TableFile, quoted
-from kvlens.texts.texts import Texts, id_problem, text_problem
-
-ID_COLUMNS = ("id", "_id")
+from kvlens.store.errors import InputError
+from kvlens.texts.text_file import TextFile, skipped_words
+from kvlens.texts.texts import Texts
 
 
 def read_texts(
@@ -50,86 +45,23 @@ def read_texts(
         text_argument("column", column)
     skip_bad = flag_argument("skip_bad", skip_bad)
     empty = flag_argument("empty", empty)
-    id_column = ids if isinstance(ids, str) else None
-    if id_column is None:
+    if not isinstance(ids, str):
         ids = flag_argument("ids", ids)
-    file = TableFile.at(path, named=column or id_column)
+    file = TextFile.at(path, column, ids, skip_bad, empty)
     entries = []
     bad = 0
-    for entry in _entries(file, column or TEXT_COLUMN, ids, empty):
-        if not entry.problem:
-            entries.append(entry)
-        elif skip_bad:
+    for entry in file.entries():
+        if entry.problem:
             bad += 1
         else:
-            problem = shortened(f"{file.name}: {entry.place} {entry.problem}", 220)
-            raise InputError(f"{problem}; correct it, or skip such rows (`skip_bad=True`)")
+            entries.append(entry)
         if len(entries) == limit:
             break
-    skipped = f" ({bad} bad rows skipped)" if bad else ""
     if not entries:
-        raise InputError(f"{file.name} has no texts{skipped}")
+        raise InputError(f"{file.name} has no texts{skipped_words(bad)}")
     return Texts(
         items=tuple(entry.text for entry in entries),
-        source=_source(file, column or TEXT_COLUMN) + skipped,
+        source=file.source + skipped_words(bad),
         ids=tuple(entry.id for entry in entries) if ids else None,
         skipped=bad,
     )
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """A row as a text with an id, or why it is none."""
-
-    place: str
-    text: str = ""
-    id: str = ""
-    problem: str = ""
-
-
-def _entries(file: TableFile, column: str, ids: bool | str, empty: bool) -> Iterator[_Entry]:
-    columns = Columns((column,))
-    id_column: str | None = ""  # empty: a row's number is its id; None: not known yet
-    if isinstance(ids, str):
-        columns = Columns((column, ids))
-        id_column = ids
-    elif ids:
-        columns = Columns((column,), optional=ID_COLUMNS)
-        id_column = None
-    for row in file.rows(columns):
-        if id_column is None and row.fields is not None:
-            # The first object decides: a mixture of ids and row numbers would name nothing.
-            id_column = _id_column(row.fields, column)
-        yield _entry(row, column, id_column or "", empty)
-
-
-def _id_column(fields: Mapping[str, Any], column: str) -> str:
-    """The column that holds the ids; empty when there is none."""
-    return next((name for name in ID_COLUMNS if name in fields and name != column), "")
-
-
-def _entry(row: Row, column: str, id_column: str, empty: bool) -> _Entry:
-    if row.problem or row.fields is None:
-        return _Entry(row.place, problem=row.problem)
-    if id_column and id_column not in row.fields:
-        problem = f"has no field {id_column!r}; it has: {quoted(row.fields)}"
-        return _Entry(row.place, problem=problem)
-    text = row.fields[column]
-    row_id = row.fields[id_column] if id_column else row.number
-    problem = text_problem(text)
-    if not problem and not empty and not text.strip():
-        problem = "is empty"
-    problem = problem or id_problem(row_id)
-    if problem:
-        return _Entry(row.place, problem=problem)
-    return _Entry(row.place, text, str(row_id))
-
-
-def _source(file: TableFile, column: str) -> str:
-    """Where the texts come from, without the folder; it is saved with every result.
-
-    A name that is not UTF-8 can be opened, but not saved: its odd bytes are spelled out.
-    """
-    name = file.name if file.is_standard_input else file.path.name
-    name = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    return name if file.kind == ".txt" else f"{name}, column {column}"

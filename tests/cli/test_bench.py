@@ -15,6 +15,15 @@ def test_it_prints_ratios(run, capsys):
     assert 0 < low <= median <= high
 
 
+@pytest.mark.slow
+def test_of_embedding_many_texts(run, capfd):
+    assert run("bench --memory --rows 20,300 --json") == 0
+    few, many, above = json.loads(capfd.readouterr().out)
+    assert (few["texts"], many["texts"]) == (20, 300)
+    assert 10 < few["MiB"] < 4000
+    assert above["MiB"] == round(max(few["MiB"], many["MiB"]) - few["MiB"], 1)
+
+
 def test_of_methods(place, run, capsys):
     (place / "20.txt").write_text("\n".join(f"a text number {i}" for i in range(20)))
     methods = "--methods kv_embedding,echo --layers 1,2"

@@ -3,9 +3,11 @@
 import json
 import resource
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from embedding_cases import DUPLICATED, ENDINGS, write_jsonl
@@ -14,7 +16,9 @@ from safetensors.numpy import save_file
 import kvlens
 from kvlens.embedding.containers import CONTAINERS, Table, files_of
 from kvlens.embedding.file_run import embed_file
-from kvlens.embedding.vectors import TableHash, load_vectors, write_vectors
+from kvlens.embedding.table_hash import TableHash
+from kvlens.embedding.vectors import load_vectors
+from kvlens.embedding.writing import write_vectors, writing
 from kvlens.store.errors import InputError
 
 
@@ -86,11 +90,26 @@ def test_a_mixed_pair_is_refused_and_both_files_are_named(written):
 
 def rewrite(path, change):
     """Change what a file holds, its hash left as it was."""
-    container = CONTAINERS[path.suffix]
-    table = container.read(path)
+    table = CONTAINERS[path.suffix].read(path)
     content = {"vectors": table.vectors, "ids": table.ids, "info": table.info}
     change(content)
-    container.write(Table(**content), path, path)
+    write_table(Table(**content), path)
+
+
+def write_table(table, path):
+    """What a file of vectors is, by each container's own library."""
+    header = json.dumps({"info": table.info, "ids": table.ids})
+    if path.suffix == ".npy":
+        np.save(path, table.vectors)
+        path.with_name(f"{path.name}.json").write_text(header)
+    elif path.suffix == ".safetensors":
+        save_file({"vectors": table.vectors}, path, {"kvlens": header})
+    else:
+        flat = pa.array(table.vectors.reshape(-1))
+        column = pa.FixedSizeListArray.from_arrays(flat, table.vectors.shape[1])
+        columns = pa.table({"id": pa.array(table.ids, pa.string()), "vector": column})
+        facts = {"kvlens": json.dumps(table.info)}
+        pq.write_table(columns.replace_schema_metadata(facts), path)
 
 
 def shorter(content):
@@ -218,9 +237,39 @@ def test_the_settings_may_hold_infinity(encoder, rows, tmp_path):
     assert header["info"]["version"] == 2
 
 
-def test_a_npy_file_is_what_numpy_writes(written, tmp_path):
-    np.save(tmp_path / "again.npy", np.load(written / "a.npy"))
-    assert (tmp_path / "again.npy").read_bytes() == (written / "a.npy").read_bytes()
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_file_is_what_its_library_writes(written, tmp_path, ending):
+    write_table(CONTAINERS[ending].read(written / f"a{ending}"), tmp_path / f"a{ending}")
+    for file in files_of(tmp_path / f"a{ending}"):
+        assert file.read_bytes() == (written / file.name).read_bytes()
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("step", [1, 4, 7])
+def test_a_table_written_in_steps_is_the_same(written, tmp_path, ending, step):
+    """Rows, ids, facts and hash; but for Parquet, whose row groups are the steps, every byte."""
+    whole = load_vectors(written / f"a{ending}")
+    with writing(tmp_path / f"a{ending}", len(whole.ids)) as writer:
+        for first in range(0, len(whole.ids), step):
+            rows = slice(first, first + step)
+            writer.append(whole.ids[rows], whole.vectors[rows])
+        writer.finish(whole.info.model_copy(update={"sha256": ""}))
+    again = load_vectors(tmp_path / f"a{ending}")
+    np.testing.assert_array_equal(again.vectors, whole.vectors, strict=True)
+    assert (again.ids, again.info) == (whole.ids, whole.info)
+    if ending != ".parquet":
+        for file in files_of(tmp_path / f"a{ending}"):
+            assert file.read_bytes() == (written / file.name).read_bytes()
+
+
+def test_what_is_not_finished_gets_no_name(written, tmp_path):
+    whole = load_vectors(written / "a.npy")
+    for ending in ENDINGS:
+        with suppress(KeyError), writing(tmp_path / f"a{ending}", 9) as writer:
+            writer.append(whole.ids[:4], whole.vectors[:4])
+            raise KeyError
+    assert not list(tmp_path.glob("a*"))
+    assert not list(tmp_path.glob(".a*"))
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

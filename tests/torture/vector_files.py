@@ -21,7 +21,8 @@ from zoo import tiny
 
 import kvlens
 from kvlens.embedding.cache import EmbeddingCache
-from kvlens.embedding.vectors import Vectors, load_vectors, write_vectors
+from kvlens.embedding.vectors import Vectors, load_vectors
+from kvlens.embedding.writing import write_vectors
 from kvlens.store.chunk_index import Arrays, Form
 from kvlens.store.part import open_part
 
