@@ -33,7 +33,7 @@ class Source:
     """Which texts are embedded.
 
     Attributes:
-        input: .txt, .jsonl, .csv, .tsv, .parquet (also .gz, .zst), or -
+        input: .txt, .jsonl, .csv, .tsv, .parquet (also .gz, .zst), -, s3://... or hf://ORG/NAME
         column: field or column that holds the text
         id_column: field or column that holds the ids [default: id or _id, else the row number]
         skip_bad: leave out and count rows without a usable text

@@ -87,7 +87,8 @@ class TextOptions:
     """Which texts are read.
 
     Attributes:
-        texts: .txt, .jsonl, .csv, .tsv, .parquet, -, or news [default: Wikipedia passages]
+        texts: .txt, .jsonl, .csv, .tsv, .parquet, -, s3://..., hf://ORG/NAME, or news [default:
+            Wikipedia passages]
         column: field or column that holds the text
     """
 

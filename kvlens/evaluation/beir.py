@@ -12,8 +12,9 @@ from kvlens.evaluation.retrieval import Collection, retrieval_task
 from kvlens.store.arguments import shown
 from kvlens.store.errors import InputError, shortened
 from kvlens.store.notices import notice
+from kvlens.texts.columns import Row
 from kvlens.texts.contents import lines
-from kvlens.texts.rows import Row, read_rows
+from kvlens.texts.rows import read_rows
 from kvlens.texts.texts import id_problem, text_problem
 
 HEADER = "query-id"  # the first cell of the first line, where there is a header

@@ -29,29 +29,37 @@ class Source(Protocol):
         """The next line, at most `size` bytes of it; empty at the end."""
 
 
-def _zstd(path: Path) -> Any:
+def _zstd(file: IO[bytes]) -> Any:
     import pyarrow as pa  # a tenth of a second, for these files alone
 
-    return io.BufferedReader(pa.CompressedInputStream(open(path, "rb"), "zstd"))
+    return io.BufferedReader(pa.CompressedInputStream(file, "zstd"))
 
 
-ZIPPED: dict[str, Callable[[Path], Any]] = {
-    ".gz": lambda path: gzip.GzipFile(path, "rb"),
+ZIPPED: dict[str, Callable[[IO[bytes]], Any]] = {
+    ".gz": lambda file: gzip.GzipFile(fileobj=file, mode="rb"),
     ".zst": _zstd,
 }
 """Ending of a zipped file -> what unzips it."""
 
 
 class Unzipped:
-    """What a zipped file holds, up to a bound.
+    """What a zipped file holds, up to a bound; at its end it closes that file.
 
     Raises:
         InputError: from every reading, once more has been unzipped than a file of its size holds.
     """
 
-    def __init__(self, path: Path):
-        self._most = max(UNZIPPED_ANYWAY, LARGEST_RATIO * path.stat().st_size)
-        self._file = ZIPPED[path.suffix.lower()](path)
+    def __init__(self, file: IO[bytes], ending: str, n_bytes: int | None):
+        """What is in a file.
+
+        Args:
+            file: the zipped bytes.
+            ending: of `ZIPPED`.
+            n_bytes: how many there are; None: unknown.
+        """
+        self._most = max(UNZIPPED_ANYWAY, LARGEST_RATIO * (n_bytes or 0))
+        self._zipped = file
+        self._file = ZIPPED[ending.lower()](file)
         self._n_read = 0
 
     def __enter__(self) -> Unzipped:
@@ -59,6 +67,7 @@ class Unzipped:
 
     def __exit__(self, *exception: Any) -> None:
         self._file.close()
+        self._zipped.close()
 
     def readline(self, size: int, /) -> bytes:
         """The next line, at most `size` bytes of it; empty at the end."""
@@ -91,7 +100,7 @@ def opened(path: Path, from_standard_input: bool) -> AbstractContextManager[Any]
     if from_standard_input:
         return nullcontext(sys.stdin.buffer)
     if path.suffix.lower() in ZIPPED:
-        return Unzipped(path)
+        return Unzipped(open(path, "rb"), path.suffix, path.stat().st_size)
     return open(path, "rb")
 
 

@@ -14,7 +14,8 @@ from jaxtyping import Float
 
 from kvlens.store.arguments import shown, whole_number
 from kvlens.store.errors import InputError, shortened
-from kvlens.texts.rows import Row, read_rows
+from kvlens.texts.columns import Row
+from kvlens.texts.rows import read_rows
 from kvlens.texts.texts import text_problem
 
 COLUMNS = ("sentence1", "sentence2", "score")

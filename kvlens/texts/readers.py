@@ -23,8 +23,11 @@ def read_texts(
     Args:
         path: ``.txt``: one text per line, blank lines skipped. ``.jsonl``: the field `column` of
             each object. ``.csv``, ``.tsv`` (with a header), ``.parquet``: the column `column`.
-            ``-``: standard input, one per line, or as .jsonl when a column is named.
-        column: default "text".
+            ``-``: standard input, one per line, or as .jsonl when a column is named. An address
+            (``s3://``, ``https://``, ``memory://``, ...) of such a file, by fsspec. Or a data set
+            of the Hugging Face hub, ``hf://ORG/NAME[/CONFIG][:SPLIT][#COLUMN]``, streamed by
+            `datasets`.
+        column: default "text", or that of the ``hf://`` address.
         limit: take the first n texts and read no further.
         skip_bad: leave out rows without a usable text (malformed, missing, empty, not a string)
             and count them in `source` and `skipped`, instead of raising.

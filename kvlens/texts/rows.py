@@ -1,8 +1,8 @@
 """Rows: one reader of table files, by their extension: .txt, .jsonl, .csv, .tsv, .parquet.
 
-With a further ``.gz`` or ``.zst`` a file is unzipped; ``-`` is standard input. Every row knows its
-place in words, for messages. What a row means is left to others: `readers` makes texts, `pairs`
-pairs.
+With a further ``.gz`` or ``.zst`` a file is unzipped; ``-`` is standard input; an address such as
+``s3://...`` is read where it is, and ``hf://...`` is a data set. Every row knows its place in words,
+for messages. What a row means is left to others: `readers` makes texts, `pairs` pairs.
 """
 
 from __future__ import annotations
@@ -10,77 +10,26 @@ from __future__ import annotations
 import csv
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from kvlens.store.arguments import path_argument
 from kvlens.store.errors import InputError, one_line, shortened
+from kvlens.texts.addresses import is_address, opened_address, public
+from kvlens.texts.columns import Columns, Row, quoted
 from kvlens.texts.contents import ZIPPED, lines, opened
+from kvlens.texts.hub_table import HubTable
 from kvlens.texts.json_object import Repeating, json_object
 from kvlens.texts.parquet import ParquetTable
 
 TEXT_COLUMN = "text"
 STANDARD_INPUT = "-"
+HUB = "hf://"  # the kind of a data set
 LONGEST_FIELD = 2**31 - 1  # characters; the csv module's own limit is 131,072
-NAMES_SHOWN = 8  # columns that a message lists
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a table file.
-
-    Attributes:
-        place: where it stands, in words, such as "line 3" (where it ends) or "row 7".
-        number: its number from 0: of the line in .txt and .jsonl, of the row elsewhere.
-        fields: column -> value, at least the columns asked for; None where it cannot be read.
-        problem: why it cannot be used, as the rest of a sentence on the row; empty when it can.
-    """
-
-    place: str
-    number: int
-    fields: Mapping[str, Any] | None
-    problem: str = ""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns are read.
-
-    Attributes:
-        required: without them a table is refused.
-        optional: read where the table has them.
-    """
-
-    required: tuple[str, ...]
-    optional: tuple[str, ...] = ()
-
-    def among(self, names: Sequence[str]) -> list[str]:
-        """The columns to read of a table that has `names`.
-
-        Raises:
-            InputError: for one that is absent, or there twice.
-        """
-        absent = self.absent(names)
-        if absent:
-            raise InputError(f"no column {absent[0]!r}; it has: {quoted(names)}")
-        present = [column for column in self.optional if column in names]
-        chosen = list(dict.fromkeys([*self.required, *present]))
-        repeated = self.repeated(names)
-        if repeated:
-            raise InputError(f"two columns are called {repeated[0]!r}; rename one")
-        return chosen
-
-    def absent(self, names: Iterable[str]) -> list[str]:
-        """The required columns that are not among `names`."""
-        return [column for column in self.required if column not in names]
-
-    def repeated(self, names: Sequence[str]) -> list[str]:
-        """The columns that are more than once among `names`."""
-        return [column for column in (*self.required, *self.optional) if names.count(column) > 1]
 
 
 @dataclass(frozen=True)
@@ -88,19 +37,23 @@ class TableFile:
     """A file of rows.
 
     Attributes:
-        path: where it is; `STANDARD_INPUT` for standard input.
+        path: where it is; `STANDARD_INPUT` for standard input; of no meaning for an address.
         kind: the extension that says how it is read.
+        address: where it is when it is no local file, else empty.
+        hub: the data set of an ``hf://`` address, which is no file.
     """
 
     path: Path
     kind: str
+    address: str = ""
+    hub: HubTable | None = None
 
     @classmethod
     def at(cls, path: str | Path, named: str | None = None) -> TableFile:
         """The file at `path`, before anything is read of it.
 
         Args:
-            path: the file, or "-".
+            path: the file, "-", or an address; nothing is fetched yet.
             named: a column that the caller names, if any: it makes standard input .jsonl, which is
                 .txt otherwise, and .txt files have none.
 
@@ -110,20 +63,26 @@ class TableFile:
         Raises:
             InputError: when there is none, or not of a kind that is read.
         """
+        if isinstance(path, str) and is_address(path):
+            return cls._elsewhere(path, named)
         path = path_argument("path", path)
         if str(path) == STANDARD_INPUT:
             return cls(path, ".jsonl" if named else ".txt")
         _check_place(path)
-        name = Path(path.name.lower())
-        kind = (name.with_suffix("") if name.suffix in ZIPPED else name).suffix
-        if kind not in READERS:
-            known = f"{', '.join(READERS)} (or those with {', '.join(ZIPPED)})"
-            raise InputError(f"{path} is none of {known}; rename or convert it")
-        if kind == ".txt" and named:
-            raise InputError(
-                f"{path} has one text per line and no column {named!r}; leave the column out"
-            )
-        return cls(path, kind)
+        return cls(path, _kind(str(path), named))
+
+    @classmethod
+    def _elsewhere(cls, address: str, named: str | None) -> TableFile:
+        hub = HubTable.at(address)
+        if hub:
+            return cls(Path(hub.name), HUB, address, hub)
+        name = public(address)
+        return cls(Path(name), _kind(name, named), address)
+
+    @property
+    def comes_once(self) -> bool:
+        """Whether it cannot be read again, or not cheaply."""
+        return self.is_standard_input or bool(self.address)
 
     @property
     def is_standard_input(self) -> bool:
@@ -133,6 +92,8 @@ class TableFile:
     @property
     def name(self) -> str:
         """What it is called in messages."""
+        if self.address:
+            return public(self.address)
         return "standard input" if self.is_standard_input else str(self.path)
 
     def rows(self, columns: Columns) -> Iterator[Row]:
@@ -148,13 +109,34 @@ class TableFile:
             InputError: with the file's name, for what is wrong with the whole.
         """
         try:
-            with opened(self.path, self.is_standard_input) as file:
+            with self._opened() as file:
                 yield from READERS[self.kind](file, columns)
         except InputError as error:
             raise InputError(shortened(f"{self.name}: {error}")) from None
         except (OSError, EOFError, zlib.error) as error:
             reason = getattr(error, "strerror", None) or one_line(error)
             raise InputError(shortened(f"cannot read {self.name}: {reason}")) from None
+
+    def _opened(self) -> AbstractContextManager[Any]:
+        if self.hub:
+            return nullcontext(self.hub)
+        if self.address:
+            return opened_address(self.address, self.path)
+        return opened(self.path, self.is_standard_input)
+
+
+def _kind(name: str, named: str | None) -> str:
+    """The extension that says how a file is read; raises InputError for an unknown one."""
+    path = Path(name.lower())
+    kind = (path.with_suffix("") if path.suffix in ZIPPED else path).suffix
+    if kind not in EXTENSIONS:
+        known = f"{', '.join(EXTENSIONS)} (or those with {', '.join(ZIPPED)})"
+        raise InputError(f"{name} is none of {known}; rename or convert it")
+    if kind == ".txt" and named:
+        raise InputError(
+            f"{name} has one text per line and no column {named!r}; leave the column out"
+        )
+    return kind
 
 
 def _check_place(path: Path) -> None:
@@ -192,14 +174,6 @@ def read_rows(
     """
     file = TableFile.at(path, named=columns[0])
     return file.rows(Columns(tuple(columns), tuple(optional)))
-
-
-def quoted(names: Iterable[str]) -> str:
-    """Names of columns for a message, the first few of many."""
-    shown = [repr(shortened(name, 40)) for name in islice(names, NAMES_SHOWN + 1)]
-    if len(shown) > NAMES_SHOWN:
-        shown[NAMES_SHOWN] = "…"
-    return ", ".join(shown)
 
 
 def _txt_rows(file: Any, columns: Columns) -> Iterator[Row]:
@@ -261,10 +235,16 @@ def _parquet_rows(file: Any, columns: Columns) -> Iterator[Row]:
         yield Row(f"row {number + 1}", number, cells, problem)
 
 
+def _hub_rows(table: HubTable, columns: Columns) -> Iterator[Row]:
+    return table.rows(columns)
+
+
 READERS: dict[str, Callable[[Any, Columns], Iterator[Row]]] = {
     ".txt": _txt_rows,
     ".jsonl": _jsonl_rows,
     ".csv": _csv_rows,
     ".tsv": partial(_csv_rows, delimiter="\t"),
     ".parquet": _parquet_rows,
+    HUB: _hub_rows,
 }
+EXTENSIONS = tuple(kind for kind in READERS if kind != HUB)

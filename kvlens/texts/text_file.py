@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from kvlens.store.errors import InputError, shortened
-from kvlens.texts.rows import TEXT_COLUMN, Columns, Row, TableFile, quoted
+from kvlens.texts.columns import Columns, Row, quoted
+from kvlens.texts.rows import TEXT_COLUMN, TableFile
 from kvlens.texts.texts import id_problem, text_problem
 
 ID_COLUMNS = ("id", "_id")
@@ -78,7 +79,9 @@ class TextFile:
     ) -> TextFile:
         """The texts of the file at a path, before anything is read; raises as `TableFile.at`."""
         named = column or (ids if isinstance(ids, str) else None)
-        return cls(TableFile.at(path, named), column or TEXT_COLUMN, ids, skip_bad, empty)
+        file = TableFile.at(path, named)
+        of_address = file.hub.column if file.hub else None
+        return cls(file, column or of_address or TEXT_COLUMN, ids, skip_bad, empty)
 
     @property
     def name(self) -> str:
@@ -87,17 +90,17 @@ class TextFile:
 
     @property
     def comes_once(self) -> bool:
-        """Whether it cannot be read again."""
-        return self.file.is_standard_input
+        """Whether it cannot be read again, or not cheaply."""
+        return self.file.comes_once
 
     @property
     def source(self) -> str:
-        """Where the texts come from, without the folder; it is saved with every result.
+        """Where the texts come from, a local file without its folder; saved with every result.
 
         A name that is not UTF-8 can be opened, but not saved: its odd bytes are spelled out.
         """
         file = self.file
-        name = file.name if file.is_standard_input else file.path.name
+        name = file.path.name if not file.comes_once else file.name
         name = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
         return name if file.kind == ".txt" else f"{name}, column {self.column}"
 

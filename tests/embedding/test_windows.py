@@ -2,6 +2,7 @@
 
 import json
 
+import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -84,6 +85,18 @@ def test_a_file_that_changes_meanwhile_is_refused(encoder, source, tmp_path):
         embed_file(encoder, source, tmp_path / "out.npy", progress=change, **RUN)
     assert not (tmp_path / "out.npy").exists()
     assert not (tmp_path / "out.npy.json").exists()
+
+
+def test_texts_from_elsewhere_are_kept_meanwhile(encoder, source, tmp_path):
+    fsspec.filesystem("memory").pipe("/windows/rows.jsonl", source.read_bytes())
+    embed_file(encoder, "memory://windows/rows.jsonl", tmp_path / "there.npy", **RUN)
+    embed_file(encoder, source, tmp_path / "here.npy", **RUN)
+    there, here = (load_vectors(tmp_path / name) for name in ("there.npy", "here.npy"))
+    np.testing.assert_array_equal(there.vectors, here.vectors)
+    assert there.ids == here.ids
+    assert there.info.texts.source == "memory://windows/rows.jsonl, column text"
+    assert there.info.texts.sha256 == here.info.texts.sha256
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_window_by_itself(encoder, tmp_path):
