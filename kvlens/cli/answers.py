@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvlens.cli.streams import complain, write_out
+
+if TYPE_CHECKING:
+    from kvlens.checks.forecast import Forecast
 
 _json_alone: ContextVar[bool] = ContextVar("json_alone", default=False)
 
@@ -48,6 +51,11 @@ def say(line: str) -> None:
 def note(line: str) -> None:
     """Say on standard error what is worth knowing and no error."""
     complain(f"note: {line}")
+
+
+def forecast_answer(forecast: Forecast) -> Answer:
+    """The answer of a command that was only asked what it would take."""
+    return Answer(forecast.data, f"{forecast}\nnothing was written")
 
 
 def folder_answer(folder: Path, files: list[str], summary: str) -> Answer:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from kvlens.cli.answers import Answer
+from kvlens.cli.answers import Answer, forecast_answer
 from kvlens.cli.options import (
     TEXTS,
     ChatOptions,
+    DryRun,
     LimitOptions,
     ModelName,
     ModelOptions,
@@ -116,6 +117,7 @@ def embed(
     chat: ChatOptions = ChatOptions(),
     limits: EmbedLimits = EmbedLimits(),
     model: ModelOptions = ModelOptions(),
+    dry: DryRun = DryRun(),
 ) -> Answer:
     """Vectors for a file of texts, with the exported layer set.
 
@@ -128,6 +130,7 @@ def embed(
         chat: the chat that the prompts are put into
         limits: how long a text may be
         model: how the model is loaded
+        dry: whether anything is done at all
     """
     from kvlens.embedding.file_run import embed_file
     from kvlens.embedding.target import check_target
@@ -136,6 +139,8 @@ def embed(
     check_target(target.output, source.input, target.resume, target.overwrite)
     layers = layers_or_file(route.layers)
     lm = model.load(name, hooked=False)
+    if dry.dry_run:
+        return _forecast(lm, source, target, vectors, layers, route.force, chat, limits)
     encoder = _encoder(lm, vectors, layers, route.force, chat, limits)
     with progress(f"embedding {source.input}") as bar:
         result = embed_file(
@@ -154,6 +159,30 @@ def embed(
             progress=bar,
         )
     return Answer({"output": str(target.output), **asdict(result)}, _text(result, target.output))
+
+
+def _forecast(
+    lm: LanguageModel,
+    source: Source,
+    target: Target,
+    vectors: Vectors,
+    layers: Any,
+    force: bool,
+    chat: ChatOptions,
+    limits: EmbedLimits,
+) -> Answer:
+    """What it would take; a post-processing that would be fitted is left out, since it is saved."""
+    from kvlens.checks.forecasts import embedding
+    from kvlens.embedding.file_options import FileRun
+    from kvlens.texts.scan import usable
+    from kvlens.texts.text_file import TextFile
+
+    encoder = _encoder(lm, replace(vectors, fit_post=None), layers, force, chat, limits)
+    ids = source.id_column or True
+    file = TextFile.at(source.input, source.column, ids, source.skip_bad, empty=True)
+    how = {name: getattr(vectors, name) for name in ("kind", "normalize", "truncate_dim")}
+    run = FileRun(chunk=target.chunk, **how)
+    return forecast_answer(embedding(encoder, (entry.text for entry in usable(file)), run))
 
 
 def _encoder(

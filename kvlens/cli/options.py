@@ -28,6 +28,19 @@ EVERY = Group("Every command", sort_key=5)
 
 N_PASSAGES = 600  # of the texts that kvlens brings itself
 
+
+@Parameter(name="*", group=OWN)
+@dataclass(frozen=True, kw_only=True)
+class DryRun:
+    """Whether anything is done at all.
+
+    Attributes:
+        dry_run: tell tokens, minutes at this machine's speed, memory, disk; write nothing
+    """
+
+    dry_run: bool = False
+
+
 ModelName = Annotated[str, Parameter(name="MODEL")]
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from kvlens.cli.answers import Answer
+from kvlens.cli.answers import Answer, forecast_answer
 from kvlens.cli.folders import output_folder, run_folder, run_name
-from kvlens.cli.options import ChatOptions, LimitOptions, ModelOptions, PromptedTexts
+from kvlens.cli.options import ChatOptions, DryRun, LimitOptions, ModelOptions, PromptedTexts
 from kvlens.cli.progress import progress
 from kvlens.cli.recorded import Recorded
 from kvlens.cli.values import Layers, Names
@@ -155,6 +155,7 @@ def profile(
     chat: ChatOptions = ChatOptions(),
     limits: LimitOptions = LimitOptions(),
     model: ModelOptions = ModelOptions(),
+    dry: DryRun = DryRun(),
 ) -> Answer:
     """Intrinsic dimension per layer: plot, numbers and the exported layer set.
 
@@ -169,6 +170,7 @@ def profile(
         chat: the chat that prompts are put into
         limits: how long they may be
         model: how the models are loaded
+        dry: whether anything is done at all
     """
     from kvlens.dimension.copies import MIN_POINTS
     from kvlens.dimension.named import canonical
@@ -182,6 +184,8 @@ def profile(
     canonical(measured.estimators)  # refused before a model is loaded
     if recorded.trace and (several or measured.save_trace):
         raise InputError("a `trace` is of one model, and there already: leave the rest out")
+    if dry.dry_run:
+        return _forecast(names, measured, recorded, texts, chat, limits, model)
     with output_folder(folder, overwrite, WRITES) as scratch:
         read = None if recorded.trace else texts.read(texts.n, MIN_POINTS)
         for name in names:
@@ -197,6 +201,36 @@ def profile(
         profiles = [result.profile for result in results]
         save_profile_plots(profiles, [result.layer_set for result in results], scratch)
     return _answer(folder, results, time.monotonic() - start)
+
+
+def _forecast(
+    names: list[str],
+    measured: Measured,
+    recorded: Recorded,
+    texts: PromptedTexts,
+    chat: ChatOptions,
+    limits: LimitOptions,
+    model: ModelOptions,
+) -> Answer:
+    """What recording would take, model after model: it is what takes long."""
+    from kvlens.checks.forecasts import recording
+    from kvlens.dimension.copies import MIN_POINTS
+
+    if recorded.trace:
+        raise InputError("with a `trace` nothing is recorded: there is nothing to forecast")
+    read = texts.read(texts.n, MIN_POINTS)
+    answers = []
+    for name in names:
+        lm = model.load(name)
+        prompt = chat.around(lm, texts.prompt)
+        kept = (measured.points, measured.kept)
+        answers.append(forecast_answer(recording(lm, read, prompt, limits.to_limits(), *kept)))
+        del lm
+    if len(names) == 1:
+        return answers[0]
+    data = {name: answer.data for name, answer in zip(names, answers, strict=True)}
+    lines = [f"{name}: {answer.text}" for name, answer in zip(names, answers, strict=True)]
+    return Answer(data, "\n".join(lines))
 
 
 def _recorded(

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from kvlens.cli.answers import Answer
+from kvlens.cli.answers import Answer, forecast_answer
 from kvlens.cli.folders import output_folder, run_folder
 from kvlens.cli.options import (
     TEXTS,
     ChatOptions,
+    DryRun,
     LimitOptions,
     ModelName,
     ModelOptions,
@@ -89,6 +90,7 @@ def record(
     chat: ChatOptions = ChatOptions(),
     limits: LimitOptions = LimitOptions(),
     model: ModelOptions = ModelOptions(),
+    dry: DryRun = DryRun(),
 ) -> Answer:
     """Hidden states, keys and values of every layer, written while they are recorded.
 
@@ -100,6 +102,7 @@ def record(
         chat: the chat that the prompt is put into
         limits: how long a text may be
         model: how the model is loaded
+        dry: whether anything is done at all
     """
     from kvlens.store.part import check_part, discard, part_folder
     from kvlens.tracing.shard_recording import record_shards
@@ -108,6 +111,8 @@ def record(
     recover(folder)
     part = part_folder(folder)
     check_part(part, target.resume or target.overwrite)
+    if dry.dry_run:
+        return _forecast(name, kept, target, texts, chat, limits, model)
     with _place(folder, target) as place:
         read = texts.read(texts.n)
         lm = model.load(name)
@@ -127,6 +132,26 @@ def record(
             )
     discard(part)
     return _answer(folder, trace)
+
+
+def _forecast(
+    name: str,
+    kept: Kept,
+    target: Shards,
+    texts: RecordedTexts,
+    chat: ChatOptions,
+    limits: LimitOptions,
+    model: ModelOptions,
+) -> Answer:
+    """What it would take."""
+    from kvlens.checks.forecasts import recording
+
+    read = texts.read(texts.n)
+    lm = model.load(name)
+    prompt = chat.around(lm, texts.prompt)
+    return forecast_answer(
+        recording(lm, read, prompt, limits.to_limits(), shard=target.shard, **asdict(kept))
+    )
 
 
 def _place(folder: Path, target: Shards) -> AbstractContextManager[Path]:

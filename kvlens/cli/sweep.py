@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from kvlens.cli.answers import Answer, note
+from kvlens.cli.answers import Answer, forecast_answer, note
 from kvlens.cli.folders import run_folder
-from kvlens.cli.options import ChatOptions, ModelName, ModelOptions
+from kvlens.cli.options import ChatOptions, DryRun, ModelName, ModelOptions
 from kvlens.cli.progress import progress
 from kvlens.cli.readout import readout
 from kvlens.cli.swap import recover
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from kvlens.dimension.profile import IDProfile
     from kvlens.layers.layer_set import LayerSet
     from kvlens.models.info import ModelInfo
+    from kvlens.models.language_model import LanguageModel
     from kvlens.studies.layer_sweep import Sweep
+    from kvlens.texts.pairs import Pairs
+    from kvlens.texts.prompts import Prompt
 
 
 @Parameter(name="*")
@@ -200,6 +203,7 @@ def sweep(
     chat: ChatOptions = ChatOptions(),
     target: SweepFile = SweepFile(),
     model: ModelOptions = ModelOptions(),
+    dry: DryRun = DryRun(),
 ) -> Answer:
     """Quality when re-routing a window at every depth, and which layers the rules miss.
 
@@ -214,7 +218,10 @@ def sweep(
         chat: the chat that the prompt is put into
         target: where the sweep goes
         model: how the model is loaded
+        dry: whether anything is done at all
     """
+    if dry.dry_run and what.what == "readout":
+        raise InputError("a readout is one pass over the pairs: there is nothing to forecast")
     if what.what == "readout":
         return readout(name, what, pairs, windows, embedded, chat, target, model)
     if what.method is not None:
@@ -233,6 +240,9 @@ def sweep(
     prompt = chat.around(lm, embedded.prompt)
     able = lm.info.layers_to_reroute()
     widths = windows.widths or (min(1 + lm.info.n_layers // 10, len(able)),)
+    sets = candidates.sets(able, widths)
+    if dry.dry_run:
+        return _forecast(lm, validation, embedded, prompt, len(set(sets)) * len(windows.biases))
     part = part_folder(file)
     if not target.resume:
         discard(part)
@@ -240,7 +250,7 @@ def sweep(
         swept = layer_sweep.sweep(
             lm,
             validation,
-            candidates.sets(able, widths),
+            sets,
             windows.biases,
             data=printable("/".join(pairs.pairs.absolute().parts[-2:])),
             known=known,
@@ -261,6 +271,19 @@ def sweep(
     else:
         note(f"{part} has another sweep that was stopped: its own command goes on with it")
     return answer
+
+
+def _forecast(
+    lm: LanguageModel, pairs: Pairs, embedded: Embedded, prompt: Prompt, passes: int
+) -> Answer:
+    """What it would take at most: blocks below a window are run once for all that follow."""
+    from kvlens.checks.forecasts import embedding
+    from kvlens.embedding.encoder import Encoder
+    from kvlens.embedding.file_options import FileRun
+
+    encoder = Encoder(lm, "last_token", document=prompt, batch_tokens=embedded.batch_tokens)
+    sentences = dict.fromkeys([*pairs.first, *pairs.second])
+    return forecast_answer(embedding(encoder, sentences, FileRun(), 1 + passes))
 
 
 def _command(known: Sweep | None) -> str:

@@ -1,7 +1,7 @@
 """Rows: one reader of table files, by their extension: .txt, .jsonl, .csv, .tsv, .parquet.
 
 With a further ``.gz`` or ``.zst`` a file is unzipped; ``-`` is standard input; an address such as
-``s3://...`` is read where it is, and ``hf://...`` is a data set. Every row knows its place in words,
+``s3://...`` is read where it is, ``hf://...`` is a data set. Every row knows its place in words,
 for messages. What a row means is left to others: `readers` makes texts, `pairs` pairs.
 """
 

@@ -84,3 +84,23 @@ def test_repeated_ids_are_a_note(place, run, layers, capsys):
     assert json.loads(out)["repeated_ids"] == 1
     assert err.startswith("note: twice.csv, column body: 1 of 2 rows have the id of an earlier row")
     assert "give --id-column another column" in err
+
+
+def test_a_dry_run_tells_and_writes_nothing(place, run, layers, capsys):
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
+    for line in (
+        f"{EMBED} -o @dry.npy --fit-post center",
+        "record @llama --texts @texts.txt -o @dry --keep k,v",
+        "profile @llama --texts @texts.txt -o @dry",
+    ):
+        capsys.readouterr()
+        assert run(f"{line} --dry-run") == 0
+        text = capsys.readouterr().out
+        assert text.startswith("80 texts, ")
+        assert text.endswith("nothing was written\n")
+        assert run(f"{line} --dry-run --json") == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["texts"] == 80
+        assert told["tokens"] > 80
+        assert told["minutes"] >= 0
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before

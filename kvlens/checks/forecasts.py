@@ -1,0 +1,113 @@
+"""Forecasts: of the jobs that are long, each by what it does with a text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from functools import partial
+
+from kvlens.checks.forecast import Forecast, Sample, forecast
+from kvlens.embedding.encoder import Encoder
+from kvlens.embedding.file_options import FileRun
+from kvlens.models.language_model import LanguageModel
+from kvlens.store.errors import InputError
+from kvlens.texts.limits import Limits
+from kvlens.texts.prompts import Prompt
+from kvlens.texts.texts import Texts
+from kvlens.texts.tokens import tokenize
+from kvlens.tracing.kinds import Points
+from kvlens.tracing.recording import record
+from kvlens.tracing.spans import LAST
+
+FLOAT = 4  # bytes
+A_FEW = 8  # texts whose bytes are counted
+COPIES_WRITTEN = 2  # finished chunks, and the file that is made of them
+
+
+def embedding(encoder: Encoder, texts: Iterable[str], run: FileRun, passes: int = 1) -> Forecast:
+    """What `embed_file` will take.
+
+    Args:
+        encoder: what makes the vectors.
+        texts: all, read once.
+        run: how they are embedded.
+        passes: how often they are embedded.
+
+    Returns:
+        The forecast; texts that come twice are counted twice.
+
+    Raises:
+        InputError: where there is no text, and as `Encoder.encode`.
+    """
+    sample = _sample(texts)
+    encode = partial(
+        encoder.encode,
+        prompt_name=run.kind,
+        normalize_embeddings=run.normalize,
+        truncate_dim=run.truncate_dim,
+        show_progress_bar=False,
+    )
+    width = len(encode(sample.texts[0]))
+    tokenized = encoder.tokenize(sample.texts, encoder.prompt_for(run.kind))
+    lengths = [len(text.ids) for text in tokenized]
+    held = min(run.window, sample.n) * width * FLOAT
+    disk = COPIES_WRITTEN * sample.n * width * FLOAT
+    return forecast(sample, lengths, encode, held, disk, passes)
+
+
+def recording(
+    lm: LanguageModel,
+    texts: Texts,
+    prompt: Prompt,
+    limits: Limits,
+    points: Points,
+    keep: Sequence[str],
+    layers: Sequence[int] | None = None,
+    tokens: Sequence[str] = (LAST,),
+    shard: int | None = None,
+) -> Forecast:
+    """What recording will take.
+
+    Args:
+        lm: the model.
+        texts: what is recorded.
+        prompt: placed around each.
+        limits: how long a text may be, how much goes into a batch.
+        points: as in `record`.
+        keep: as in `record`.
+        layers: as in `record`.
+        tokens: as in `record`.
+        shard: how many texts are held at a time and written; None: all are held, none is written.
+
+    Returns:
+        The forecast.
+
+    Raises:
+        InputError: as `record`.
+    """
+    sample = _sample(texts.items)
+    work = partial(
+        record,
+        lm,
+        prompt=prompt,
+        points=points,
+        keep=keep,
+        layers=layers,
+        tokens=tokens,
+        **asdict(limits),
+    )
+    few = sample.texts[:A_FEW]
+    n_bytes = sum(tensor.nbytes for tensor in work(texts=few).tensors.values()) / len(few)
+    longest = limits.tokens_for(lm.info.max_positions)
+    tokenized = tokenize(lm.tokenizer, sample.texts, prompt, longest, limits.strict)
+    lengths = [len(text.ids) for text in tokenized]
+    held = round(min(shard or sample.n, sample.n) * n_bytes)
+    disk = round(sample.n * n_bytes) if shard else 0
+    return forecast(sample, lengths, lambda some: work(texts=some), held, disk)
+
+
+def _sample(texts: Iterable[str]) -> Sample:
+    sample = Sample.of(texts)
+    if not sample.n:
+        raise InputError("there are no texts")
+    return sample

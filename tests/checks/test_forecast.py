@@ -1,0 +1,68 @@
+"""Forecast: tokens, memory and disk are those of the job; the speed is measured."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from zoo import TEXTS
+
+import kvlens
+from kvlens.checks.forecast import Sample, forecast
+from kvlens.checks.forecasts import embedding, recording
+from kvlens.embedding.file_options import FileRun
+from kvlens.store.errors import InputError
+from kvlens.texts.limits import Limits
+from kvlens.texts.texts import Texts
+
+
+@given(n=st.integers(1, 40), size=st.integers(1, 50))
+def test_a_sample_is_of_the_texts(n, size):
+    texts = [f"text {i}" for i in range(n)]
+    sample = Sample.of(texts, size)
+    assert sample.n == n
+    assert len(set(sample.texts)) == len(sample.texts) == min(n, size)
+    assert set(sample.texts) <= set(texts)
+    assert sample.total(len(sample.texts)) == n
+
+
+def test_every_text_is_as_likely_in_a_sample():
+    counts = dict.fromkeys("abcdef", 0)
+    for seed in range(600):
+        for text in Sample.of("abcdef", 2, seed).texts:
+            counts[text] += 1
+    assert all(150 < count < 250 for count in counts.values())
+
+
+def test_the_speed_is_that_of_the_work():
+    done = []
+    sample = Sample.of([f"text {i}" for i in range(100)])
+    told = forecast(sample, [7] * 100, done.extend, held=5, disk=6, passes=3)
+    assert sorted(done[1:]) == sorted(sample.texts)
+    assert (told.texts, told.tokens, told.disk, told.is_sample) == (100, 2100, 6, False)
+    assert told.minutes == pytest.approx(2100 / told.tokens_per_second / 60)
+    assert "100 texts, 2,100 tokens in all passes" in str(told)
+
+
+def test_of_embedding(zoo, tmp_path):
+    encoder = kvlens.Encoder(zoo("llama"), "echo")
+    told = embedding(encoder, TEXTS, FileRun(kind="query"))
+    tokenized = encoder.tokenize(TEXTS, encoder.prompt_for("query"))
+    assert told.tokens == sum(len(text.ids) for text in tokenized)
+    (tmp_path / "a.txt").write_text("\n".join(TEXTS))
+    kvlens.embed_file(encoder, tmp_path / "a.txt", tmp_path / "a.npy", kind="query")
+    header = 128  # of numpy's file
+    assert told.disk == 2 * ((tmp_path / "a.npy").stat().st_size - header)
+    with pytest.raises(InputError, match="no texts"):
+        embedding(encoder, [], FileRun())
+
+
+@pytest.mark.parametrize(("points", "tokens"), [("last", ("last",)), ("all", ("text",))])
+def test_of_recording(zoo, tmp_path, points, tokens):
+    lm = zoo("llama")
+    prompt = kvlens.PROMPTS["kv-document-inner"]
+    texts = Texts(tuple(TEXTS), "here")
+    keep = ("hidden", "k", "v")
+    told = recording(lm, texts, prompt, Limits(), points, keep, tokens=tokens, shard=2)
+    trace = kvlens.record(lm, texts, prompt, points, keep, tokens=tokens)
+    assert told.tokens == sum(trace.n_tokens)
+    assert told.disk == sum(tensor.nbytes for tensor in trace.tensors.values())
+    assert recording(lm, texts, prompt, Limits(), points, keep).disk == 0
