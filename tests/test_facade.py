@@ -21,6 +21,14 @@ def test_importing_kvlens_is_light():
     assert done.stdout.strip() == "[]"
 
 
+def test_the_wheel_has_every_file_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = ["*.py", *project["tool"]["setuptools"]["package-data"]["*"]]
+    files = [path for path in (ROOT / "kvlens").rglob("*.*") if "__pycache__" not in path.parts]
+    assert len(files) > 300
+    assert not [path for path in files if not any(map(path.match, patterns))]
+
+
 def test_the_version_is_the_same_wherever_it_stands():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
