@@ -41,6 +41,8 @@ FEWER = {
     "bench": "--n 2 --repeats 1 --methods mean",
     "check": "--overwrite",
     "embed": "--overwrite",
+    "compare": "--overwrite",
+    "figures": "--overwrite",
     "choose": "--overwrite --n 40 --widths 1 --biases 1 --finalists 2 --posts none",
     "evaluate": "--methods mean",
     "lens": "--overwrite --n-words 3 --n-low-rank 2 --n 8 --n-geometry 4 --methods mean",

@@ -23,9 +23,11 @@ from kvlens.cli.attend import attend
 from kvlens.cli.bench import bench
 from kvlens.cli.check import check
 from kvlens.cli.choose import choose
+from kvlens.cli.compare import compare
 from kvlens.cli.embed import embed
 from kvlens.cli.endings import reason, stopped, unheard
 from kvlens.cli.evaluate import evaluate
+from kvlens.cli.figures import figures
 from kvlens.cli.flags import flags_in
 from kvlens.cli.lens import lens
 from kvlens.cli.models import models
@@ -44,9 +46,17 @@ from kvlens.store.errors import InputError
 from kvlens.store.provenance import made_by
 
 COMMANDS = {
-    Group("Look into a model", sort_key=1): (profile, record, attend, lens, report, models),
+    Group("Look into a model", sort_key=1): (
+        profile,
+        record,
+        attend,
+        lens,
+        report,
+        figures,
+        models,
+    ),
     Group("Embed", sort_key=2): (embed,),
-    Group("Judge", sort_key=3): (choose, evaluate, sweep, check, verify, bench),
+    Group("Judge", sort_key=3): (choose, evaluate, sweep, compare, check, verify, bench),
 }
 
 app = App(

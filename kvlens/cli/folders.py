@@ -33,6 +33,9 @@ OURS = (
     "scores*.json",
     "results/kvlens__*",
     "limit-*/results",
+    "comparison.html",
+    "data/*_*.json",
+    "data/*_*.safetensors",
 )
 
 SCRATCH = ".*.kvlens"  # what writing a file leaves when it is killed

@@ -14,6 +14,7 @@ from kvlens.plots.parts import (
     grid,
     heat_map,
     horizontal_bars,
+    is_leftmost,
     legend_above,
 )
 from kvlens.plots.style import GREY_CELL, Look, axes_or_new, styled
@@ -202,7 +203,8 @@ def _draw_score(ax: Axes, effects: Effects) -> None:
         horizontal_bars(ax, [y for y, _ in places], gains, **_look(name))
     ax.axvline(0, color="0.5", lw=0.8)
     ax.set_xlabel("gain by the part, Spearman × 100\n95 % interval")
-    _row_axis(ax, effects, [""] * len(_rows(effects)))
+    names = [name for name, _ in _rows(effects)]
+    _row_axis(ax, effects, names if is_leftmost(ax) else [""] * len(names))
 
 
 def _row_axis(ax: Axes, effects: Effects, names: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from kvlens.analysis.method_geometry import PLAIN, Geometry, MethodGeometry
-from kvlens.plots.parts import caption_below, colour_bar, grid, heat_map
+from kvlens.plots.parts import caption_below, colour_bar, grid, heat_map, is_leftmost
 from kvlens.plots.style import COLOURS, Look, axes_or_new, styled
 from kvlens.plots.words import counted
 
@@ -42,7 +42,6 @@ def plot_geometry(
     cosine, entropy, uniformity = panels
     _draw_rows(cosine, rows, "mean_cosine")
     cosine.set_xlabel("mean cosine\n(lower: more isotropic)")
-    cosine.set_yticks(range(len(rows)), [_folded(row.label) for row in rows])
     _draw_rows(entropy, rows, "eigenvalue_entropy_ratio")
     entropy.set_xlabel("eigenvalue entropy\n(higher: more isotropic)")
     for ax in (cosine, entropy):
@@ -121,7 +120,10 @@ def _draw_rows(ax: Axes, rows: Sequence[MethodGeometry], field: str) -> None:
     grid(ax, "both")
     ax.margins(0.15)
     ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.set_yticks(range(len(rows)), [""] * len(rows))
+    names = (
+        [_folded(row.label) for row in rows] if field == "mean_cosine" or is_leftmost(ax) else []
+    )
+    ax.set_yticks(range(len(rows)), names or [""] * len(rows))
 
 
 def _draw_alignment(ax: Axes, rows: Sequence[MethodGeometry]) -> None:

@@ -50,6 +50,12 @@ def grid(ax: Axes, axis: Literal["both", "x", "y"] = "y") -> None:
     ax.set_axisbelow(True)
 
 
+def is_leftmost(ax: Axes) -> bool:
+    """Whether no other axes of its grid are to the left: it names the rows that they share."""
+    place = ax.get_subplotspec()
+    return place is not None and place.is_first_col()
+
+
 def caption_below(ax: Axes, words: str) -> None:
     """Words below the figure of `ax`, as wide as it is."""
     figure: Any = ax.figure

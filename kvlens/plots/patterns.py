@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from kvlens.analysis.attention import KINDS, AttentionPatterns
 from kvlens.analysis.token_labels import token_label
-from kvlens.plots.parts import caption_below, colour_bar, heat_map
+from kvlens.plots.parts import caption_below, colour_bar, heat_map, is_leftmost
 from kvlens.plots.style import COLOURS, axes_or_new, styled
 from kvlens.plots.uptake import attention_caption
 from kvlens.plots.words import heads_phrase
@@ -131,7 +131,8 @@ def plot_patterns(
     left.set_ylabel("query token")
     _draw_square(right, view, view.after, scale)
     right.set_title(f"after ({kind})", fontsize=9)
-    right.set_yticklabels([])
+    if not is_leftmost(right):
+        right.set_yticklabels([])
     image = _draw_prefix(right, view, scale)
     label = "attention weight (square-root colours)"
     colour_bar(image, [left, right], label, pad=0.01, aspect=30)

@@ -11,7 +11,14 @@ import numpy as np
 
 from kvlens.embedding.spec import REFERENCE
 from kvlens.evaluation.scores import Score, Scores
-from kvlens.plots.parts import figure_legend, grid, horizontal_bars, stripe_rows, vertical_bars
+from kvlens.plots.parts import (
+    figure_legend,
+    grid,
+    horizontal_bars,
+    is_leftmost,
+    stripe_rows,
+    vertical_bars,
+)
 from kvlens.plots.style import COLOURS, MARKERS, Look, axes_or_new, styled
 from kvlens.plots.words import NO_POST, metric_name
 
@@ -96,9 +103,9 @@ def plot_scores(
         _reference_line(ax, table, task)
         _task_axis(ax, table, task)
         _method_axis(ax, table)
-        ax.tick_params(axis="y", length=0, labelleft=ax is first)
-    for label in first.get_yticklabels():
-        label.set_fontweight("bold" if label.get_text() == REFERENCE else "normal")
+        ax.tick_params(axis="y", length=0, labelleft=ax is first or is_leftmost(ax))
+        for label in ax.get_yticklabels():
+            label.set_fontweight("bold" if label.get_text() == REFERENCE else "normal")
     if axes is None and len(table.posts) > 1:
         figure_legend(first, "upper")
     return panels

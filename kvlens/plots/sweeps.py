@@ -16,6 +16,7 @@ from kvlens.plots.parts import (
     grey_unable,
     grid,
     horizontal_bars,
+    is_leftmost,
     shade_layers,
     stripe_rows,
     unable_spans,
@@ -106,7 +107,7 @@ def plot_study(
         _draw_correlations(correlation, rows, correlations.get(kind, []), 0.5 * aside, look)
     for ax in panels:
         _draw_rows(ax, rows)
-        ax.tick_params(axis="y", length=0, labelleft=ax is regret)
+        ax.tick_params(axis="y", length=0, labelleft=ax is regret or is_leftmost(ax))
     regret.set_yticks(range(len(rows)), rows.names, fontsize=7)
     regret.set_ylim(len(rows) - 0.5, -0.5)
     regret.set_xlabel("best window - chosen layers (Spearman × 100)", fontsize=8)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from build import FIGURES, build
 from figure_data import HOME, METHODS, MODELS, made_up_data
+from figure_words import words
 from PIL import Image
-from saved import load_results, source
 
 import kvlens
 from kvlens.analysis.attention import AttentionPatterns, AttentionShift
+from kvlens.reporting.figures.saved import load_results, source
 from kvlens.store.errors import InputError
 
 MADE_UP = {"methods", "lengths", "depth", "choice"}  # drawn of other data here
@@ -104,29 +105,6 @@ def test_further_lengths_are_drawn_for_the_methods_that_have_them(data):
         points = {bars.get_label(): len(bars.lines[0].get_xdata()) for bars in ax.containers}
         more = int(model == MODELS[1])
         assert points == {name: 2 + more * (name in METHODS[:2]) for name in METHODS[:4]}
-
-
-def words(figure):
-    """Every visible word of a figure, with its box in dots."""
-    figure.canvas.draw()
-    beyond = set()
-    for ax in figure.findobj(matplotlib.axes.Axes):
-        beyond |= labels_beyond(ax.xaxis) | labels_beyond(ax.yaxis)
-    boxes = []
-    for text in figure.findobj(matplotlib.text.Text):
-        if text.get_visible() and text.get_text().strip() and text not in beyond:
-            boxes.append((text.get_text(), text.get_window_extent()))
-    return boxes
-
-
-def labels_beyond(axis):
-    """Labels of ticks outside the axis, which matplotlib keeps but does not draw."""
-    low, high = sorted(axis.get_view_interval())
-    labels = set()
-    for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
-        if not low <= tick.get_loc() <= high:
-            labels |= {tick.label1, tick.label2}
-    return labels
 
 
 @pytest.mark.parametrize("name", FIGURES)

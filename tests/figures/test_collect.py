@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from collect import collect
 from figure_data import made_up_scores, made_up_sweep
-from saved import KINDS
 
 import kvlens
 from kvlens.analysis.lens import KVLens, kv_lens
+from kvlens.reporting.figures.saved import KINDS
 from kvlens.store.provenance import current_command, made_by
 from kvlens.texts.pairs import read_pairs
 

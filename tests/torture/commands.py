@@ -81,6 +81,20 @@ COMMANDS = (
     ),
     Command("report-alone", "report run --no-model", before=OLD_RUN),
     Command("report", "report run --texts texts.txt --n 20", before=OLD_RUN[:1]),
+    Command("figures", "figures run -o fig", before=OLD_RUN[:2], whole=("fig",)),
+    Command(
+        "figures-overwrite",
+        "figures run -o fig --width single --format svg --overwrite",
+        before=(*OLD_RUN[:1], "figures run -o fig"),
+        files=("fig/notes.txt",),
+        whole=("fig",),
+    ),
+    Command(
+        "compare",
+        "compare run run2 -o cmp",
+        before=(*OLD_RUN[:1], f"{PROFILE} -o run2 --n 52"),
+        whole=("cmp",),
+    ),
     Command("sweep", f"{SWEEP} --widths 1"),
     Command("sweep-resume", f"{SWEEP} --widths 1,2 --resume", before=(f"{SWEEP} --widths 1",)),
     Command(

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from layout import WIDE, root_figure
-from matplotlib.axes import Axes
-from saved import Drawn, load_all, source
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvlens.evaluation.scores import Score, Scores
 from kvlens.plots.parts import grid, horizontal_bars, stripe_rows
-from kvlens.plots.style import STRIPE, Look, new_axes
+from kvlens.plots.style import STRIPE, Look
+from kvlens.reporting.figures.layout import DOUBLE, Layout, root_figure
+from kvlens.reporting.figures.saved import Drawn, load_all, source
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import phrase
 from kvlens.studies.comparison import Interval
 from kvlens.studies.effects import OWN, Effect, Effects
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 HEADS = 3  # of all, those that add or cost most
 STANDING_IN = {"zero": "0", "mean": "the mean of texts", "other": "another text's"}
@@ -50,7 +51,7 @@ class Row(NamedTuple):
     note: str = ""
 
 
-def controls(data: Path) -> Drawn:
+def controls(data: Path, layout: Layout = DOUBLE) -> Drawn:
     """What in the re-routed prefix acts? Each row is what a part of it adds to the score: quality
     with the part less quality without it, on the same items, with paired 95 % intervals. The
     prefix itself; its content (the text's own value or key, where zeros, the mean of calibration
@@ -58,10 +59,11 @@ def controls(data: Path) -> Drawn:
     query heads that add or cost most on sentence pairs (L4 H1: head 1 of layer 4), which look
     stronger there than they are, since they were found there. Left: sentence pairs, Spearman x 100.
     Long texts, where there are some: whole articles found by their opening paragraph,
-    NDCG@10 x 100."""
+    NDCG@10 x 100.
+    """
     short = load_all(data, "effects")
     long = _long(data)
-    axes = new_axes(WIDE, 0.24 * len(ROWS) + 1.1, 1, len(short) + len(long), sharey=True)
+    axes = layout.axes(0.24 * len(ROWS) + 1.1, 1, len(short) + len(long), sharey=True)
     for effects, ax in zip(short, axes, strict=False):
         _draw(ax, list(_of_effects(effects)), f"{effects.model.name}\n{_route(effects)}")
         ax.set_xlabel("gain, Spearman × 100")

@@ -6,22 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from layout import keep_first_legend, model_rows, root_figure
-from saved import Drawn, load_all, load_results, source, texts_of
-
 from kvlens.analysis.method_geometry import PLAIN, Geometry
 from kvlens.plots.geometry import plot_geometry, plot_sentences
 from kvlens.plots.parts import colour_bar
 from kvlens.plots.states import plot_ranks, plot_similarities
+from kvlens.reporting.figures.layout import DOUBLE, Layout, keep_first_legend, root_figure
+from kvlens.reporting.figures.saved import Drawn, load_all, load_results, source, texts_of
 
 
-def similarity(data: Path) -> Drawn:
+def similarity(data: Path, layout: Layout = DOUBLE) -> Drawn:
     """Cosine similarity of related and unrelated sentences by method, in one colour scale: a narrow
     cone shows as a bright square. Framed: sentences of one topic. Gap: mean cosine within topics
-    less that across them."""
+    less that across them.
+    """
     results = load_all(data, "geometry")
     n_methods = max(len(geometry.cosines) for geometry in results)
-    rows = model_rows(results, n_methods, 1.7)
+    rows = layout.model_rows(results, n_methods, 1.7, narrow=3)
     for geometry, axes in zip(results, rows, strict=True):
         plot_sentences(geometry, axes, bar=False)
     _share_colours(rows)
@@ -52,12 +52,13 @@ def _numbered_sentences(results: list[Geometry]) -> list[str]:
     return list(sentences)
 
 
-def geometry(data: Path) -> Drawn:
+def geometry(data: Path, layout: Layout = DOUBLE) -> Drawn:
     """Isotropy of the embeddings by method (mean cosine of different texts; evenness of the
     variance over directions), and uniformity against alignment of positive pairs (Wang and Isola
-    2020), marked as on the left."""
+    2020), marked as on the left.
+    """
     results = load_all(data, "geometry")
-    rows = model_rows(results, 3, 2.5)
+    rows = layout.model_rows(results, 3, 2.5)
     numbers = []
     sources = []
     for result, axes in zip(results, rows, strict=True):
@@ -80,23 +81,25 @@ def _uniformity_in_words(geometry: Geometry) -> str:
     return f"{geometry.model.name}: {rerouted}, without re-routing {plain}."
 
 
-def kv_ranks(data: Path) -> Drawn:
+def kv_ranks(data: Path, layout: Layout = DOUBLE) -> Drawn:
     """Over how many directions the final token's keys and values spread: effective rank (from the
     entropy of the singular values), and directions that hold 90 % of the variance; all KV heads
-    side by side."""
-    return _lens_figure(data, plot_ranks)
+    side by side.
+    """
+    return _lens_figure(data, layout, plot_ranks)
 
 
-def kv_similarity(data: Path) -> Drawn:
+def kv_similarity(data: Path, layout: Layout = DOUBLE) -> Drawn:
     """How much the final token's states of each layer share with the final embedding. Grey: with
-    the embeddings of other texts (permuted), mean ± 2 standard deviations over the draws."""
-    return _lens_figure(data, plot_similarities)
+    the embeddings of other texts (permuted), mean ± 2 standard deviations over the draws.
+    """
+    return _lens_figure(data, layout, plot_similarities)
 
 
-def _lens_figure(data: Path, plot: Callable[..., Any]) -> Drawn:
+def _lens_figure(data: Path, layout: Layout, plot: Callable[..., Any]) -> Drawn:
     """A row a model, drawn by `plot` on two axes."""
     results = load_results(data, "lens", "geometry")  # both come from one command
-    rows = model_rows([lens for lens, _ in results], 2, 2.5)
+    rows = layout.model_rows([lens for lens, _ in results], 2, 2.5)
     sources = []
     for (lens, geometry), axes in zip(results, rows, strict=True):
         plot(lens, axes)

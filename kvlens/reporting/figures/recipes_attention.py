@@ -7,28 +7,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from layout import WIDE, model_rows, root_figure
-from saved import Drawn, attention_source, load_results
 
 from kvlens.analysis.attention import AttentionPatterns, AttentionShift
 from kvlens.plots.parts import colour_bar, figure_legend
 from kvlens.plots.patterns import plot_patterns
 from kvlens.plots.uptake import beta_map, draw_beta_map, plot_ends
 from kvlens.plots.words import SPANS
+from kvlens.reporting.figures.layout import DOUBLE, Layout, root_figure
+from kvlens.reporting.figures.saved import (
+    Drawn,
+    Told,
+    attention_source,
+    load_results,
+    not_recorded,
+)
 
 SHIFTS = ("shift-prompted", "shift-text", "shift-chosen")
 
 
-def beta_by_layer(data: Path) -> Drawn:
+def beta_by_layer(data: Path, layout: Layout = DOUBLE, told: Told = not_recorded) -> Drawn:
     """Left and middle: the weight beta that queries give to the re-routed prefix (mean over heads
     and tokens), for every layer on unchanged inputs (local effect), by tenths of the prompted text
     and of the text's own tokens. Where the first tenth stands out on the left alone, it is the
     prompt's tokens, the attention sink among them, that take the prefix up, not the text's early
     tokens. Each model has its own colour scale. Right: the chosen layers, the first and the last
     tenth of the text's own tokens; bars: one standard deviation over texts. Propagated: the chosen
-    layers below are re-routed as well."""
+    layers below are re-routed as well.
+    """
     results = load_results(data, *SHIFTS)
-    rows = model_rows([shifts[0] for shifts in results], 3, 2.6, width_ratios=(1, 1, 1.2))
+    models = [shifts[0] for shifts in results]
+    rows = layout.model_rows(models, 3, 2.6, width_ratios=(1, 1, 1.2))
     numbers = []
     sources = []
     for axes, shifts in zip(rows, results, strict=True):
@@ -36,8 +44,8 @@ def beta_by_layer(data: Path) -> Drawn:
         _draw_maps(axes[:2], prompted, text)
         _draw_ends(axes[2], chosen)
         numbers += _uptake_in_words(prompted, text, chosen.layers[0])
-        sources += [attention_source(*pair) for pair in zip(shifts, SHIFTS, strict=True)]
-    figure_legend(rows[0][2], "lower")
+        sources += [attention_source(*pair, told) for pair in zip(shifts, SHIFTS, strict=True)]
+    figure_legend(rows[0][2], "lower", layout.legend_columns)
     return Drawn(root_figure(rows[0]), " ".join(numbers), sources)
 
 
@@ -60,7 +68,7 @@ def _draw_ends(ax: Any, shift: AttentionShift) -> None:
 
 
 def _uptake_in_words(prompted: AttentionShift, text: AttentionShift, chosen: int) -> list[str]:
-    """beta at both ends: of the layer that takes most at the text's beginning, and of `chosen`."""
+    """Beta at both ends: of the layer that takes most at the text's beginning, and of `chosen`."""
     of_prompted = beta_map(prompted, "local")
     of_text = beta_map(text, "local")
     most = text.layers[int(of_text[:, 0].argmax())]
@@ -75,15 +83,19 @@ def _uptake_in_words(prompted: AttentionShift, text: AttentionShift, chosen: int
     return sentences
 
 
-def before_after(data: Path) -> Drawn:
+def before_after(
+    data: Path, layout: Layout = DOUBLE, told: Told = not_recorded, model: str = "*"
+) -> Drawn:
     """Attention before and after re-routing on one text (mean over heads), at the lowest re-routed
     layer. The prefix, in a column of its own, offers every token the final token's key and value;
     all other weights shrink by what it takes, most visibly those on the sink. The first token had
-    nothing but itself to attend to."""
-    ((patterns,),) = load_results(data, "patterns", model="smollm2-135m")
-    before, _ = plot_patterns(patterns, patterns.layers[0], width=WIDE)
+    nothing but itself to attend to.
+    """
+    ((patterns,),) = load_results(data, "patterns", model=model)
+    stacked: Any = layout.axes(2.6, 1, 2) if layout.stacked else None
+    before, _ = plot_patterns(patterns, patterns.layers[0], axes=stacked, width=layout.width)
     numbers = _prefix_in_words(patterns)
-    return Drawn(before.figure, numbers, [attention_source(patterns, "patterns")])
+    return Drawn(before.figure, numbers, [attention_source(patterns, "patterns", told)])
 
 
 def _prefix_in_words(patterns: AttentionPatterns) -> str:

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
-
-from layout import WIDE, model_rows, root_figure
-from saved import Drawn, load_all, source
+from typing import Any
 
 from kvlens.evaluation.scores import Scores
 from kvlens.plots.parts import figure_legend
 from kvlens.plots.scores import plot_lengths, plot_scores
-from kvlens.plots.style import new_axes
 from kvlens.plots.words import NO_POST
+from kvlens.reporting.figures.layout import DOUBLE, Layout, root_figure
+from kvlens.reporting.figures.saved import Drawn, load_all, source
 
 
-def methods(data: Path) -> Drawn:
+def methods(data: Path, layout: Layout = DOUBLE) -> Drawn:
     """Scores of every method on every task with bootstrap 95 % intervals, without post-processing
     and with it, fitted on Wikipedia passages; the best mean without it on top; dotted: kv_embedding
     without it. In the tables + / -: better / worse than kv_embedding with the same post-processing,
-    p < 0.05 (two-sided paired bootstrap, Holm over the rows of a task and post-processing)."""
+    p < 0.05 (two-sided paired bootstrap, Holm over the rows of a task and post-processing).
+    """
     results, sources = _joined(data, "scores", "retrieval")
-    rows = model_rows(results, max(len(_tasks(table)) for table in results), 2.6)
+    rows = layout.model_rows(results, max(len(_tasks(table)) for table in results), 2.6)
     for table, axes in zip(results, rows, strict=True):
         n_tasks = len(_tasks(table))
         plot_scores(table, axes[:n_tasks])
@@ -29,24 +29,28 @@ def methods(data: Path) -> Drawn:
             ax.remove()
     fullest = max((axes[0] for axes in rows), key=_n_labels)
     if _n_labels(fullest) > 1:
-        figure_legend(fullest, "lower")
+        figure_legend(fullest, "lower", layout.legend_columns)
     limited = any(score.limited for table in results for score in table.scores)
-    warning = "Not comparable with published values: made with --limit." if limited else ""
+    warning = (
+        "Not comparable with published values: made on a part of the tasks." if limited else ""
+    )
     return Drawn(root_figure(rows[0]), warning, sources)
 
 
-def lengths(data: Path) -> Drawn:
+def lengths(data: Path, layout: Layout = DOUBLE) -> Drawn:
     """Retrieval of Wikipedia articles by their opening paragraph, against how many tokens of the
-    article are read; bars: bootstrap 95 % intervals over queries; black: kv_embedding."""
+    article are read; bars: bootstrap 95 % intervals over queries; black: kv_embedding.
+    """
     results, sources = _joined(data, "lengths", "longest")
     posts = list(dict.fromkeys(score.post for table in results for score in table.scores))
     n_rows = len(posts)
-    axes = new_axes(WIDE, 2.5 * n_rows + 0.6, n_rows, len(results), sharey=True)
+    axes = layout.axes(2.5 * n_rows + 0.6, n_rows, len(results), sharey=True)
     for ax, (post, table) in zip(axes, product(posts, results), strict=True):
         plot_lengths(table, post, ax)
         ax.set_title(f"{table.model.name}, {post or NO_POST}", fontsize=9)
-        ax.label_outer()
-    figure_legend(axes[0], "lower")
+        if not layout.stacked:
+            ax.label_outer()
+    figure_legend(axes[0], "lower", layout.legend_columns)
     return Drawn(root_figure(axes), "", sources)
 
 
@@ -78,7 +82,7 @@ def _units(table: Scores) -> str:
     return "; ".join(dict.fromkeys(units))
 
 
-def _n_labels(ax) -> int:
+def _n_labels(ax: Any) -> int:
     """How many entries a legend of `ax` would have."""
     _, labels = ax.get_legend_handles_labels()
     return len(labels)

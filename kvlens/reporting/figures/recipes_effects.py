@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-from layout import model_rows, root_figure
-from saved import Drawn, load_all, source
+from typing import Any
 
 from kvlens.plots.effects import panel_heights, plot_effects
+from kvlens.reporting.figures.layout import DOUBLE, Layout, root_figure
+from kvlens.reporting.figures.saved import Drawn, load_all, source
 from kvlens.studies.effects import Effect, Effects
 
 
-def effects(data: Path) -> Drawn:
+def effects(data: Path, layout: Layout = DOUBLE) -> Drawn:
     """What the embedding loses when a part of the re-routing is left out. Above: single query heads
     by re-routed layer; left: 1 - cosine of a text's embeddings with and without the head's prefix,
     mean over texts; right: that mean over its standard deviation (above 1: most texts move alike).
@@ -19,12 +19,13 @@ def effects(data: Path) -> Drawn:
     tokens see; squares, triangles and diamonds: the text's own value, or in the last rows its key,
     or both, replaced by zeros, by the mean of calibration texts, by another text's; left: mean and
     standard deviation over texts, bars cut at 0; right: what the part adds to Spearman's
-    correlation x 100, with its paired bootstrap 95 % interval."""
+    correlation x 100, with its paired bootstrap 95 % interval.
+    """
     results = load_all(data, "effects")
     heights = [panel_heights(result) for result in results]
     above, below = (max(column) for column in zip(*heights, strict=True))
-    options = {"rows": 2, "height_ratios": (above, below)}
-    rows = model_rows(results, 2, above + below + 0.5, **options)
+    options: dict[str, Any] = {"rows": 2, "height_ratios": (above, below)}
+    rows = layout.model_rows(results, 2, above + below + 0.5, **options)
     numbers = []
     sources = []
     for axes, result in zip(rows, results, strict=True):

@@ -1,8 +1,8 @@
-"""The saved results behind the figures: their kinds, how they are loaded, what is said of each."""
+"""The results behind the figures: their kinds, how they are loaded, what is said of each."""
 
 from __future__ import annotations
 
-import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,6 @@ from kvlens.analysis.method_geometry import Geometry
 from kvlens.evaluation.scores import Scores
 from kvlens.layers.layer_set import LayerSet
 from kvlens.store.errors import InputError
-from kvlens.store.layer_ranges import short
 from kvlens.store.provenance import Provenance
 from kvlens.studies.decision import Decision
 from kvlens.studies.effects import Effects
@@ -22,25 +21,33 @@ from kvlens.studies.regret import LayerStudy
 
 
 class Kind(NamedTuple):
-    """A kind of results, which lies in figures/data as KIND_MODEL.
+    """A kind of results, which lies in a folder of saved results as KIND_MODEL.
 
     Attributes:
         result: its class.
         file: its place in a run folder.
+        also: another place, where a command of the terminal writes it.
     """
 
     result: Any
     file: str
+    also: str = ""
 
+
+# Where `kvlens report` puts them.
+REPORTED_SHIFT = "attention/shift.safetensors"
+REPORTED_PATTERNS = "attention/patterns-1.safetensors"
 
 KINDS = {
     "layers": Kind(LayerSet, "layers.json"),
     "shift-prompted": Kind(AttentionShift, "all-prompted/shift.safetensors"),
     "shift-text": Kind(AttentionShift, "all-text/shift.safetensors"),
-    "shift-chosen": Kind(AttentionShift, "chosen-text/shift.safetensors"),
-    "patterns": Kind(AttentionPatterns, "patterns/patterns.safetensors"),
-    "lens": Kind(KVLens, "lens/kv_lens.json"),
-    "geometry": Kind(Geometry, "lens/geometry.json"),
+    "shift-chosen": Kind(
+        AttentionShift, "chosen-text/shift.safetensors", "attention/shift.safetensors"
+    ),
+    "patterns": Kind(AttentionPatterns, "patterns/patterns.safetensors", REPORTED_PATTERNS),
+    "lens": Kind(KVLens, "lens/kv_lens.json", "kv_lens.json"),
+    "geometry": Kind(Geometry, "lens/geometry.json", "geometry.json"),
     "scores": Kind(Scores, "scores.json"),
     "retrieval": Kind(Scores, "retrieval/scores.json"),
     "lengths": Kind(Scores, "lengths/scores.json"),
@@ -48,12 +55,25 @@ KINDS = {
     "sweep": Kind(Sweep, "sweep.json"),
     "study": Kind(LayerStudy, "study.json"),
     "readout": Kind(ReadoutSweep, "readout.json"),
-    "effects": Kind(Effects, "effects/effects.json"),
+    "effects": Kind(Effects, "effects/effects.json", "effects.json"),
     "controls-long": Kind(Scores, "controls-long/scores.json"),
     "decision": Kind(Decision, "decision.json"),
     "decision-news": Kind(Decision, "news/decision.json"),
     "decision-pairs": Kind(Decision, "pairs/decision.json"),
 }
+
+
+class NoResults(InputError):
+    """What a figure shows is not there.
+
+    Attributes:
+        kinds: names of `KINDS` that are missing.
+    """
+
+    def __init__(self, message: str, kinds: Sequence[str]):
+        """An error that names the kinds."""
+        super().__init__(message)
+        self.kinds = tuple(kinds)
 
 
 class Drawn(NamedTuple):
@@ -85,7 +105,8 @@ def load_results(data: Path, *kinds: str, model: str = "*") -> list[tuple[Any, .
     models = [name for name in loaded[0] if all(name in results for results in loaded)]
     if not models:
         wanted = " and ".join(f"{kind}_{model}" for kind in kinds)
-        raise InputError(f"{data} has no {wanted} yet")
+        missing = [kind for kind, results in zip(kinds, loaded, strict=True) if not results]
+        raise NoResults(f"{data} has no {wanted} yet", missing or kinds)
     return [tuple(results[name] for results in loaded) for name in models]
 
 
@@ -96,9 +117,9 @@ def load_all(data: Path, kind: str) -> list[Any]:
 
 def _by_model(data: Path, kind: str, model: str) -> dict[str, Any]:
     """The results of one kind by their model's name."""
-    result, file = KINDS[kind]
+    result = KINDS[kind].result
     results = {}
-    for path in sorted(data.glob(f"{kind}_{model}{Path(file).suffix}")):
+    for path in sorted(data.glob(f"{kind}_{model}{Path(KINDS[kind].file).suffix}")):
         name = path.stem.partition("_")[2]
         results[name] = result.load(path)
     return results
@@ -129,23 +150,26 @@ def texts_of(result: Any) -> str:
     return f"n = {result.texts.n} {result.texts.source}, prompt {result.prompt.name}"
 
 
-def attention_source(result: AttentionShift | AttentionPatterns, kind: str) -> str:
-    """The source of an attention result, made with default settings: it records no command."""
+Told = Callable[[Any, str], str]
+"""Tells the command that a caption shows, of a result and its kind or place in a run folder."""
+
+
+def not_recorded(result: Any, kind: str) -> str:
+    """What is told where nobody knows the command."""
+    return "(attention results record no command)"
+
+
+def attention_source(result: AttentionShift | AttentionPatterns, kind: str, told: Told) -> str:
+    """The source of an attention result.
+
+    Args:
+        result: a saved one.
+        kind: which of `KINDS` it is.
+        told: tells its command.
+    """
     if isinstance(result, AttentionPatterns):
         size = f"{len(result.tokens)} tokens with the prompt {result.prompt.name}"
         data = f"n = 1 text, {size}"
-        given = f"--text {shlex.quote(_own_text(result))}"
     else:
         data = f"{texts_of(result)}, {sum(result.n_tokens):,} tokens"
-        given = f"--texts wikipedia --n {result.texts.n} --span {result.span}"
-    name = result.model.name
-    place = Path("runs", name, KINDS[kind].file).parent
-    layers = short(result.layers)
-    command = f"kvlens attend {name} --layers {layers} {given} -o {place.as_posix()}"
-    return source(result, data, command)
-
-
-def _own_text(patterns: AttentionPatterns) -> str:
-    """The text without its prompt."""
-    whole = "".join(patterns.tokens)
-    return whole.removeprefix(patterns.prompt.prefix).removesuffix(patterns.prompt.suffix)
+    return source(result, data, told(result, kind))

@@ -1,0 +1,1 @@
+"""Runs side by side: what several run folders say of the same things."""
