@@ -55,6 +55,8 @@ class Measured:
         estimators: of scikit-dimension, comma-separated; the first one selects the layers
         draws: random halves of the texts, which tell how stable the choice of layers is
         save_trace: keep the recorded K, V and hidden states too
+        shards: record into this folder, shard by shard, as `kvlens record` does; what a stopped
+            profile has left there is gone on with
     """
 
     points: Literal["last", "mean", "all"] = "last"
@@ -62,6 +64,7 @@ class Measured:
     estimators: Names = ("twonn", "mle")
     draws: int = 50
     save_trace: bool = False
+    shards: Path | None = None
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -182,8 +185,10 @@ def profile(
     several = len(names) > 1
     results = []
     canonical(measured.estimators)  # refused before a model is loaded
-    if recorded.trace and (several or measured.save_trace):
+    if recorded.trace and (several or measured.save_trace or measured.shards):
         raise InputError("a `trace` is of one model, and there already: leave the rest out")
+    if measured.shards and (several or measured.save_trace):
+        raise InputError("`shards` are the trace of one model: leave the rest out")
     if dry.dry_run:
         return _forecast(names, measured, recorded, texts, chat, limits, model)
     with output_folder(folder, overwrite, WRITES) as scratch:
@@ -215,6 +220,7 @@ def _forecast(
     """What recording would take, model after model: it is what takes long."""
     from kvlens.checks.forecasts import recording
     from kvlens.dimension.copies import MIN_POINTS
+    from kvlens.tracing.shard_recording import SHARD
 
     if recorded.trace:
         raise InputError("with a `trace` nothing is recorded: there is nothing to forecast")
@@ -223,8 +229,10 @@ def _forecast(
     for name in names:
         lm = model.load(name)
         prompt = chat.around(lm, texts.prompt)
-        kept = (measured.points, measured.kept)
-        answers.append(forecast_answer(recording(lm, read, prompt, limits.to_limits(), *kept)))
+        what = (measured.points, measured.kept)
+        shard = SHARD if measured.shards else None
+        told = recording(lm, read, prompt, limits.to_limits(), *what, shard=shard)
+        answers.append(forecast_answer(told))
         del lm
     if len(names) == 1:
         return answers[0]
@@ -244,13 +252,16 @@ def _recorded(
 ) -> Trace:
     """Load a model and record it; the model goes when that is done."""
     from kvlens.tracing.recording import record
+    from kvlens.tracing.shard_recording import record_shards
 
     lm = model.load(name)
     around = chat.around(lm, prompt)
+    what = (around, measured.points, measured.kept)
     with progress(f"recording {name}") as bar:
-        return record(
-            lm, texts, around, measured.points, measured.kept, progress=bar, **asdict(limits)
-        )
+        options = {"progress": bar, **asdict(limits)}
+        if measured.shards:
+            return record_shards(lm, texts, measured.shards, *what, resume=True, **options)
+        return record(lm, texts, *what, **options)
 
 
 def _profiled(

@@ -38,6 +38,27 @@ def test_it_writes_a_complete_run(place, run, capsys):
 
 
 @pytest.mark.slow
+def test_in_shards_it_is_the_same(place, run, capsys):
+    assert run(f"{PROFILE} -o @run-whole") == 0
+    assert run(f"{PROFILE} -o @run-shards --shards @of-profile") == 0
+    whole, sharded = (
+        kvlens.IDProfile.load(place / name / "profile.json") for name in ("run-whole", "run-shards")
+    )
+    assert sharded.estimates == whole.estimates
+    trace = kvlens.Trace.load(place / "of-profile")
+    assert trace.texts.n == 80
+    before = (place / "of-profile" / "trace.json").stat().st_mtime_ns
+    assert run(f"{PROFILE} -o @run-shards --shards @of-profile --overwrite") == 0
+    assert (place / "of-profile" / "trace.json").stat().st_mtime_ns == before
+    capsys.readouterr()
+    assert run(f"{PROFILE} -o @no --shards @of-profile --points mean") == 2
+    assert "of-profile" in capsys.readouterr().err
+    assert run(f"{PROFILE} -o @no --shards @x --save-trace") == 2
+    assert "--shards are the trace of one model" in capsys.readouterr().err
+    assert not (place / "no").exists()
+
+
+@pytest.mark.slow
 def test_python_gives_what_the_terminal_gives(place, run):
     run(f"{PROFILE} -o @run-a --estimators mle --points mean --states hidden")
     lm = kvlens.load(place / "llama")

@@ -1,5 +1,7 @@
 """`kvlens sweep` on a small model: the sweep, the study beside it, and what is refused."""
 
+import json
+
 import pytest
 from killed import RENAMES, killed_before
 
@@ -46,6 +48,19 @@ def swept_before(a_sweep, out, capsys):
 
 def widths(path):
     return {window.width for window in Sweep.load(path).windows}
+
+
+def test_a_dry_run_counts_every_window(sweep, out, capsys):
+    told = []
+    for options in ("--widths 2", "--widths 1,2 --biases 0,1"):
+        capsys.readouterr()
+        assert sweep(f"{options} --dry-run --json") == 0
+        told.append(json.loads(capsys.readouterr().out))
+    # Beside the plain pass: three windows; three and four, with two biases each.
+    assert told[0]["tokens"] * 15 == told[1]["tokens"] * 4
+    assert not out.exists()
+    assert sweep("--what readout --dry-run") == 2
+    assert "nothing to forecast" in capsys.readouterr().err
 
 
 def test_windows_further_sets_and_rules(sweep, out, capsys):
