@@ -19,7 +19,7 @@ from kvlens.models.info import ModelInfo
 from kvlens.models.language_model import LanguageModel
 from kvlens.models.present import CONTENT
 from kvlens.store.artifact import first_problem
-from kvlens.store.errors import InputError
+from kvlens.store.errors import LONGEST_REASON, InputError, shortened
 from kvlens.store.provenance import versions
 
 MEGABYTE = 1 << 20
@@ -64,7 +64,8 @@ def model_meta(encoder: Encoder, facts: Mapping[str, Any], about: Mapping[str, A
     try:
         return ModelMeta.model_validate(fields)
     except ValidationError as error:
-        raise InputError(f"mteb does not take `about`: {first_problem(error)}") from error
+        problem = shortened(first_problem(error), LONGEST_REASON)
+        raise InputError(f"mteb does not take `about`: {problem}") from error
 
 
 def _deciding(encoder: Encoder, facts: Mapping[str, Any]) -> dict[str, Any]:
