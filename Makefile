@@ -4,12 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 # One thread a process: the tests run on PROCESSES processes side by side.
 PROCESSES ?= auto
+# Which of the tests of engines run; "engines and not slow" are those of CI.
+ENGINES ?= engines
 # Of what `make torture` draws.
 SEED ?= 0
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/pytest -n $(PROCESSES) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install profile lint check test coverage test-matrix test-tools test-wheel torture bench notebooks figures models docs clean
+.PHONY: help install profile lint check test test-engines coverage test-matrix test-tools test-wheel torture bench notebooks figures models docs clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -32,10 +34,17 @@ lint: install  ## style, docstrings, the floor plan, types
 	$(BIN)/mypy
 
 check: lint  ## lint, and the fast tests: under two minutes, for every commit
-	$(PYTEST) -m "not slow and not real and not torture and not tools"
+	$(PYTEST) -m "not slow and not real and not torture and not tools and not engines"
 
 test: lint  ## lint, and every test; the 40 slowest are listed
 	$(PYTEST) --durations=40
+
+$(VENV)/.engines: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray,slurm]'
+	@touch $@
+
+test-engines: $(VENV)/.engines  ## Ray and datatrove on this machine: minutes; ENGINES="engines and not slow"
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/pytest -n 0 -m "$(ENGINES)" tests/engines
 
 coverage: install  ## the same, with the lines that no test runs; not in CI
 	$(PYTEST) --cov=kvlens --cov-report=term:skip-covered

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from kvlens.cli.answers import Answer, forecast_answer
+from kvlens.cli.engine import EmbedEngine
 from kvlens.cli.options import (
     TEXTS,
     ChatOptions,
@@ -74,7 +75,7 @@ class Target:
     """Where the vectors go.
 
     Attributes:
-        output: .npy (ids in OUTPUT.json), .safetensors, .parquet
+        output: .npy (ids in OUTPUT.json), .safetensors, .parquet (with ray: a folder)
         chunk: texts finished at a time, for --resume
         resume: continue a stopped run
         overwrite: replace existing vectors, or start a stopped run again
@@ -118,6 +119,7 @@ def embed(
     limits: EmbedLimits = EmbedLimits(),
     model: ModelOptions = ModelOptions(),
     dry: DryRun = DryRun(),
+    engine: EmbedEngine = EmbedEngine(),
 ) -> Answer:
     """Vectors for a file of texts, with the exported layer set.
 
@@ -131,11 +133,15 @@ def embed(
         limits: how long a text may be
         model: how the model is loaded
         dry: whether anything is done at all
+        engine: where it is computed
     """
     from kvlens.embedding.file_run import embed_file
     from kvlens.embedding.target import check_target
 
     recover(target.output.parent)
+    if engine.is_ray and not dry.dry_run:
+        made = engine.embed(name, source, target, vectors, route, chat, limits, model)
+        return _answer(made, target.output)
     check_target(target.output, source.input, target.resume, target.overwrite)
     layers = layers_or_file(route.layers)
     lm = model.load(name, hooked=False)
@@ -158,7 +164,7 @@ def embed(
             chunk=target.chunk,
             progress=bar,
         )
-    return Answer({"output": str(target.output), **asdict(result)}, _text(result, target.output))
+    return _answer(result, target.output)
 
 
 def _forecast(
@@ -209,6 +215,10 @@ def _encoder(
     if vectors.fit_post:
         encoder.fit_post(vectors.fit_post)
     return encoder
+
+
+def _answer(result: EmbedResult, output: Path) -> Answer:
+    return Answer({"output": str(output), **asdict(result)}, _text(result, output))
 
 
 def _text(result: EmbedResult, output: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from kvlens.cli.answers import Answer, forecast_answer
+from kvlens.cli.engine import EngineOptions, recorded_by_ray
 from kvlens.cli.folders import output_folder, run_folder, run_name
 from kvlens.cli.options import ChatOptions, DryRun, LimitOptions, ModelOptions, PromptedTexts
 from kvlens.cli.progress import progress
@@ -159,6 +161,7 @@ def profile(
     limits: LimitOptions = LimitOptions(),
     model: ModelOptions = ModelOptions(),
     dry: DryRun = DryRun(),
+    engine: EngineOptions = EngineOptions(),
 ) -> Answer:
     """Intrinsic dimension per layer: plot, numbers and the exported layer set.
 
@@ -174,6 +177,7 @@ def profile(
         limits: how long they may be
         model: how the models are loaded
         dry: whether anything is done at all
+        engine: where states are recorded
     """
     from kvlens.dimension.copies import MIN_POINTS
     from kvlens.dimension.named import canonical
@@ -189,13 +193,21 @@ def profile(
         raise InputError("a `trace` is of one model, and there already: leave the rest out")
     if measured.shards and (several or measured.save_trace):
         raise InputError("`shards` are the trace of one model: leave the rest out")
+    is_ray = engine.is_ray
+    if measured.shards and is_ray:
+        raise InputError("`shards` go with `engine='local'`: ray keeps its own until it is done")
     if dry.dry_run:
         return _forecast(names, measured, recorded, texts, chat, limits, model)
-    with output_folder(folder, overwrite, WRITES) as scratch:
+    with output_folder(folder, overwrite, WRITES) as scratch, ExitStack() as stack:
         read = None if recorded.trace else texts.read(texts.n, MIN_POINTS)
         for name in names:
             if read is None:
                 trace = recorded.of(name)
+            elif is_ray:
+                beside = folder.with_name(f"{folder.name}-{run_name(name)}") if several else folder
+                given = (texts.prompt, measured, beside, overwrite, model, chat, limits)
+                shards = recorded_by_ray(engine, name, read, *given)
+                trace = stack.enter_context(shards)
             else:
                 trace = _recorded(name, read, texts.prompt, measured, chat, limits, model)
             home = scratch / run_name(name) if several else scratch

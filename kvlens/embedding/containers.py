@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
+from kvlens.embedding.parts import read_parts, read_parts_info
 from kvlens.store.artifact import HEADER
 
 
@@ -27,11 +28,13 @@ class Table:
         vectors: an array; float32 ``[rows, dimension]`` where the file is in order.
         ids: one a row, where it is in order.
         info: the facts.
+        content: the hash of what was read, where its container has one of its own.
     """
 
     vectors: np.ndarray
     ids: Any
     info: Any
+    content: str = ""
 
 
 def beside(path: Path, ending: str) -> Path:
@@ -70,6 +73,8 @@ def _read_safetensors_info(path: Path) -> Any:
 def _read_parquet(path: Path) -> Table:
     import pyarrow.parquet as pq
 
+    if path.is_dir():
+        return Table(*read_parts(path))
     info = _read_parquet_info(path)
     with pq.ParquetFile(path) as file:
         columns = file.read(columns=["id", "vector"])
@@ -81,6 +86,8 @@ def _read_parquet(path: Path) -> Table:
 def _read_parquet_info(path: Path) -> Any:
     import pyarrow.parquet as pq
 
+    if path.is_dir():
+        return read_parts_info(path)
     # Not the schema's: a table that was written in several steps had one before it had facts.
     metadata = pq.read_metadata(path).metadata
     return json.loads(metadata[HEADER.encode()])

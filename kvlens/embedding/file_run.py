@@ -117,11 +117,11 @@ def embed_file(
     run = FileRun(kind=kind, **options)
     target = check_target(target, source, run.resume, run.overwrite)
     file = TextFile.at(source, column, id_column or True, run.skip_bad, empty=True)
-    with _read_twice(file, target) as texts:
+    with read_twice(file, target) as texts:
         first = scan(texts)
         check_header(target, first)
-        info = _info(encoder, first, run)
-        _say_repeated(first)
+        info = info_of(encoder, first, run)
+        say_repeated(first)
         written = finished(target, info, run.overwrite) if run.resume else None
         complete = written is not None
         if written is None:
@@ -139,7 +139,7 @@ def embed_file(
 
 
 @contextlib.contextmanager
-def _read_twice(file: TextFile, target: Path) -> Iterator[Entries]:
+def read_twice(file: TextFile, target: Path) -> Iterator[Entries]:
     """The texts as they can be read twice: what comes only once is kept beside the target."""
     if not file.comes_once:
         yield file
@@ -148,7 +148,7 @@ def _read_twice(file: TextFile, target: Path) -> Iterator[Entries]:
         yield Spool.of(file, folder / "texts")
 
 
-def _say_repeated(texts: Scan) -> None:
+def say_repeated(texts: Scan) -> None:
     """Say where rows have the id of an earlier one."""
     repeated = texts.repeated
     if repeated.rows:
@@ -159,7 +159,7 @@ def _say_repeated(texts: Scan) -> None:
         )
 
 
-def _info(encoder: Encoder, texts: Scan, run: FileRun) -> VectorsInfo:
+def info_of(encoder: Encoder, texts: Scan, run: FileRun) -> VectorsInfo:
     """All but what is known at the end; a stopped run resumes where all of it is the same."""
     return VectorsInfo(
         model=encoder.lm.info,

@@ -164,6 +164,8 @@ def _checked(table: Table) -> Vectors:
 
 
 def _hash_of(table: Table) -> str:
+    if table.content:
+        return table.content
     table_hash = TableHash()
     table_hash.add(table.vectors)
     return table_hash.seal(table.info, table.ids)

@@ -22,6 +22,7 @@ from kvlens.store.provenance import current_command
 
 RUN = "run.json"
 COMMAND = "command"
+CHUNKS = (".safetensors", ".parquet")  # ours, and those of an engine
 LOCK = ".lock"  # held by the process that runs
 
 
@@ -74,13 +75,13 @@ def _is_part(part: Path) -> bool:
     if not part.is_dir():
         return False
     names = {path.name for path in part.glob("[!.]*")}
-    chunks = {name for name in names if name.endswith(".safetensors")}
+    chunks = {name for name in names if name.endswith(CHUNKS)}
     return not names or (RUN in names and names - chunks <= {RUN, INDEX})
 
 
 def has_chunks(part: Path) -> bool:
     """Whether something in it is finished."""
-    return any(part.glob("*.safetensors"))
+    return any(path.suffix in CHUNKS for path in part.glob("[!.]*"))
 
 
 def is_part_of(part: Path, facts: Mapping[str, Any]) -> bool:

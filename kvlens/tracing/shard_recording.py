@@ -109,7 +109,7 @@ def record_shards(
     check_target(target, kept, resume, overwrite)
     request = Request.of(lm.info, points, keep, layers, False, tokens)
     recorder = Recorder.of(lm, prompt, request, bounds)
-    index = _index(recorder, texts, shard)
+    index = index_of(recorder, texts, shard)
     if not _is_done(target, index):
         check_target(target, kept, resume=False, overwrite=True)
         if not resume:
@@ -122,7 +122,7 @@ def record_shards(
     return Trace.load(target)
 
 
-def _index(recorder: Recorder, texts: Texts, shard: int) -> TraceIndex:
+def index_of(recorder: Recorder, texts: Texts, shard: int) -> TraceIndex:
     """All but what is known at the end; a stopped run resumes where all of it is the same."""
     request = recorder.request
     return TraceIndex(
@@ -195,13 +195,13 @@ def _record(
             "position_zero": knows_zero,
             "shards": finished.finished,
         }
-        _put_in_place(index.model_copy(update=known), part, target)
+        put_shards_in_place(index.model_copy(update=known), part, target)
 
 
 def _shard(
     recorder: Recorder, items: Sequence[str], first: int, finished: ChunkIndex, progress: Progress
 ) -> Arrays:
-    compute = partial(_arrays, recorder, items, progress)
+    compute = partial(shard_arrays, recorder, items, progress)
     return finished.chunk(chunk_file(first), len(items), compute)
 
 
@@ -226,7 +226,7 @@ def _forms(recorder: Recorder) -> dict[str, Form]:
     return forms
 
 
-def _arrays(recorder: Recorder, items: Sequence[str], progress: Progress) -> Arrays:
+def shard_arrays(recorder: Recorder, items: Sequence[str], progress: Progress) -> Arrays:
     """What a shard holds of its texts."""
     tokenized = recorder.tokenized(items)
     buffers = recorder.recorded(tokenized, progress)
@@ -245,7 +245,7 @@ def _arrays(recorder: Recorder, items: Sequence[str], progress: Progress) -> Arr
     return arrays | {name: np.ascontiguousarray(states[name].numpy()) for name in states}
 
 
-def _put_in_place(index: TraceIndex, part: Path, target: Path) -> None:
+def put_shards_in_place(index: TraceIndex, part: Path, target: Path) -> None:
     """Make the folder of the shards of a run, which stay where they are: whole or not at all."""
     try:
         with scratch_folder(target.resolve()) as scratch:
