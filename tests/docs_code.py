@@ -48,14 +48,11 @@ FEWER = {
     "lens": "--overwrite --n-words 3 --n-low-rank 2 --n 8 --n-geometry 4 --methods mean",
     "profile": f"--overwrite --n {LEAST} --draws 3",
     "report": "--n 3",
-    "sweep": "--overwrite --n 8",
+    "sweep": "--overwrite --n 12",
 }
-# Beside a flag of a command.
-FEWER_BESIDE = {
-    ("choose", "--pairs"): "--n 200",
-    ("evaluate", "--pairs"): "--n 10",
-    ("evaluate", "--tasks"): "--limit 10",
-}
+FEWER_PAIRS = {"choose": "--n 200", "evaluate": "--n 10"}
+FEWER_OTHERS = {"evaluate": "--data-dir data --limit 10"}  # without pairs
+COMMENT = re.compile(r"(^|\s)#.*")  # inside a word, # is a sign like others
 DEEP = ("--layers", RUN_OF_DEEP)  # what names layers by their index, or what has them
 
 
@@ -140,7 +137,8 @@ class Runner:
     def _run_line(self, line: str) -> None:
         """A command of kvlens in this process; what make would do, without doing it."""
         model = self.deep if any(word in line for word in DEEP) else self.shallow
-        program, *arguments = shlex.split(MODEL.sub(model, line), comments=True) or [""]
+        words = shlex.split(COMMENT.sub("", MODEL.sub(model, line)))
+        program, *arguments = words or [""]
         if program == "make":
             subprocess.run(["make", "-n", *arguments], cwd=ROOT, check=True, capture_output=True)
         elif program:
@@ -154,8 +152,8 @@ class Runner:
         if not self.thorough and arguments[0] not in QUICK:
             return
         fewer = FEWER.get(arguments[0], "").split()
-        beside = [FEWER_BESIDE.get((arguments[0], flag), "") for flag in arguments]
-        fewer += " ".join(beside).split()
+        items = FEWER_PAIRS if "--pairs" in arguments else FEWER_OTHERS
+        fewer += items.get(arguments[0], "").split()
         if "--text" in arguments:
             fewer = ["--overwrite"]
         if "--resume" in arguments:
