@@ -53,7 +53,8 @@ FEWER = {
 FEWER_PAIRS = {"choose": "--n 200", "evaluate": "--n 10"}
 FEWER_OTHERS = {"evaluate": "--data-dir data --limit 10"}  # without pairs
 COMMENT = re.compile(r"(^|\s)#.*")  # inside a word, # is a sign like others
-DEEP = ("--layers", RUN_OF_DEEP)  # what names layers by their index, or what has them
+# What names layers by their index, has them, or is read with what has.
+DEEP = ("--layers", RUN_OF_DEEP, "--widths 4", " trace")
 
 
 class Block(NamedTuple):
