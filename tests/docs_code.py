@@ -45,7 +45,7 @@ FEWER = {
     "figures": "--overwrite",
     "choose": "--overwrite --n 40 --widths 1 --biases 1 --finalists 2 --posts none",
     "evaluate": "--methods mean",
-    "lens": "--overwrite --n-words 3 --n-low-rank 2 --n 8 --n-geometry 4 --methods mean",
+    "lens": "--overwrite --n-words 3 --n-low-rank 2 --n 20 --n-geometry 20 --methods mean",
     "profile": f"--overwrite --n {LEAST} --draws 3",
     "report": "--n 3",
     "sweep": "--overwrite --n 12",
