@@ -101,10 +101,10 @@ def _readouts() -> str:
     return table(["model", "last block", "best block", "which", "gain"], rows)
 
 
-def _decisions() -> str:
+def _decisions(kind: str = "decision") -> str:
     """What `kvlens choose` says of each model that it was run on."""
-    found = models_with("decision")
-    parts = [f"**{title(model)}**\n\n```text\n{result('decision', model)}\n```" for model in found]
+    found = models_with(kind)
+    parts = [f"**{title(model)}**\n\n```text\n{result(kind, model)}\n```" for model in found]
     return "\n\n".join(parts) if parts else NOT_YET
 
 

@@ -10,9 +10,11 @@ import json as json_module
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated
+from inspect import BoundArguments
+from pathlib import Path
+from typing import Annotated, Any
 
 from cyclopts import App, Group, Parameter
 from cyclopts.exceptions import CycloptsError, UnusedCliTokensError
@@ -37,6 +39,7 @@ from kvlens.cli.pairs import score
 from kvlens.cli.profile import profile
 from kvlens.cli.record import record
 from kvlens.cli.report import report
+from kvlens.cli.settings import Settings, Told, read_settings, settings_told, write_settings
 from kvlens.cli.signals import stopped_by_signals
 from kvlens.cli.streams import Unheard, complain, usable_streams, write_out
 from kvlens.cli.sweep import sweep
@@ -118,6 +121,7 @@ def run(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     json: Annotated[bool, Parameter(group=EVERY)] = False,
     debug: Annotated[bool, Parameter(group=EVERY)] = False,
+    config: Annotated[Path | None, Parameter(group=EVERY)] = None,
 ) -> int | None:
     """Run the command that the tokens name, and print its answer.
 
@@ -125,17 +129,26 @@ def run(
         tokens: the command line without the flags below
         json: print the result alone, as JSON, on standard output
         debug: show the traceback of an error
+        config: settings file, as every command writes one: for the flags that are not given
 
     Returns:
         The exit code; None after the installation of completion, which answers for itself.
     """
-    if not tokens:
-        raise CycloptsError("a command is missing")
     _check_encoding(tokens)
-    command, bound, _ = app.parse_args(tokens)
     try:
-        with json_alone(json), notices_told(partial(_in_flags, tokens=tokens)):
+        tokens, given = _with_settings(tokens, config)
+        if not tokens:
+            raise CycloptsError("a command is missing")
+        told = Told(given)
+        command, bound = _parsed(tokens, told)
+        with (
+            json_alone(json),
+            notices_told(partial(_in_flags, tokens=tokens)),
+            settings_told(told.settings, anew=given is not None),
+        ):
             answer = command(*bound.args, **bound.kwargs)
+            if answer is not None and answer.place is not None:
+                write_settings(answer.place)
     except InputError as error:
         if debug:
             raise
@@ -147,6 +160,26 @@ def run(
         complain(f"kvlens: {reason(error)}")
         return 2
     return None if answer is None else _shown(answer, json)
+
+
+def _with_settings(
+    tokens: tuple[str, ...], config: Path | None
+) -> tuple[tuple[str, ...], Settings | None]:
+    """The command line with a command, and the settings of a file."""
+    if config is None:
+        return tokens, None
+    commands, _, _ = app.parse_commands(tokens)
+    given = read_settings(config, commands[0] if commands else None)
+    return tokens if commands else (given.command, *tokens), given
+
+
+def _parsed(tokens: Sequence[str], told: Told) -> tuple[Callable[..., Any], BoundArguments]:
+    app.config = (told,)
+    try:
+        command, bound, _ = app.parse_args(tokens)
+    finally:
+        app.config = ()
+    return command, bound
 
 
 def _check_encoding(tokens: Sequence[str]) -> None:
@@ -183,5 +216,7 @@ def _problem(error: CycloptsError) -> str:
 
 
 def _in_flags(message: str, tokens: Sequence[str]) -> str:
-    _, apps, _ = app.parse_commands(tokens)
+    commands, apps, _ = app.parse_commands(tokens)
+    if not commands:
+        return message
     return flags_in(message, apps[-1].assemble_argument_collection())

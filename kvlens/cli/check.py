@@ -38,4 +38,4 @@ def check(
     result = parity.check(model.load(name, hooked=False), tolerance=tolerance)
     result.save(output)
     data = {"passed": result.passed, **result.model_dump(mode="json")}
-    return Answer(data, f"{result}\nwritten to {output}", 0 if result.passed else 1)
+    return Answer(data, f"{result}\nwritten to {output}", 0 if result.passed else 1, output)

@@ -129,7 +129,7 @@ def choose(
     )
     decision.save(file)
     text = f"{decision}\nwritten to {file}\nto embed by it: {_use(name, decision)}"
-    return Answer(decision.model_dump(mode="json"), text)
+    return Answer(decision.model_dump(mode="json"), text, place=file)
 
 
 def _use(name: str, decision: Decision) -> str:

@@ -218,7 +218,8 @@ def _encoder(
 
 
 def _answer(result: EmbedResult, output: Path) -> Answer:
-    return Answer({"output": str(output), **asdict(result)}, _text(result, output))
+    data = {"output": str(output), **asdict(result)}
+    return Answer(data, _text(result, output), place=output)
 
 
 def _text(result: EmbedResult, output: Path) -> str:

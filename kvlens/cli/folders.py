@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from kvlens.cli.settings import write_settings
 from kvlens.cli.swap import free_name, recover, swap, turn
 from kvlens.store.errors import InputError
 from kvlens.store.files import link, scratch_folder, unwritable, writable_file
@@ -96,6 +97,7 @@ def output_folder(folder: Path, overwrite: bool, writes: Sequence[str]) -> Itera
             raise unwritable(folder, error) from error
         with _said_of(folder, new):
             yield new
+            write_settings(new)
         try:
             with turn(target):
                 _put_in_place(new, target, overwrite, writes)

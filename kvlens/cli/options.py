@@ -58,7 +58,7 @@ class ModelOptions:
         quantize: int8 or nf4: quantize the weights while loading (bitsandbytes)
     """
 
-    device: str | None = None
+    device: Annotated[str | None, Parameter(env_var="KVLENS_DEVICE")] = None
     dtype: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False

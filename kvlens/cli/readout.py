@@ -57,7 +57,7 @@ def readout(
     swept.save(file)
     picture, _ = save_readout(swept, profile, file.parent, file.stem)
     text = f"{swept}\nwritten to {file}\n{picture}"
-    return Answer(swept.model_dump(mode="json"), text)
+    return Answer(swept.model_dump(mode="json"), text, place=file)
 
 
 def _file(name: str, target: SweepFile) -> Path:

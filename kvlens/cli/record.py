@@ -155,12 +155,12 @@ def _forecast(
 
 
 def _place(folder: Path, target: Shards) -> AbstractContextManager[Path]:
-    """Where the trace is made: in its place, or beside an old one that it replaces as a whole."""
+    """Where the trace is made: beside its place, or in it, where a finished one may stand."""
     from kvlens.store.part import part_folder
     from kvlens.tracing.shard_recording import check_target
 
     goes_on = target.resume and not target.overwrite
-    if folder.exists() and not goes_on:
+    if not (folder.exists() and goes_on):
         return output_folder(folder, target.overwrite, WRITES)
     check_target(folder, part_folder(folder), target.resume, target.overwrite)
     return nullcontext(folder)

@@ -81,7 +81,8 @@ def report(
     size = path.stat().st_size
     lines = [f"not in it: {part['what']} ({part['command']})" for part in missing]
     lines.append(f"written: {path} ({size / 1e6:.1f} MB, opens offline)")
-    return Answer({"report": str(path), "bytes": size, "missing": missing}, "\n".join(lines))
+    data = {"report": str(path), "bytes": size, "missing": missing}
+    return Answer(data, "\n".join(lines), place=path)
 
 
 def _commands(run: Run) -> dict[str, str]:

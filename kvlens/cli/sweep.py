@@ -317,8 +317,8 @@ def _judged(swept: Sweep, candidates: Candidates, file: Path, keep: bool) -> Ans
     if not (candidates.profiles or candidates.further):
         if not keep:
             judged.unlink(missing_ok=True)
-        return Answer(swept.model_dump(mode="json"), f"{swept}\nwritten to {file}")
+        return Answer(swept.model_dump(mode="json"), f"{swept}\nwritten to {file}", place=file)
     result = study(swept, candidates.profiles, others=candidates.further)
     result.save(judged)
     text = f"{swept}\n{result}\nwritten to {file} and {judged}"
-    return Answer(result.model_dump(mode="json"), text)
+    return Answer(result.model_dump(mode="json"), text, place=file)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvlens.plots.parts import caption_below, grid, horizontal_bars, legend_above
 from kvlens.plots.style import Look, axes_or_new, styled
+from kvlens.plots.words import wrapped
 from kvlens.store.checking import a, arguments, axes_to_draw_in, optional, real
 from kvlens.studies.decision import Decision, Judged
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 POINT: dict[str, Any] = {"ms": 4.5, "lw": 1, "capsize": 2}
 KINDS = ("re-routed", "not re-routed")
 PROOF = "the proof"
+LETTERS = 72  # of a line of a way's name
+SAID_BY_THE_WAY = ("window", "another method", "no re-routing")
 SCORES = {"pairs": "Spearman × 100", "passages": "score of passages, 0-100"}
 
 
@@ -39,7 +42,7 @@ def plot_decision(decision: Decision, ax: Axes | None = None, width: float = 6.9
         The axes.
     """
     rows = decision.shown
-    (panel,) = axes_or_new(None if ax is None else [ax], width, 1.3 + 0.19 * (len(rows) + 1))
+    (panel,) = axes_or_new(None if ax is None else [ax], width, 1.3 + 0.24 * (len(rows) + 1))
     for number, kind in enumerate(KINDS):
         places = [place for place, row in enumerate(rows) if bool(row.layers) == (number == 0)]
         gains = [rows[place].gain for place in places]
@@ -60,9 +63,10 @@ def plot_decision(decision: Decision, ax: Axes | None = None, width: float = 6.9
 
 
 def _name(row: Judged) -> str:
-    origins = [origin for origin in row.origins if origin not in ("window", "another method")]
-    reasons = ", ".join(origins)
-    return f"{row.words} [{reasons}]" if reasons else row.words
+    """A line for the way, and one for what chose it."""
+    reasons = ", ".join(origin for origin in row.origins if origin not in SAID_BY_THE_WAY)
+    lines = wrapped(row.words, LETTERS)
+    return "\n".join([*lines, f"[{reasons}]"] if reasons else lines)
 
 
 def _caption(decision: Decision) -> str:

@@ -77,7 +77,7 @@ def test_effects_of_pairs_are_written_and_told_strongest_first(place, run, pairs
     assert found.command.startswith("kvlens attend")
     assert found.n_pairs == 12
     names = {path.name for path in (place / "effects").iterdir()}
-    assert names == {"effects.json", "effects.png", "effects.pdf"}
+    assert names == {"effects.json", "effects.png", "effects.pdf", "attend.toml"}
     assert run(f"{line} --overwrite --json") == 0
     assert json.loads(capsys.readouterr().out)["files"] == sorted(names)
 

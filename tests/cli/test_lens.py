@@ -142,7 +142,7 @@ def test_low_rank_cuts_are_those_of_python(look, low_rank, tmp_path):
     code, out, _ = low_rank("-o", tmp_path / "out", "--threshold", 0.9, *texts)
     assert code == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"low_rank.json", "low_rank.png", "low_rank.pdf"}
+    assert names == {"low_rank.json", "low_rank.png", "low_rank.pdf", "lens.toml"}
     written = kvlens.LowRank.load(tmp_path / "out/low_rank.json")
     again = kvlens.low_rank(kvlens.load(str(place / "llama")), LINES[:3], threshold=0.9)
     assert written.cuts == again.cuts

@@ -19,7 +19,8 @@ def recorded(place, run):
 
 def test_it_writes_shards_of_all_texts_of_a_file(recorded, place):
     names = sorted(path.name for path in recorded.iterdir())
-    assert names == [*(f"{first:09d}.safetensors" for first in (0, 30, 60)), "trace.json"]
+    shards = [f"{first:09d}.safetensors" for first in (0, 30, 60)]
+    assert names == [*shards, "record.toml", "trace.json"]
     assert not (place / "recorded.part").exists()
     trace = kvlens.Trace.load(recorded)
     lm = kvlens.load(place / "llama")
@@ -62,7 +63,7 @@ def test_a_trace_is_replaced_only_where_that_is_said(recorded, place, run, capsy
     trace = kvlens.Trace.load(place / "old")
     assert list(trace.tensors) == ["v.1", "v.2"]
     names = sorted(path.name for path in (place / "old").iterdir())
-    assert names == ["000000000.safetensors", "notes.txt", "trace.json"]
+    assert names == ["000000000.safetensors", "notes.txt", "record.toml", "trace.json"]
     assert not (place / "old.part").exists()
     assert run(f"{RECORD} -o @old --resume") == 2
 

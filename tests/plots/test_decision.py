@@ -18,7 +18,10 @@ def test_a_row_a_way_and_the_proof(decided):
     ax = plot_decision(decided)
     labels = [label.get_text() for label in ax.get_yticklabels()]
     assert len(labels) == len(decided.shown) + 1
-    assert all(row.words in label for row, label in zip(decided.shown, labels, strict=False))
+    assert all(
+        row.words in " ".join(label.split())
+        for row, label in zip(decided.shown, labels, strict=False)
+    )
     drawn = sorted(float(x) for container in ax.containers for x in container[0].get_xdata())
     gains = [row.gain.value for row in decided.shown]
     assert drawn == pytest.approx(sorted([*gains, decided.proof.margin.value]))

@@ -1,0 +1,113 @@
+"""How many tokens a second of one CPU core embeds, with models of several sizes.
+
+``python figures/throughput.py [SHAPE ...]``
+
+A model of random weights is as quick as a trained one of its shape. The shapes are those of their
+configs at the hub. `kv_embedding` re-routes a tenth of the layers; texts of 128 tokens, bfloat16,
+one thread. Seconds are CPU seconds, the least of three rounds. Writes figures/data/throughput.json.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, Qwen3Config
+
+import kvlens
+from kvlens.methods.registry import get_method
+from kvlens.store.provenance import versions
+from kvlens.texts.tokens import fitting
+
+DATA = Path(__file__).parent / "data" / "throughput.json"
+TOKENS = 128  # of a text, prompt included
+TEXTS = 16
+ROUNDS = 3
+# Qwen/Qwen3-0.6B, Qwen/Qwen3-4B, Qwen/Qwen3-8B: layers, width, heads, inner width.
+SHAPES = {
+    "0.6B": (28, 1024, 16, 3072),
+    "4B": (36, 2560, 32, 9728),
+    "8B": (36, 4096, 32, 12288),
+}
+
+
+def of_shape(shape: str) -> kvlens.LanguageModel:
+    """A model of random weights with the small model's tokens: embeddings cost no product."""
+    small = kvlens.load("smollm2-135m")
+    n_layers, width, n_heads, inner = SHAPES[shape]
+    config = Qwen3Config(
+        num_hidden_layers=n_layers,
+        hidden_size=width,
+        num_attention_heads=n_heads,
+        num_key_value_heads=8,
+        head_dim=128,
+        intermediate_size=inner,
+        vocab_size=small.hf.config.vocab_size,
+        max_position_embeddings=40960,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        model = AutoModelForCausalLM.from_config(config).eval()
+    finally:
+        torch.set_default_dtype(before)
+    return kvlens.load(model=model, tokenizer=small.tokenizer)
+
+
+def measured(lm: kvlens.LanguageModel) -> dict[str, Any]:
+    """Tokens that a CPU second embeds, and what they pass through."""
+    n_rerouted = max(1, lm.info.n_layers // 10)
+    first = lm.info.n_layers // 2
+    encoder = kvlens.Encoder(lm, "kv_embedding", layers=range(first, first + n_rerouted))
+    prompt = get_method("kv_embedding").document
+    words = "the final token of a text holds what the model knows about it " * TOKENS
+    text = fitting(lm.tokenizer, words, prompt, TOKENS)
+    texts = [f"{number} {text}" for number in range(TEXTS)]
+    n_tokens = sum(
+        len(each.ids) for each in encoder.tokenize(texts, encoder.prompt_for("document"))
+    )
+    encoder.encode(texts[:2])  # the proof of re-routing, once
+    seconds = []
+    for _ in range(ROUNDS):
+        start = time.process_time()
+        encoder.encode(texts)
+        seconds.append(time.process_time() - start)
+    blocks = sum(p.numel() for block in lm.blocks for p in block.parameters())
+    return {
+        "parameters_in_blocks": blocks,
+        "width": lm.info.d_model,
+        "tokens": n_tokens,
+        "tokens_a_second": n_tokens / min(seconds),
+    }
+
+
+def main(names: list[str]) -> None:
+    """Measure each, and add it to what was measured before."""
+    torch.set_num_threads(1)
+    known = json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else {"rows": {}}
+    for name in names:
+        lm = of_shape(name) if name in SHAPES else kvlens.load(name, dtype="bfloat16")
+        known["rows"][name] = measured(lm)
+        del lm
+        print(name, known["rows"][name])
+    known["rows"] = dict(sorted(known["rows"].items(), key=lambda row: row[1]["tokens_a_second"]))
+    known["processor"] = _processor()
+    known["versions"] = versions()
+    DATA.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["smollm2-135m", "gemma3-270m", "0.6B", "4B"])
