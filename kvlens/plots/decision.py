@@ -42,7 +42,7 @@ def plot_decision(decision: Decision, ax: Axes | None = None, width: float = 6.9
         The axes.
     """
     rows = decision.shown
-    (panel,) = axes_or_new(None if ax is None else [ax], width, 1.3 + 0.24 * (len(rows) + 1))
+    (panel,) = axes_or_new(None if ax is None else [ax], width, 1.3 + 0.27 * (len(rows) + 1))
     for number, kind in enumerate(KINDS):
         places = [place for place, row in enumerate(rows) if bool(row.layers) == (number == 0)]
         gains = [rows[place].gain for place in places]
