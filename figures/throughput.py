@@ -13,6 +13,7 @@ import json
 import platform
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,29 +37,41 @@ SHAPES = {
 }
 
 
-def of_shape(shape: str) -> kvlens.LanguageModel:
-    """A model of random weights with the small model's tokens: embeddings cost no product."""
-    small = kvlens.load("smollm2-135m")
+def config_of(shape: str, vocab_size: int) -> Qwen3Config:
+    """The shape's config, with the small model's tokens: embeddings cost no product."""
     n_layers, width, n_heads, inner = SHAPES[shape]
-    config = Qwen3Config(
+    return Qwen3Config(
         num_hidden_layers=n_layers,
         hidden_size=width,
         num_attention_heads=n_heads,
         num_key_value_heads=8,
         head_dim=128,
         intermediate_size=inner,
-        vocab_size=small.hf.config.vocab_size,
+        vocab_size=vocab_size,
         max_position_embeddings=40960,
         tie_word_embeddings=True,
     )
+
+
+def of_shape(shape: str) -> kvlens.LanguageModel:
+    """A model of random weights."""
+    small = kvlens.load("smollm2-135m")
     torch.manual_seed(0)
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        model = AutoModelForCausalLM.from_config(config).eval()
-    finally:
-        torch.set_default_dtype(before)
+    config = config_of(shape, small.hf.config.vocab_size)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
     return kvlens.load(model=model, tokenizer=small.tokenizer)
+
+
+def unmeasured(shape: str) -> dict[str, Any]:
+    """What is known of a shape without its weights."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config_of(shape, 2))
+    return {**_size(model.model.layers), "width": model.config.hidden_size, "tokens_a_second": None}
+
+
+def _size(blocks: Iterable[torch.nn.Module]) -> dict[str, int]:
+    numbers = (parameter.numel() for block in blocks for parameter in block.parameters())
+    return {"parameters_in_blocks": sum(numbers)}
 
 
 def measured(lm: kvlens.LanguageModel) -> dict[str, Any]:
@@ -79,10 +92,9 @@ def measured(lm: kvlens.LanguageModel) -> dict[str, Any]:
         start = time.process_time()
         encoder.encode(texts)
         seconds.append(time.process_time() - start)
-    blocks = sum(p.numel() for block in lm.blocks for p in block.parameters())
     return {
-        "parameters_in_blocks": blocks,
-        "width": lm.info.d_model,
+        **_size(lm.blocks),
+        "width": lm.hf.config.hidden_size,
         "tokens": n_tokens,
         "tokens_a_second": n_tokens / min(seconds),
     }
@@ -92,12 +104,13 @@ def main(names: list[str]) -> None:
     """Measure each, and add it to what was measured before."""
     torch.set_num_threads(1)
     known = json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else {"rows": {}}
+    for shape in SHAPES:
+        known["rows"].setdefault(shape, unmeasured(shape))
     for name in names:
         lm = of_shape(name) if name in SHAPES else kvlens.load(name, dtype="bfloat16")
         known["rows"][name] = measured(lm)
         del lm
         print(name, known["rows"][name])
-    known["rows"] = dict(sorted(known["rows"].items(), key=lambda row: row[1]["tokens_a_second"]))
     known["processor"] = _processor()
     known["versions"] = versions()
     DATA.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+from paper_costs import costs
 from saved_results import models_with, result, title
 from score_tables import score_table, table
 
@@ -116,4 +117,5 @@ INSERTS: dict[str, Callable[..., str]] = {
     "layer_sets": _layer_sets,
     "readouts": _readouts,
     "decisions": _decisions,
+    "paper": costs,
 }

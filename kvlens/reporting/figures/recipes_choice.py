@@ -27,7 +27,7 @@ def choice(data: Path, layout: Layout = DOUBLE) -> Drawn:
     window drawn at random gets.
     """
     judged = load_all(data, "decision-pairs")
-    row = 0.36 if layout.stacked else 0.27  # names on three lines within one column
+    row = 0.52 if layout.stacked else 0.27  # names on four lines within one column
     heights = [row * len(decision.shown) + 0.95 for decision in judged]
     options: dict[str, Any] = {"height_ratios": heights}
     axes = layout.axes(float(np.sum(heights)), len(judged), 1, **options)
