@@ -73,7 +73,7 @@ def test_the_terminal_draws_what_a_run_has_the_data_for(data, tmp_path, capsys):
     assert f"written: layer_id, layer_id_{MODELS[0]}, regret in {out}" in told
     assert "depth: left out, lacks sweep.json" in told
     assert sorted(path.name for path in out.iterdir()) == sorted(
-        ["data"]
+        ["data", "figures.toml"]
         + [
             f"{name}.{kind}"
             for name in ("layer_id", f"layer_id_{MODELS[0]}", "regret")
