@@ -25,8 +25,8 @@ class Answer:
         data: for --json: what `json.dumps` takes.
         text: for people; empty when everything was said before.
         code: exit code; 0: done, 1: a check failed.
-        place: the file that was written, or the folder that grows with each run: the settings go
-            beside it. A folder that is swapped as a whole has them inside.
+        place: what was written: the settings go beside it, as ``PLACE.toml``. A folder that is
+            swapped as a whole has them inside.
     """
 
     data: Any

@@ -39,7 +39,7 @@ from kvlens.cli.pairs import score
 from kvlens.cli.profile import profile
 from kvlens.cli.record import record
 from kvlens.cli.report import report
-from kvlens.cli.settings import Settings, Told, read_settings, settings_told, write_settings
+from kvlens.cli.settings import Settings, Told, read_settings, settings_told, write_settings_beside
 from kvlens.cli.signals import stopped_by_signals
 from kvlens.cli.streams import Unheard, complain, usable_streams, write_out
 from kvlens.cli.sweep import sweep
@@ -148,7 +148,7 @@ def run(
         ):
             answer = command(*bound.args, **bound.kwargs)
             if answer is not None and answer.place is not None:
-                write_settings(answer.place)
+                write_settings_beside(answer.place)
     except InputError as error:
         if debug:
             raise

@@ -171,7 +171,7 @@ def _on_tasks(
         **asdict(chat),
         **asdict(limits),
     )
-    return Answer(table.model_dump(mode="json"), table.markdown(), place=folder)
+    return Answer(table.model_dump(mode="json"), table.markdown(), place=folder / "evaluate")
 
 
 def _check_folder(folder: Path, limit: int | None) -> None:

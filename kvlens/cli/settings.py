@@ -185,18 +185,22 @@ def settings_told(settings: Settings | None, anew: bool) -> Iterator[None]:
         _current.reset(token)
 
 
-def write_settings(place: Path) -> None:
-    """Write the running command's settings beside a result; nothing in a notebook.
+def write_settings(folder: Path) -> None:
+    """Write the running command's settings into the folder of its results; nothing in a notebook.
 
     Args:
-        place: the result's file, or the folder that it is in.
+        folder: gets the file ``COMMAND.toml``.
 
     Raises:
         InputError: where they cannot be written.
     """
     settings = _current.get()
-    if settings is None:
-        return
-    is_folder = place.is_dir()
-    name = f"{settings.command}.toml" if is_folder else f"{place.name}.toml"
-    write_text((place if is_folder else place.parent) / name, settings.text)
+    if settings is not None:
+        write_text(folder / f"{settings.command}.toml", settings.text)
+
+
+def write_settings_beside(result: Path) -> None:
+    """As `write_settings`, beside a result: ``RESULT.toml``."""
+    settings = _current.get()
+    if settings is not None:
+        write_text(result.parent / f"{result.name}.toml", settings.text)
