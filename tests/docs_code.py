@@ -43,7 +43,9 @@ FEWER = {
     "embed": "--overwrite",
     "compare": "--overwrite",
     "figures": "--overwrite",
-    "choose": "-o decision.json --overwrite --n 40 --widths 1 --biases 1 --finalists 2 --posts none",
+    "choose": (
+        "-o decision.json --overwrite --n 40 --widths 1 --biases 1 --finalists 2 --posts none"
+    ),
     "evaluate": "--methods mean",
     "lens": "--overwrite --n-words 3 --n-low-rank 2 --n 20 --n-geometry 20 --methods mean",
     "profile": f"--overwrite --n {LEAST} --draws 3",
