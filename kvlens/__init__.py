@@ -124,6 +124,13 @@ PICTURES |= {
     "Decision": "kvlens.plots.pictures:decision_picture",
     "WordLens": "kvlens.plots.pictures:words_picture",
     "Effects": "kvlens.plots.pictures:effects_picture",
+    "LayerStudy": "kvlens.plots.pictures:study_picture",
+    "ReadoutSweep": "kvlens.plots.pictures:readout_picture",
+    "Scores": "kvlens.plots.pictures:scores_picture",
+    "KVLens": "kvlens.plots.pictures:ranks_picture",
+    "Geometry": "kvlens.plots.pictures:geometry_picture",
+    "AttentionPatterns": "kvlens.plots.pictures:patterns_picture",
+    "LowRank": "kvlens.plots.pictures:low_rank_picture",
 }
 PICTURE_FILES |= {"LayerSet": "kvlens.plots.saving:save_card_picture"}
 

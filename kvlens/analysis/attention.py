@@ -252,6 +252,16 @@ class AttentionPatterns(AttentionResult):
     tokens: tuple[str, ...]
     text_span: tuple[Count, Count]
 
+    def _repr_html_(self) -> str:
+        betas = self.arrays["beta"].mean(axis=(1, 2))
+        facts = {
+            f"layer {layer}": f"beta {beta:.3f}, mean over heads and tokens"
+            for layer, beta in zip(self.layers, betas, strict=True)
+        }
+        title = f"attention patterns: {self.model.name}, {len(self.tokens)} tokens"
+        alt = f"attention before and after re-routing, layer {self.layers[0]}"
+        return facts_html(title, facts, (), picture_of(self, alt))
+
     def __post_init__(self) -> None:
         """Raise InputError for arrays that are not of this model, these layers and tokens."""
         super().__post_init__()

@@ -21,6 +21,8 @@ from kvlens.store.artifact import JsonArtifact
 from kvlens.store.bounds import Count
 from kvlens.store.checking import a, arguments, names, whole
 from kvlens.store.errors import InputError
+from kvlens.store.facts import facts_html, picture_of
+from kvlens.store.layer_ranges import phrase
 from kvlens.store.provenance import versions
 from kvlens.texts.prompts import Prompt
 from kvlens.texts.texts import TextsInfo
@@ -61,6 +63,18 @@ class KVLens(JsonArtifact):
     draws: Count
     seed: int
     versions: dict[str, str]
+
+    def _repr_html_(self) -> str:
+        layers = sorted({each.layer for each in self.spectra})
+        facts = {
+            "layers": phrase(layers),
+            "states": f"K and V of the final token of {self.texts.n} texts",
+            "prompt": self.prompt.name,
+            "similarities": len(self.similarities) or "none: no embeddings were given",
+        }
+        skipped = [f"{states}: the same for every text" for states in self.skipped]
+        picture = picture_of(self, "effective rank of K and V by layer")
+        return facts_html(f"KV lens: {self.model.name}", facts, skipped, picture)
 
     @model_validator(mode="after")
     def _consistent(self) -> KVLens:

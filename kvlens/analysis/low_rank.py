@@ -9,7 +9,7 @@ from pydantic import Field, FiniteFloat, model_validator
 from kvlens.models.info import ModelInfo
 from kvlens.store.artifact import JsonArtifact, Record
 from kvlens.store.bounds import Count, Size, within
-from kvlens.store.facts import text_of_lines
+from kvlens.store.facts import printed_html, text_of_lines
 from kvlens.texts.prompts import Prompt
 from kvlens.texts.texts import TextsInfo
 
@@ -149,6 +149,9 @@ class LowRank(JsonArtifact):
     def schedules_of(self, way: Way) -> tuple[Schedule, ...]:
         """One way's schedules, the deepest cut first."""
         return tuple(each for each in self.schedules if each.way == way)
+
+    def _repr_html_(self) -> str:
+        return printed_html(self, "cosine to the embedding of whole weights by layer and rank")
 
     def __str__(self) -> str:
         title = (

@@ -25,6 +25,7 @@ from kvlens.models.info import ModelInfo
 from kvlens.store.artifact import JsonArtifact, Record
 from kvlens.store.bounds import Count
 from kvlens.store.errors import InputError
+from kvlens.store.facts import facts_html, picture_of
 from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import current_command, versions
 from kvlens.texts.texts import Texts, as_texts
@@ -93,6 +94,14 @@ class Geometry(JsonArtifact):
     cosines: dict[str, tuple[tuple[float, ...], ...]]
     versions: dict[str, str]
     command: str
+
+    def _repr_html_(self) -> str:
+        facts = {
+            row.label: f"mean cosine {row.mean_cosine:.3f}, uniformity {row.uniformity:.2f}"
+            for row in self.methods
+        }
+        picture = picture_of(self, "isotropy, uniformity and alignment by method")
+        return facts_html(f"geometry: {self.model.name}, {self.n} texts", facts, (), picture)
 
     @model_validator(mode="after")
     def _consistent(self) -> Geometry:

@@ -27,6 +27,7 @@ from kvlens.methods.base import Method
 from kvlens.models.chat_prompt import asks_for_chat
 from kvlens.models.language_model import LanguageModel, a_model
 from kvlens.store.checking import a, arguments, choice, flag, function, optional, real, text, whole
+from kvlens.store.facts import facts_html
 from kvlens.store.hub_folder import is_fetched
 from kvlens.store.progress import Progress, silent
 from kvlens.store.sharing import PerThread
@@ -106,6 +107,14 @@ class Encoder:
             self.post = filter_of(self)
         elif post is not None:
             self.post = find_post(post, self.folder, self.signature, force)
+
+    def _repr_html_(self) -> str:
+        facts = {"model": self.lm.info.name, **self.method.settings()}
+        for name, value in facts.items():
+            facts[name] = value["name"] if isinstance(value, dict) and "name" in value else value
+        facts |= {"most tokens": self.max_length, "dimension": self.get_embedding_dimension()}
+        facts["post"] = self.post.kind if self.post else "none"
+        return facts_html(f"encoder: {self.method.name}", facts)
 
     @property
     def truncated(self) -> int:

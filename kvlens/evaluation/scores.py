@@ -11,6 +11,7 @@ from kvlens.embedding.spec import REFERENCE
 from kvlens.models.info import ModelInfo
 from kvlens.store.artifact import JsonArtifact, Record, later_field
 from kvlens.store.bounds import Count, Size, within
+from kvlens.store.facts import facts_html, picture_of
 from kvlens.store.markdown import markdown_code, markdown_text
 
 if TYPE_CHECKING:
@@ -145,6 +146,19 @@ class Scores(JsonArtifact):
 
     def __str__(self) -> str:
         return self.table()
+
+    def _repr_html_(self) -> str:
+        facts = {label: self._cells_of(label) for label in dict.fromkeys(self._labels())}
+        title = f"scores x 100: {self.model.name}"
+        return facts_html(title, facts, (), picture_of(self, "scores by method and task"))
+
+    def _labels(self) -> list[str]:
+        return [score.label for score in self.scores]
+
+    def _cells_of(self, label: str) -> str:
+        """A row's scores with their tasks, in a line."""
+        rows = [score for score in self.scores if score.label == label]
+        return "; ".join(f"{score.task} {score.cell}" for score in rows)
 
     def markdown(self) -> str:
         """`table`; what the numbers are, below; of retrieval the hubness."""

@@ -40,6 +40,8 @@ def has_kernel(layer: LayerAnatomy, states: Float[Tensor, "batch seq_len d_model
     """
     if layer.d_key != layer.d_value or layer.sink or layer.soft_cap is not None:
         return False
+    if states.dtype not in (torch.float32, *HALVES):
+        return False
     if states.device.type == "cpu":
         return True
     fits = layer.d_key % ALIGNED == 0 and layer.d_key <= WIDEST_FLASH

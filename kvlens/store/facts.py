@@ -18,6 +18,7 @@ PICTURES: dict[str, str] = {}
 PICTURE_FILES: dict[str, str] = {}
 
 CELL = "text-align: left; vertical-align: top"
+SCROLLED = "max-height: 24em; overflow: auto"
 
 
 def facts_text(title: str, facts: Mapping[str, Any], warnings: Sequence[str] = ()) -> str:
@@ -58,6 +59,21 @@ def facts_html(
     rows = [_row(name, value) for name, value in facts.items()]
     rows += [_row("⚠", text) for text in warnings]
     return f"<div><b>{escape(title)}</b><table>{''.join(rows)}</table>{picture}</div>"
+
+
+def printed_html(result: Any, alt: str) -> str:
+    """A result as HTML: the lines that it prints, the first as their title, and its picture.
+
+    Args:
+        result: of several lines, as a string.
+        alt: the picture in words, for those who cannot see it.
+
+    Returns:
+        One ``<div>``.
+    """
+    title, _, lines = str(result).partition("\n")
+    text = f'<pre style="{SCROLLED}">{escape(lines)}</pre>' if lines else ""
+    return f"<div><b>{escape(title)}</b>{text}{picture_of(result, alt)}</div>"
 
 
 def _row(name: str, value: Any) -> str:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Unpack
 
+import numpy as np
+
 from kvlens.dimension.profile import IDProfile
 from kvlens.embedding.post import FITTED
 from kvlens.embedding.spec import MethodSpec
@@ -158,8 +160,18 @@ def _trials(texts: Texts | None, pairs: Pairs | None) -> tuple[Trial, Trial, Tri
     n = sum(part.n for part in parts)
     if n < FEWEST:
         raise InputError(f"{n} {parts[0].kind} judge, at least {FEWEST} are needed: give more")
+    for part in parts:
+        _refuse_equal_scores(part)
     first, second, third = parts
     return first, second, third
+
+
+def _refuse_equal_scores(part: Trial) -> None:
+    if isinstance(part, PairTrial) and np.ptp(part.pairs.scores) == 0:
+        raise InputError(
+            f"{part.n} of the `pairs`, evenly spread, judge by themselves, and all have one score: "
+            "give more, or in another order"
+        )
 
 
 def _source(texts: Texts | None, pairs: Pairs | None) -> str:

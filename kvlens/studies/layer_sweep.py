@@ -32,7 +32,7 @@ from kvlens.store.checking import (
     whole,
 )
 from kvlens.store.errors import InputError
-from kvlens.store.facts import text_of_lines
+from kvlens.store.facts import printed_html, text_of_lines
 from kvlens.store.layer_ranges import phrase
 from kvlens.store.part import finished_chunks, started_by
 from kvlens.store.progress import Progress
@@ -130,6 +130,9 @@ class Sweep(JsonArtifact):
     def windows_of(self, width: int, bias: float) -> list[Window]:
         """The windows of one width and bias, by depth."""
         return [window for window in self.windows if (window.width, window.bias) == (width, bias)]
+
+    def _repr_html_(self) -> str:
+        return printed_html(self, "quality when a window is re-routed at every depth")
 
     def __str__(self) -> str:
         pairs = f"{self.n_pairs} pairs of {self.data}"

@@ -28,7 +28,7 @@ from kvlens.store.artifact import JsonArtifact, Record
 from kvlens.store.bounds import Count
 from kvlens.store.checking import a, arguments, flag, function, optional, text
 from kvlens.store.errors import InputError
-from kvlens.store.facts import text_of_lines
+from kvlens.store.facts import printed_html, text_of_lines
 from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import current_command, versions
 from kvlens.studies.sweep_vectors import DIGITS, distinct_texts, refuse_unrankable
@@ -122,6 +122,9 @@ class ReadoutSweep(JsonArtifact):
     def best(self) -> ReadBlock:
         """The block of the best quality: found on these pairs, so its gain is too large."""
         return max(self.blocks, key=lambda each: each.spearman)
+
+    def _repr_html_(self) -> str:
+        return printed_html(self, "quality after every block")
 
     def __str__(self) -> str:
         lines = [f"{self.model.name}, {self.n_pairs} pairs of {self.data}, {self.method}"]

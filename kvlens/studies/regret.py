@@ -21,7 +21,7 @@ from kvlens.store.artifact import JsonArtifact
 from kvlens.store.bounds import Count
 from kvlens.store.checking import a, arguments, layer_list, members, text
 from kvlens.store.errors import InputError
-from kvlens.store.facts import text_of_lines
+from kvlens.store.facts import printed_html, text_of_lines
 from kvlens.store.layer_ranges import phrase
 from kvlens.store.provenance import current_command, versions
 from kvlens.studies.comparison import Group, Resampling
@@ -67,6 +67,9 @@ class LayerStudy(JsonArtifact):
             self.model.check_layers(sorted(outcome.layers))
             self.model.check_reroutable(outcome.layers)
         return self
+
+    def _repr_html_(self) -> str:
+        return printed_html(self, "quality of every window by its ID, and what each rule takes")
 
     def __str__(self) -> str:
         pairs = f"{self.n_pairs} pairs of {self.data}"

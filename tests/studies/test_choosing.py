@@ -51,6 +51,13 @@ def score(lm, trial, method, post):
     return trial.whole(trial.items(vectors)[None])[0]
 
 
+def test_a_part_whose_scores_are_equal_is_refused(lm):
+    texts = [f"sentence {i}" for i in range(80)]
+    regular = Pairs(tuple(texts[:40]), tuple(texts[40:]), np.arange(40) % 5.0)
+    with pytest.raises(InputError, match=r"8 of the `pairs`.*all have one score"):
+        kvlens.choose(lm, pairs=regular)
+
+
 def test_rows_are_what_encoders_give(lm, pairs, decided):
     _, fine, _ = PairTrial.parts(pairs, (400, 2000, 2000))
     assert decided.n == (12, 24, 24)
