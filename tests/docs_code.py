@@ -149,6 +149,8 @@ class Runner:
             self._run_command(arguments, line)
 
     def _run_command(self, arguments: list[str], line: str) -> None:
+        if "--config" in arguments:  # of the terminal as a whole, and of a file that a run left
+            return
         app.parse_args(arguments)
         if "--engine" in arguments:  # of an extra that `make test` does not install
             return

@@ -31,8 +31,6 @@ OURS = (
     "study.json",
     "readout.json",
     "decision.json",
-    "report.html",
-    "comparison.html",
     "effects.json",
     "probe_tokens.json",
     "scores*.json",

@@ -16,6 +16,7 @@ from torch import Tensor
 from kvlens.models.anatomy import Anatomy, blocks_of, decoder_of
 from kvlens.models.attention_call import Attended, AttentionCall
 from kvlens.models.bridge import bridge_over, firing_hooks, point_names
+from kvlens.models.capture_hooks import remove_capture_hooks
 from kvlens.models.dispatched import bring_back, input_device
 from kvlens.models.dissection import calls_at_origin
 from kvlens.models.identity import info_of
@@ -109,6 +110,8 @@ class LanguageModel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy, deep or pickled, has the parts that were given, and finds the others again."""
+        with self.turn():
+            remove_capture_hooks(self.hf)
         return LanguageModel, (self.hf, self.tokenizer, self.info, self.anatomy)
 
     def turn(self, purpose: Purpose = "pass") -> AbstractContextManager[Turn]:

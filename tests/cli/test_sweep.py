@@ -145,7 +145,7 @@ def test_killed_before_any_rename_it_resumes(runs, run, pairs_file, tmp_path, ov
         command += " --overwrite"
     assert run(command) == 0
     whole = left(out)
-    assert set(whole) == {"sweep.json", "study.json"}
+    assert set(whole) == {"sweep.json", "study.json", "sweep.json.toml"}
     before = {}
     if overwrite:
         assert run(command.replace("--widths 2", "--widths 1")) == 0
@@ -222,6 +222,7 @@ def test_readout_writes_numbers_and_a_picture(runs, run, tmp_path, pairs_file, c
         "readout.json",
         "readout.pdf",
         "readout.png",
+        "readout.json.toml",
     }
     assert run(f"{line} --overwrite --layers 0,2 --position none --pooling mean") == 0
     settings = ReadoutSweep.load(out).settings

@@ -1,5 +1,7 @@
 """Two module trees over one set of weights."""
 
+import pickle
+
 import pytest
 import torch
 from zoo import tiny
@@ -52,3 +54,14 @@ def test_a_config_whose_numbers_no_model_has_is_refused(n):
     lm.hf.config.max_position_embeddings = n
     with pytest.raises(kvlens.InputError, match="x has an absurd config: max_positions: "):
         kvlens.LanguageModel.wrap(lm.hf, lm.tokenizer, name="x")
+
+
+def test_one_that_gave_hidden_states_is_pickled(lm):
+    """transformers leaves hooks in it that no pickle can hold; it puts them in again."""
+    ids = torch.tensor([[1, 2, 3]])
+    with torch.inference_mode():
+        before = lm.hf(ids, output_hidden_states=True).hidden_states
+        again = pickle.loads(pickle.dumps(lm))
+        for each in (lm, again):
+            after = each.hf(ids, output_hidden_states=True).hidden_states
+            assert all(map(torch.equal, before, after))

@@ -6,8 +6,10 @@ else; that it is there is tested here, and so is that nothing of the kind is use
 """
 
 import ast
+import copy
 import functools
 import importlib
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from accelerate.hooks import ModelHook, add_hook_to_module
 from zoo import tiny
 
 from kvlens.models.bridge import firing_hooks
+from kvlens.models.language_model import LanguageModel
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "kvlens"
@@ -60,6 +63,9 @@ SPREAD = "models/test_dispatched.py::test_it_computes_the_same"
 UNPACKED = "models/test_quantized.py::test_weights_whose_kernels_are_on_the_hub_are_unpacked"
 SCALES = "dimension/test_estimators.py::test_equals_scikit_dimension_on_clean_data"
 KINDS = "models/test_kind.py::test_what_is_no_decoder_is_refused"
+PICKLED = "models/test_language_model.py::test_one_that_gave_hidden_states_is_pickled"
+LICENCES = "evaluation/test_adapter.py::test_the_leaderboard_is_told_what_the_model_tells"
+RAY = "engines/test_ray.py::test_shards_are_those_of_the_local_engine"
 MTEB = "evaluation/test_adapter.py::test_mteb_loads_it_by_name"
 
 BRIDGE = "transformer_lens.model_bridge"
@@ -100,6 +106,7 @@ NAMES = (
         "transformers.utils",
         "models/test_quiet.py::test_threads_are_quiet_one_after_another",
     ),
+    Name("_output_capturing_hooks_installed", "captured", PICKLED),
     # accelerate
     Name("AlignDevicesHook", "accelerate.hooks", SPREAD),
     Name("add_hook_to_module", "accelerate.hooks", SPREAD),
@@ -113,6 +120,8 @@ NAMES = (
     Name("_scaled_dot_product_flash_attention_for_cpu", "operator", MERGED),
     Name("_scaled_dot_product_flash_attention", "operator", MERGED),
     Name("_scaled_dot_product_efficient_attention", "operator", MERGED),
+    # ray
+    Name("_temp_dir", "ray.init", RAY),
     # scikit-dimension
     Name("TwoNN", "skdim.id", SCALES),
     Name("MLE", "skdim.id", SCALES),
@@ -126,9 +135,9 @@ NAMES = (
         "evaluation/test_hubness.py::test_rows_of_retrieval",
     ),
     Name("ModelMeta", "mteb.models.model_meta", MTEB),
-    Name("ScoringFunction", "mteb.models.model_meta", MTEB),
     Name("MODEL_REGISTRY", "mteb.models.model_implementations", MTEB),
     Name("PromptType", "mteb.types", MTEB),
+    Name("Licenses", "mteb.types", LICENCES),
     Name(
         "TaskResult",
         "mteb.results",
@@ -166,10 +175,22 @@ HOLDERS = {
 def test_it_is_there(name):
     if name.of == "hook":
         assert any(point.endswith(f".{name.name}") for point in fired())
+    elif name.of == "ray.init":
+        assert name.name in inspect.getsource(pytest.importorskip("ray").init)
+    elif name.of == "captured":
+        assert getattr(captured().hf.model, name.name)
     elif name.of in HOLDERS:
         assert hasattr(HOLDERS[name.of](), name.name)
     elif name.of != "dummy":
         assert hasattr(importlib.import_module(name.of), name.name)
+
+
+def captured() -> LanguageModel:
+    """A model that gave its hidden states once."""
+    lm = copy.deepcopy(tiny("llama"))
+    with torch.inference_mode():
+        lm.hf(torch.tensor([[1, 2]]), output_hidden_states=True)
+    return lm
 
 
 @functools.cache
