@@ -10,12 +10,15 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
 from platformdirs import user_cache_dir
 from safetensors import SafetensorError
 
 from kvlens.store.errors import InputError, one_line
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 KINDS_OF_FILES = (
     (stat.S_ISDIR, "a folder"),
@@ -146,6 +149,8 @@ def scratch_folder(target: Path) -> Iterator[Path]:
     Yields:
         The folder, on the file system of `target`.
     """
+    from filelock import FileLock
+
     home = scratch_home(target)
     lock = FileLock(home / f"{secrets.token_hex(4)}.lock")
     lock_file = Path(lock.lock_file)
@@ -200,6 +205,8 @@ def _remove_if_empty(home: Path) -> None:
 
 def _remove_abandoned(home: Path) -> None:
     """Remove the scratch of processes that are no more: nobody holds its lock."""
+    from filelock import FileLock, Timeout
+
     for lock_file in home.glob("*.lock"):
         with contextlib.suppress(Timeout, OSError), FileLock(lock_file, timeout=0):
             _remove(lock_file.with_suffix(""), lock_file)

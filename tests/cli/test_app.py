@@ -132,8 +132,11 @@ def cpu_seconds(*arguments):
 
 
 def test_help_and_import_are_quick():
-    assert cpu_seconds("-m", "kvlens.cli", "--help") < 0.5
-    assert cpu_seconds("-c", "import kvlens") < 0.2
+    """On a slow machine, beside what the terminal is made with: one import of torch is ten times
+    that."""
+    made_with = cpu_seconds("-c", "import cyclopts, rich.console")
+    assert cpu_seconds("-m", "kvlens.cli", "--help") < max(0.5, 4 * made_with)
+    assert cpu_seconds("-c", "import kvlens") < max(0.2, made_with)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
