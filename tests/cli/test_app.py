@@ -119,11 +119,15 @@ def test_the_last_value_of_an_option_counts_but_sets_of_layers_add_up():
 
 
 def cpu_seconds(*arguments):
-    """CPU seconds of a Python process, the least of five: waiting for a busy core is no work."""
+    """CPU seconds of a Python process, the least of five: waiting for a busy core is no work.
+
+    Modules are compiled, as they are for everybody who has started it before.
+    """
+    keeping = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     seconds = []
     for _ in range(5):
         before = os.times()
-        subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True, env=keeping)
         after = os.times()
         user = after.children_user - before.children_user
         system = after.children_system - before.children_system
@@ -132,11 +136,8 @@ def cpu_seconds(*arguments):
 
 
 def test_help_and_import_are_quick():
-    """On a slow machine, beside what the terminal is made with: one import of torch is ten times
-    that."""
-    made_with = cpu_seconds("-c", "import cyclopts, rich.console")
-    assert cpu_seconds("-m", "kvlens.cli", "--help") < max(0.5, 4 * made_with)
-    assert cpu_seconds("-c", "import kvlens") < max(0.2, made_with)
+    assert cpu_seconds("-m", "kvlens.cli", "--help") < 0.5
+    assert cpu_seconds("-c", "import kvlens") < 0.2
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

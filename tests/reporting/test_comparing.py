@@ -100,7 +100,7 @@ def test_the_terminal_writes_table_pictures_and_page(runs, tmp_path, capsys):
     arguments = ["compare", *map(str, runs), "-o", str(out)]
     assert main(arguments) == 0
     assert "## choice of layers" in capsys.readouterr().out
-    assert {path.name for path in out.iterdir()} - {"compare.toml"} == {
+    assert {path.name for path in out.iterdir()} == {"compare.toml"} | {
         f"{stem}.{kind}" for stem in ("profiles", "numbers") for kind in ("png", "pdf")
     } | {f"comparison.{kind}" for kind in ("csv", "md", "html")}
     assert main(arguments) == 2
