@@ -118,20 +118,23 @@ _LOADERS = {
 READERS |= {name: f"kvlens.{_HOME[public]}:{public}" for name, public in _LOADERS.items()}
 
 # What draws a result in a notebook: named here, since results know no pictures.
-PICTURES |= {
-    "IDProfile": "kvlens.plots.pictures:profile_picture",
-    "AttentionShift": "kvlens.plots.pictures:shift_picture",
-    "Decision": "kvlens.plots.pictures:decision_picture",
-    "WordLens": "kvlens.plots.pictures:words_picture",
-    "Effects": "kvlens.plots.pictures:effects_picture",
-    "LayerStudy": "kvlens.plots.pictures:study_picture",
-    "ReadoutSweep": "kvlens.plots.pictures:readout_picture",
-    "Scores": "kvlens.plots.pictures:scores_picture",
-    "KVLens": "kvlens.plots.pictures:ranks_picture",
-    "Geometry": "kvlens.plots.pictures:geometry_picture",
-    "AttentionPatterns": "kvlens.plots.pictures:patterns_picture",
-    "LowRank": "kvlens.plots.pictures:low_rank_picture",
-}
+PICTURES |= dict.fromkeys(
+    (
+        "IDProfile",
+        "AttentionShift",
+        "Decision",
+        "WordLens",
+        "Effects",
+        "LayerStudy",
+        "ReadoutSweep",
+        "Scores",
+        "KVLens",
+        "Geometry",
+        "AttentionPatterns",
+        "LowRank",
+    ),
+    "kvlens.plots.pictures:picture",
+)
 PICTURE_FILES |= {"LayerSet": "kvlens.plots.saving:save_card_picture"}
 
 # Without `open`: a star import must not hide the builtin.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from kvlens.cli.answers import Answer, forecast_answer
-from kvlens.cli.engine import EmbedEngine
+from kvlens.cli.engine import EmbedEngine, encoder_recipe
 from kvlens.cli.options import (
     TEXTS,
     ChatOptions,
@@ -21,12 +21,13 @@ from kvlens.cli.options import (
 )
 from kvlens.cli.progress import progress
 from kvlens.cli.swap import recover
-from kvlens.cli.values import Dashed, WholeNumber, layers_or_file
+from kvlens.cli.values import Dashed, WholeNumber
+from kvlens.store.errors import InputError
 
 if TYPE_CHECKING:
     from kvlens.embedding.encoder import Encoder
+    from kvlens.embedding.file_options import FileRun
     from kvlens.embedding.file_run import EmbedResult
-    from kvlens.models.language_model import LanguageModel
 
 
 @Parameter(name="*", group=TEXTS)
@@ -139,15 +140,17 @@ def embed(
     from kvlens.embedding.target import check_target
 
     recover(target.output.parent)
+    recipe = encoder_recipe(name, vectors, route, chat, limits, model)
+    run = _run(source, target, vectors)
     if engine.is_ray and not dry.dry_run:
-        made = engine.embed(name, source, target, vectors, route, chat, limits, model)
-        return _answer(made, target.output)
+        _check_nothing_is_fitted(vectors)
+        return _answer(engine.embed(recipe, source, target.output, run), target.output)
     check_target(target.output, source.input, target.resume, target.overwrite)
-    layers = layers_or_file(route.layers)
-    lm = model.load(name, hooked=False)
+    encoder = recipe.encoder_of(model.load(name, hooked=False))
     if dry.dry_run:
-        return _forecast(lm, source, target, vectors, layers, route.force, chat, limits)
-    encoder = _encoder(lm, vectors, layers, route.force, chat, limits)
+        return _forecast(encoder, source, run)
+    if vectors.fit_post:
+        encoder.fit_post(vectors.fit_post)
     with progress(f"embedding {source.input}") as bar:
         result = embed_file(
             encoder,
@@ -155,66 +158,42 @@ def embed(
             target.output,
             column=source.column,
             id_column=source.id_column,
-            kind=vectors.kind,
-            normalize=vectors.normalize,
-            truncate_dim=vectors.truncate_dim,
-            skip_bad=source.skip_bad,
-            resume=target.resume,
-            overwrite=target.overwrite,
-            chunk=target.chunk,
             progress=bar,
+            **asdict(run),
         )
     return _answer(result, target.output)
 
 
-def _forecast(
-    lm: LanguageModel,
-    source: Source,
-    target: Target,
-    vectors: Vectors,
-    layers: Any,
-    force: bool,
-    chat: ChatOptions,
-    limits: EmbedLimits,
-) -> Answer:
+def _run(source: Source, target: Target, vectors: Vectors) -> FileRun:
+    from kvlens.embedding.file_options import FileRun
+
+    return FileRun(
+        kind=vectors.kind,
+        normalize=vectors.normalize,
+        truncate_dim=vectors.truncate_dim,
+        skip_bad=source.skip_bad,
+        resume=target.resume,
+        overwrite=target.overwrite,
+        chunk=target.chunk,
+    )
+
+
+def _check_nothing_is_fitted(vectors: Vectors) -> None:
+    if vectors.fit_post:
+        raise InputError(
+            "`fit_post` goes with `engine='local'`: fit on a few texts there, and name it by `post`"
+        )
+
+
+def _forecast(encoder: Encoder, source: Source, run: FileRun) -> Answer:
     """What it would take; a post-processing that would be fitted is left out, since it is saved."""
     from kvlens.checks.forecasts import embedding
-    from kvlens.embedding.file_options import FileRun
     from kvlens.texts.scan import usable
     from kvlens.texts.text_file import TextFile
 
-    encoder = _encoder(lm, replace(vectors, fit_post=None), layers, force, chat, limits)
     ids = source.id_column or True
     file = TextFile.at(source.input, source.column, ids, source.skip_bad, empty=True)
-    how = {name: getattr(vectors, name) for name in ("kind", "normalize", "truncate_dim")}
-    run = FileRun(chunk=target.chunk, **how)
     return forecast_answer(embedding(encoder, (entry.text for entry in usable(file)), run))
-
-
-def _encoder(
-    lm: LanguageModel,
-    vectors: Vectors,
-    layers: Any,
-    force: bool,
-    chat: ChatOptions,
-    limits: EmbedLimits,
-) -> Encoder:
-    from kvlens.embedding.encoder import Encoder
-    from kvlens.embedding.spec import MethodSpec
-    from kvlens.texts.limits import Limits
-
-    spec = MethodSpec.parse(vectors.method)
-    if spec.settings:
-        most = Limits(**asdict(limits))
-        method = spec.encoder(lm, layers, most, force, **asdict(chat)).method
-        encoder = Encoder(lm, method, None, vectors.post, force=force, **asdict(limits))
-    else:
-        encoder = Encoder(
-            lm, spec.method, layers, vectors.post, force=force, **asdict(chat), **asdict(limits)
-        )
-    if vectors.fit_post:
-        encoder.fit_post(vectors.fit_post)
-    return encoder
 
 
 def _answer(result: EmbedResult, output: Path) -> Answer:

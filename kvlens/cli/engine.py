@@ -15,6 +15,7 @@ from kvlens.cli.values import WholeNumber, layers_or_file
 from kvlens.store.errors import InputError
 
 if TYPE_CHECKING:
+    from kvlens.embedding.file_options import FileRun
     from kvlens.embedding.file_run import EmbedResult
     from kvlens.engines.pool import Pool
     from kvlens.engines.recipe import EncoderRecipe
@@ -69,38 +70,18 @@ class EmbedEngine(EngineOptions):
 
     part_rows: WholeNumber | None = None
 
-    def embed(
-        self,
-        name: str,
-        source: Any,
-        target: Any,
-        vectors: Any,
-        route: RouteOptions,
-        chat: ChatOptions,
-        limits: LengthOptions,
-        model: ModelOptions,
-    ) -> EmbedResult:
-        """Vectors of a file by Ray; the options are those of `kvlens.cli.embed`.
+    def embed(self, recipe: EncoderRecipe, source: Any, target: Path, run: FileRun) -> EmbedResult:
+        """Vectors of a file by Ray; `source` is that of `kvlens.cli.embed`.
 
         Raises:
-            InputError: as `embed_with_ray`, and to fit a post-processing.
+            InputError: as `embed_with_ray`.
         """
-        from kvlens.embedding.file_options import FileRun
         from kvlens.engines.ray_embedding import PART_ROWS, embed_with_ray
 
-        run = FileRun(
-            kind=vectors.kind,
-            normalize=vectors.normalize,
-            truncate_dim=vectors.truncate_dim,
-            skip_bad=source.skip_bad,
-            resume=target.resume,
-            overwrite=target.overwrite,
-            chunk=target.chunk,
-        )
         return embed_with_ray(
-            _encoder_recipe(name, vectors, route, chat, limits, model),
+            recipe,
             source.input,
-            target.output,
+            target,
             column=source.column,
             id_column=source.id_column,
             run=run,
@@ -109,7 +90,7 @@ class EmbedEngine(EngineOptions):
         )
 
 
-def _encoder_recipe(
+def encoder_recipe(
     name: str,
     vectors: Any,
     route: RouteOptions,
@@ -117,12 +98,9 @@ def _encoder_recipe(
     limits: LengthOptions,
     model: ModelOptions,
 ) -> EncoderRecipe:
+    """What makes the encoder; the options are those of `kvlens.cli.embed`."""
     from kvlens.engines.recipe import EncoderRecipe
 
-    if vectors.fit_post:
-        raise InputError(
-            "`fit_post` goes with `engine='local'`: fit on a few texts there, and name it by `post`"
-        )
     return EncoderRecipe(
         name,
         **_common(model, chat, limits),

@@ -64,6 +64,26 @@ class EmbedResult:
     repeated_ids: int = 0
     complete: bool = False
 
+    @classmethod
+    def of(cls, written: VectorsInfo, texts: Scan, start: float, complete: bool) -> EmbedResult:
+        """What was done by now.
+
+        Args:
+            written: the facts of the target.
+            texts: what a first reading found out.
+            start: by the monotonic clock.
+            complete: whether all was done already.
+        """
+        return cls(
+            rows=written.rows,
+            truncated=written.truncated,
+            skipped=written.skipped,
+            dimension=written.dimension,
+            seconds=time.monotonic() - start,
+            repeated_ids=texts.repeated.rows,
+            complete=complete,
+        )
+
 
 @arguments(
     encoder=an_encoder,
@@ -127,15 +147,7 @@ def embed_file(
         if written is None:
             written = _write(encoder, texts, info, run, target, progress or silent)
     tidy(target)
-    return EmbedResult(
-        rows=written.rows,
-        truncated=written.truncated,
-        skipped=written.skipped,
-        dimension=written.dimension,
-        seconds=time.monotonic() - start,
-        repeated_ids=first.repeated.rows,
-        complete=complete,
-    )
+    return EmbedResult.of(written, first, start, complete)
 
 
 @contextlib.contextmanager

@@ -120,15 +120,7 @@ def embed_with_ray(
         chunks = stage(texts, first.info.sha256, scratch / "texts", run)
         info, complete = _finished(work, chunks, first, target)
     tidy(target)
-    return EmbedResult(
-        rows=info.rows,
-        truncated=info.truncated,
-        skipped=info.skipped,
-        dimension=info.dimension,
-        seconds=time.monotonic() - start,
-        repeated_ids=first.repeated.rows,
-        complete=complete,
-    )
+    return EmbedResult.of(info, first, start, complete)
 
 
 def _finished(

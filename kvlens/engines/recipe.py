@@ -64,11 +64,14 @@ class EncoderRecipe(ModelRecipe):
 
     def encoder(self) -> Encoder:
         """The encoder, its model loaded here; raises InputError as `Encoder`."""
+        return self.encoder_of(self.load())
+
+    def encoder_of(self, lm: LanguageModel) -> Encoder:
+        """The encoder of the model, which is loaded; raises InputError as `Encoder`."""
         from kvlens.embedding.encoder import Encoder
         from kvlens.embedding.spec import MethodSpec
         from kvlens.texts.limits import Limits
 
-        lm = self.load()
         spec = MethodSpec.parse(self.method)
         options = {**self.chat, **self.limits, "force": self.force}
         if not spec.settings:

@@ -30,6 +30,7 @@ from kvlens.reporting.run_folder import (
     WORDS,
     Run,
 )
+from kvlens.reporting.templates import page_template
 from kvlens.reporting.verdict import verdict
 from kvlens.reporting.word_tables import word_tables
 from kvlens.store.arguments import refusal
@@ -122,17 +123,8 @@ def render(run: Run, commands: Mapping[str, str] = COMMANDS) -> str:
     Raises:
         InputError: when the attention patterns do not fit.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     script = page_script()
-    environment = Environment(
-        loader=PackageLoader("kvlens.reporting", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(
+    return page_template("report.html").render(
         run=run,
         missing=_missing(run, commands),
         verdict=[sentence.replace(" %", "\u00a0%") for sentence in verdict(run)],

@@ -7,6 +7,8 @@ import pytest
 from zoo import tiny
 
 import kvlens
+from kvlens.plots.pictures import PLOTS
+from kvlens.store.facts import PICTURES
 
 DATA = Path(__file__).parents[2] / "figures" / "data"
 SHOWN = {
@@ -30,6 +32,10 @@ def test_a_saved_result_shows_its_numbers_and_its_picture(kind):
     assert SHOWN[kind] in unescape(shown)
     assert shown.count('src="data:image/svg+xml;base64,') == 1
     assert "<script" not in shown
+
+
+def test_every_class_with_a_picture_has_a_plot():
+    assert set(PICTURES) == set(PLOTS)
 
 
 def test_a_sweep_shows_its_windows():

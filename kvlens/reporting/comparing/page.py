@@ -10,6 +10,7 @@ from kvlens.dimension.profile import IDProfile
 from kvlens.layers.layer_set import LayerSet
 from kvlens.reporting.comparing.comparison import Comparison, Part
 from kvlens.reporting.run_folder import Run
+from kvlens.reporting.templates import page_template
 from kvlens.store.files import write_text
 from kvlens.store.provenance import current_command, versions
 
@@ -85,22 +86,13 @@ def render(comparison: Comparison, pictures: Mapping[str, Axes]) -> str:
         comparison: of runs.
         pictures: see `draw`.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     from kvlens.plots.style import picture_html
 
-    environment = Environment(
-        loader=PackageLoader("kvlens.reporting", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     alt = {
         "profiles": "ID by relative depth, a curve a run",
         "numbers": "numbers with 95 % intervals, a colour a run",
     }
-    return environment.get_template("comparing/comparison.html").render(
+    return page_template("comparing/comparison.html").render(
         comparison=comparison,
         pictures={name: picture_html(ax, alt[name]) for name, ax in pictures.items()},
         command=current_command(),
