@@ -47,6 +47,7 @@ from kvlens.cli.values import shown_default
 from kvlens.cli.verify import verify
 from kvlens.store.errors import InputError
 from kvlens.store.provenance import made_by
+from kvlens.texts.addresses import public_word
 
 COMMANDS = {
     Group("Look into a model", sort_key=1): (
@@ -101,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        command_line = made_by(shlex.join(["kvlens", *arguments]))
+        command_line = made_by(shlex.join(["kvlens", *map(public_word, arguments)]))
         with stopped_by_signals(), usable_streams(), command_line:
             code = app.meta(arguments)
     except CycloptsError as error:

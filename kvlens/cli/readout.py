@@ -14,8 +14,9 @@ from kvlens.cli.values import layers_or_file
 from kvlens.store.errors import InputError, printable
 
 if TYPE_CHECKING:
+    from kvlens.cli.candidates import Windows
     from kvlens.cli.options import ChatOptions, ModelOptions
-    from kvlens.cli.sweep import Embedded, SweepFile, ValidationPairs, What, Windows
+    from kvlens.cli.sweep import Embedded, SweepFile, ValidationPairs, What
     from kvlens.dimension.profile import IDProfile
     from kvlens.embedding.spec import MethodSpec
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from kvlens.store.errors import InputError
 from kvlens.store.files import write_text
 from kvlens.store.provenance import made_by
+from kvlens.texts.addresses import public_word
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -162,7 +163,7 @@ def _tell(argument: Argument, value: Value) -> None:
 
 
 def _told(argument: Argument) -> Value:
-    words = [token.value for token in argument.tokens]
+    words = [public_word(token.value) for token in argument.tokens]
     if argument.is_positional_only():
         return tuple(words)
     return True if argument.is_flag() else words[-1]

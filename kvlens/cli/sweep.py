@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,20 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from kvlens.cli.answers import Answer, forecast_answer, note
+from kvlens.cli.candidates import Candidates, Windows
 from kvlens.cli.folders import run_folder
 from kvlens.cli.options import ChatOptions, DryRun, ModelName, ModelOptions
 from kvlens.cli.progress import progress
 from kvlens.cli.readout import readout
 from kvlens.cli.swap import recover
-from kvlens.cli.values import Dashed, Layers, Names, Numbers, WholeNumber, layers_or_file
+from kvlens.cli.values import Dashed, WholeNumber
 from kvlens.store.errors import InputError, printable
 from kvlens.store.files import writable_file
 from kvlens.store.provenance import current_command, made_by
 
 if TYPE_CHECKING:
-    from kvlens.dimension.profile import IDProfile
-    from kvlens.layers.layer_set import LayerSet
-    from kvlens.models.info import ModelInfo
     from kvlens.models.language_model import LanguageModel
     from kvlens.studies.layer_sweep import Sweep
     from kvlens.texts.pairs import Pairs
@@ -57,25 +54,6 @@ class What:
 
     what: Literal["windows", "readout"] = "windows"
     method: str | None = None
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Windows:
-    """Which sets of layers are re-routed, and which of them a rule would have chosen.
-
-    Attributes:
-        widths: window widths such as 1,4 [default: that of the rules]
-        biases: biases such as 0,1,3
-        layers: one more layer set: a file, or such as 23,27-29; may be repeated
-        profiles: profile.json files, comma-separated: judge every rule on each (study.json);
-            of a readout, the ID curve of the first is drawn below
-    """
-
-    widths: Layers | None = None
-    biases: Numbers = (1.0,)
-    layers: tuple[str, ...] = ()
-    profiles: Names = ()
 
 
 @Parameter(name="*")
@@ -138,60 +116,6 @@ class SweepFile:
         return Sweep.load(file) if is_kept else None
 
 
-@dataclass(frozen=True)
-class Candidates:
-    """What is judged: layers that rules choose of profiles, and further sets of layers."""
-
-    profiles: list[IDProfile]
-    layer_sets: list[LayerSet]
-    explicit: list[tuple[int, ...]]
-
-    @classmethod
-    def read(cls, windows: Windows) -> Candidates:
-        """Those that the options name; raises InputError for a file that is none."""
-        from kvlens.dimension.profile import IDProfile
-        from kvlens.layers.layer_set import LayerSet
-
-        for path in windows.profiles:
-            recover(Path(path).parent)
-        profiles = [IDProfile.load(path) for path in windows.profiles]
-        layer_sets = []
-        explicit = []
-        for layers in map(layers_or_file, windows.layers):
-            if isinstance(layers, tuple):
-                explicit.append(layers)
-            elif layers is not None:
-                layer_sets.append(LayerSet.load(layers))
-        return cls(profiles, layer_sets, explicit)
-
-    @property
-    def further(self) -> list[tuple[str, tuple[int, ...]]]:
-        """What chose each further set of layers, and the layers."""
-        chosen = [(layer_set.rule, layer_set.layers) for layer_set in self.layer_sets]
-        return chosen + [("explicit", layers) for layers in self.explicit]
-
-    def check_model(self, model: ModelInfo) -> None:
-        """Raise InputError where one was made for another model."""
-        for what, results in (("profile", self.profiles), ("layer set", self.layer_sets)):
-            for result in results:
-                if not result.model.same_weights(model):
-                    raise InputError(
-                        f"a {what} was made for {result.model.name}, not for {model.name}"
-                    )
-
-    def sets(self, layers: Sequence[int], widths: Iterable[int]) -> list[tuple[int, ...]]:
-        """All sets of layers to embed with: windows among `layers`, others, the rules' choices."""
-        from kvlens.studies.regret import choices
-        from kvlens.studies.windows import windows
-
-        widths = tuple(widths)
-        sets = windows(layers, widths)
-        sets += [chosen for _, chosen in self.further]
-        for width in widths:
-            sets += choices(self.profiles, width).values()
-        return sets
-
-
 def sweep(
     name: ModelName,
     /,
@@ -226,9 +150,8 @@ def sweep(
         return readout(name, what, pairs, windows, embedded, chat, target, model)
     if what.method is not None:
         raise InputError("`method` is read after every block: give it with `what` readout")
-    from kvlens.store.part import discard, part_folder, started_by
+    from kvlens.store.part import discard, part_folder
     from kvlens.studies import layer_sweep
-    from kvlens.studies.sweep_history import AND
     from kvlens.texts.pairs import read_pairs
 
     file = target.path(name)
@@ -259,6 +182,22 @@ def sweep(
             **{**asdict(embedded), "prompt": prompt},
         )
     swept.save(file)
+    return _finished(swept, candidates, file, known)
+
+
+def _finished(swept: Sweep, candidates: Candidates, file: Path, known: Sweep | None) -> Answer:
+    """The answer of a sweep that is saved; what it kept of a stopped run goes.
+
+    Args:
+        swept: the sweep.
+        candidates: what is judged.
+        file: of the sweep.
+        known: the sweep that it was added to.
+    """
+    from kvlens.store.part import discard, part_folder, started_by
+    from kvlens.studies.sweep_history import AND
+
+    part = part_folder(file)
     started = started_by(part)
     # The last of the commands that made it; this one only went on with what that has left.
     last = swept.command.split(AND)[-1]

@@ -37,8 +37,10 @@ from kvlens.studies.contenders import window_routes
 from kvlens.studies.court import Court
 from kvlens.studies.decision import Decision
 from kvlens.studies.fine_look import fine, prove
+from kvlens.studies.pair_trial import PairTrial
+from kvlens.studies.passage_trial import PassageTrial
 from kvlens.studies.sweep_vectors import refuse_unrankable
-from kvlens.studies.trials import FEWEST, PairTrial, PassageTrial, Trial
+from kvlens.studies.trials import FEWEST, Trial
 from kvlens.texts.limits import LimitOptions, Limits
 from kvlens.texts.pairs import Pairs
 from kvlens.texts.texts import Texts

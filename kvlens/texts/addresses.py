@@ -16,6 +16,7 @@ from kvlens.store.errors import InputError, one_line, shortened
 from kvlens.texts.contents import READ_AT_A_TIME, ZIPPED, Unzipped
 
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: no drive of Windows
+TYPED = re.compile(rf"(?P<flag>(--[\w-]+=)?)(?P<address>{SCHEME.pattern}\S+)")
 SECRETS = re.compile(r"(?<=://)[^/@]*@|[?].*$")
 
 
@@ -27,6 +28,12 @@ def is_address(text: str) -> bool:
 def public(address: str) -> str:
     """An address without what may be secret in it: user, password, and a signed query."""
     return SECRETS.sub("", address)
+
+
+def public_word(word: str) -> str:
+    """A word of a command line, such as ``--input=s3://...``, as a result may record it."""
+    typed = TYPED.fullmatch(word)
+    return typed["flag"] + public(typed["address"]) if typed else word
 
 
 @contextlib.contextmanager

@@ -57,6 +57,19 @@ def test_a_result_from_a_file_records_the_whole_command_line(place, run, capsys)
     capsys.readouterr()
 
 
+def test_passwords_of_addresses_are_recorded_nowhere(place, run, capsys):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    address = "memory://secret/texts.txt"
+    MemoryFileSystem().pipe("/secret/texts.txt?signature=hidden", b"one\ntwo\n")
+    line = "embed @llama --method last_token -o @secret.npy"
+    assert run(f"{line} --input={address}?signature=hidden") == 0
+    written = {path.name: path.read_bytes() for path in place.glob("secret*")}
+    assert address.encode() in written["secret.npy.toml"]
+    assert not [name for name, content in written.items() if b"hidden" in content]
+    capsys.readouterr()
+
+
 def test_beside_a_file_of_vectors_without_what_is_of_the_run_alone(place, run, capsys):
     line = "embed @llama -i @texts.txt --method mean -o @settings.npy"
     assert run(line) == 0

@@ -14,7 +14,8 @@ from kvlens.store.progress import silent_bar
 from kvlens.studies.coarse_look import coarse
 from kvlens.studies.contenders import POOLINGS, Contender, window_routes
 from kvlens.studies.court import Court
-from kvlens.studies.trials import PairTrial, PassageTrial
+from kvlens.studies.pair_trial import PairTrial
+from kvlens.studies.passage_trial import PassageTrial
 from kvlens.texts.limits import Limits
 from kvlens.texts.pairs import Pairs
 from kvlens.texts.wikipedia import calibration_texts

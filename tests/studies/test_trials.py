@@ -8,7 +8,8 @@ from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 
 from kvlens.store.errors import InputError
-from kvlens.studies.trials import PairTrial, PassageTrial, damaged, halves
+from kvlens.studies.pair_trial import PairTrial
+from kvlens.studies.passage_trial import PassageTrial, damaged, halves
 from kvlens.texts.pairs import Pairs
 from kvlens.texts.texts import Texts
 from kvlens.texts.wikipedia import calibration_texts

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kvlens.store.errors import InputError
-from kvlens.texts.addresses import is_address, public
+from kvlens.texts.addresses import is_address, public, public_word
 from kvlens.texts.hub_table import HubTable
 from kvlens.texts.pairs import read_pairs
 from kvlens.texts.readers import read_texts
@@ -101,6 +101,20 @@ def test_what_is_an_address():
     assert all(map(is_address, ("s3://b/a.jsonl", "hf://o/n", "memory://a.txt", "HTTPS://h/a.csv")))
     assert not any(map(is_address, ("a.jsonl", "C:/a.jsonl", "c://a.jsonl", "/s3://a", "-")))
     assert public("https://me:pw@h/a.csv?sig=1&b") == "https://h/a.csv"
+
+
+@pytest.mark.parametrize(
+    ("typed", "recorded"),
+    [
+        ("https://me:pw@h/a.csv?sig=1", "https://h/a.csv"),
+        ("--input=s3://key:word@bucket/a", "--input=s3://bucket/a"),
+        ("hf://org/name@main", "hf://org/name@main"),
+        ("--text=is https://h/a?b good? yes", "--text=is https://h/a?b good? yes"),
+        ("what? nothing", "what? nothing"),
+    ],
+)
+def test_a_command_line_records_addresses_without_secrets(typed, recorded):
+    assert public_word(typed) == recorded
 
 
 @pytest.mark.parametrize(
