@@ -4,8 +4,10 @@ import functools
 import json
 import os
 
+import fsspec
 import hypothesis
 import numpy as np
+import pyarrow as pa
 import pytest
 from axes import check_axes
 
@@ -46,3 +48,13 @@ def pairs_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("pairs") / "validation.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows))
     return path
+
+
+@pytest.fixture(scope="session")
+def pairs_address(pairs_file):
+    """The same pairs elsewhere, zipped."""
+    system = fsspec.filesystem("memory")
+    zipped = pa.compress(pairs_file.read_bytes(), "zstd", asbytes=True)
+    system.pipe("/pairs/validation.jsonl.zst", zipped)
+    yield "memory://pairs/validation.jsonl.zst"
+    system.rm("/pairs", recursive=True)

@@ -98,44 +98,63 @@ class Forecast:
         return f"{size}\n{speed}\n{room}"
 
 
-def forecast(
-    sample: Sample, lengths: Sequence[int], work: Work, held: int, disk: int, passes: int = 1
-) -> Forecast:
-    """What a job will take.
+@dataclass(frozen=True)
+class Job:
+    """Texts on which the same is done.
+
+    Attributes:
+        sample: of them.
+        lengths: tokens of each text of the sample, prompt included.
+        work: what is done with texts in one pass.
+        passes: how many passes a text takes.
+    """
+
+    sample: Sample
+    lengths: Sequence[int]
+    work: Work
+    passes: int = 1
+
+    @property
+    def tokens(self) -> int:
+        """Of all passes."""
+        return self.passes * self.sample.total(sum(self.lengths))
+
+
+def forecast(jobs: Sequence[Job], held: int, disk: int, n_texts: int | None = None) -> Forecast:
+    """What jobs will take together.
 
     Args:
-        sample: of its texts.
-        lengths: tokens of each text of the sample, prompt included.
-        work: what the job does with texts in one pass.
-        held: bytes that it holds beside the model.
-        disk: bytes that it writes.
-        passes: how many passes a text takes.
+        jobs: at least one; the speed is that of the one of the most tokens.
+        held: bytes that are held beside the model.
+        disk: bytes that are written.
+        n_texts: how many texts; None: those of the only job.
 
     Returns:
         The forecast.
 
     Raises:
-        InputError: as `work`.
+        InputError: as the work.
     """
-    speed = _tokens_per_second(sample, lengths, work)
+    speed = _tokens_per_second(max(jobs, key=lambda job: job.tokens))
     return Forecast(
-        texts=sample.n,
-        tokens=passes * sample.total(sum(lengths)),
+        texts=jobs[0].sample.n if n_texts is None else n_texts,
+        tokens=sum(job.tokens for job in jobs),
         tokens_per_second=speed,
         memory=psutil.Process().memory_info().rss + held,
         disk=disk,
-        is_sample=len(sample.texts) < sample.n,
+        is_sample=any(len(job.sample.texts) < job.sample.n for job in jobs),
     )
 
 
-def _tokens_per_second(sample: Sample, lengths: Sequence[int], work: Work) -> float:
+def _tokens_per_second(job: Job) -> float:
     """Stretches of the sample are worked on until some seconds are over."""
-    work(sample.texts[:1])  # what is found out about a model takes a pass of its own
+    texts = job.sample.texts
+    job.work(texts[:1])  # what is found out about a model takes a pass of its own
     start = time.perf_counter()
     seconds = 0.0
     done = 0
-    while done < len(sample.texts) and seconds < SECONDS:
-        work(sample.texts[done : done + STRETCH])
-        done = min(done + STRETCH, len(sample.texts))
+    while done < len(texts) and seconds < SECONDS:
+        job.work(texts[done : done + STRETCH])
+        done = min(done + STRETCH, len(texts))
         seconds = time.perf_counter() - start
-    return sum(lengths[:done]) / seconds
+    return sum(job.lengths[:done]) / seconds

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 
-from kvlens.checks.forecast import Forecast, Sample, forecast
+from kvlens.checks.forecast import Forecast, Job, Sample, forecast
 from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.file_options import FileRun
+from kvlens.embedding.planned_pass import PlannedPass
 from kvlens.models.language_model import LanguageModel
 from kvlens.store.errors import InputError
 from kvlens.texts.limits import Limits
@@ -24,14 +25,13 @@ A_FEW = 8  # texts whose bytes are counted
 COPIES_WRITTEN = 2  # finished chunks, and the file that is made of them
 
 
-def embedding(encoder: Encoder, texts: Iterable[str], run: FileRun, passes: int = 1) -> Forecast:
+def embedding(encoder: Encoder, texts: Iterable[str], run: FileRun) -> Forecast:
     """What `embed_file` will take.
 
     Args:
         encoder: what makes the vectors.
         texts: all, read once.
         run: how they are embedded.
-        passes: how often they are embedded.
 
     Returns:
         The forecast; texts that come twice are counted twice.
@@ -48,11 +48,44 @@ def embedding(encoder: Encoder, texts: Iterable[str], run: FileRun, passes: int 
         show_progress_bar=False,
     )
     width = len(encode(sample.texts[0]))
-    tokenized = encoder.tokenize(sample.texts, encoder.prompt_for(run.kind))
-    lengths = [len(text.ids) for text in tokenized]
     held = min(run.window, sample.n) * width * FLOAT
     disk = COPIES_WRITTEN * sample.n * width * FLOAT
-    return forecast(sample, lengths, encode, held, disk, passes)
+    return forecast([Job(sample, _lengths(encoder, run.kind, sample), encode)], held, disk)
+
+
+def passes(planned: Sequence[PlannedPass], is_written: bool = False) -> Forecast:
+    """What passes will take whose vectors are held until the last of a pass is there.
+
+    Args:
+        planned: at least one pass.
+        is_written: whether the vectors are written, too.
+
+    Returns:
+        The forecast; its texts are counted once, however many passes they take.
+
+    Raises:
+        InputError: where there is no text, and as `Encoder.encode`.
+    """
+    n_bytes = [each.vectors_a_text * FLOAT * len(each.texts) for each in planned]
+    return forecast(
+        [_job(each) for each in planned],
+        held=max(n_bytes),
+        disk=sum(n_bytes) if is_written else 0,
+        n_texts=len({text for each in planned for text in each.texts}),
+    )
+
+
+def _job(planned: PlannedPass) -> Job:
+    encoder = planned.encoders[0]
+    sample = _sample(planned.texts)
+    work = partial(encoder.encode, prompt_name=planned.kind, show_progress_bar=False)
+    return Job(sample, _lengths(encoder, planned.kind, sample), work, planned.times)
+
+
+def _lengths(encoder: Encoder, kind: str, sample: Sample) -> list[int]:
+    """The tokens of each text of a sample."""
+    tokenized = encoder.tokenize(sample.texts, encoder.prompt_for(kind))
+    return [len(text.ids) for text in tokenized]
 
 
 def recording(
@@ -103,7 +136,7 @@ def recording(
     lengths = [len(text.ids) for text in tokenized]
     held = round(min(shard or sample.n, sample.n) * n_bytes)
     disk = round(sample.n * n_bytes) if shard else 0
-    return forecast(sample, lengths, lambda some: work(texts=some), held, disk)
+    return forecast([Job(sample, lengths, lambda some: work(texts=some))], held, disk)
 
 
 def _sample(texts: Iterable[str]) -> Sample:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from kvlens.cli.answers import Answer
+from kvlens.cli.answers import Answer, forecast_answer
 from kvlens.cli.folders import check_new_file, run_folder
-from kvlens.cli.options import TEXTS, LengthOptions, ModelName, ModelOptions, TextOptions
+from kvlens.cli.options import (
+    TEXTS,
+    DryRun,
+    LengthOptions,
+    ModelName,
+    ModelOptions,
+    TextOptions,
+)
 from kvlens.cli.progress import progress
 from kvlens.cli.swap import recover
-from kvlens.cli.values import Dashed, Layers, Names, Numbers, WholeNumber
-from kvlens.store.errors import InputError, printable
+from kvlens.cli.values import Dashed, Layers, Names, Numbers, WholeNumber, data_name
+from kvlens.store.errors import InputError
 
 if TYPE_CHECKING:
     from kvlens.dimension.profile import IDProfile
+    from kvlens.models.language_model import LanguageModel
     from kvlens.studies.decision import Decision
     from kvlens.texts.pairs import Pairs
     from kvlens.texts.texts import Texts
@@ -31,12 +39,12 @@ class JudgingTexts(TextOptions):
 
     Attributes:
         texts: wikipedia, news, or a file of passages whose ids are "ARTICLE #number"
-        pairs: .jsonl with sentence1, sentence2, score, in place of passages
+        pairs: .jsonl, .csv, hf://ORG/NAME, ... with sentence1, sentence2, score, in place of them
         n: how many passages or pairs, in three parts [default: 400 passages, or all pairs]
     """
 
     texts: Dashed | None = None
-    pairs: Path | None = None
+    pairs: Dashed | None = None
     n: WholeNumber | None = None
 
     def judging(self) -> tuple[Texts | None, Pairs | None]:
@@ -80,6 +88,12 @@ class Contending:
         recover(path.parent)
         return IDProfile.load(path) if self.profile or usual.exists() else None
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """As `kvlens.choose` takes them."""
+        posts = [post for post in self.posts if post != "none"]
+        return {"methods": self.methods, "posts": posts, "finalists": self.finalists}
+
 
 def choose(
     name: ModelName,
@@ -91,6 +105,7 @@ def choose(
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     overwrite: bool = False,
     model: ModelOptions = ModelOptions(),
+    dry: DryRun = DryRun(),
 ) -> Answer:
     """How to embed with a model: method, prompt, post-processing, layers or none.
 
@@ -104,6 +119,7 @@ def choose(
         output: file to write [default: runs/MODEL/decision.json]
         overwrite: replace an existing file
         model: how it is loaded
+        dry: whether anything is done at all
     """
     from kvlens.studies import choosing
 
@@ -111,25 +127,24 @@ def choose(
     check_new_file(file, overwrite)
     passages, pairs = texts.judging()
     profile = contending.read_profile(name)
-    data = printable("/".join(texts.pairs.absolute().parts[-2:])) if texts.pairs else ""
-    decision = choosing.choose(
-        model.load(name, hooked=False),
-        passages,
-        pairs,
-        profile,
-        contending.widths,
-        contending.biases,
-        methods=contending.methods,
-        posts=[post for post in contending.posts if post != "none"],
-        finalists=contending.finalists,
-        data=data,
-        bars=progress,
-        max_length=lengths.max_length,
-        batch_tokens=lengths.batch_tokens,
-    )
+    data = data_name(texts.pairs) if texts.pairs else ""
+    lm = model.load(name, hooked=False)
+    judging = (passages, pairs, profile, contending.widths, contending.biases)
+    options = {**contending.options, "data": data, **asdict(lengths)}
+    if dry.dry_run:
+        return _forecast(lm, judging, options)
+    decision = choosing.choose(lm, *judging, bars=progress, **options)
     decision.save(file)
     text = f"{decision}\nwritten to {file}\nto embed by it: {_use(name, decision)}"
     return Answer(decision.model_dump(mode="json"), text, place=file)
+
+
+def _forecast(lm: LanguageModel, judging: tuple[Any, ...], options: dict[str, Any]) -> Answer:
+    """What it would take, as far as that is known before."""
+    from kvlens.checks.forecasts import passes
+    from kvlens.studies.rehearsal import expected_passes
+
+    return forecast_answer(passes(expected_passes(lm, *judging, **options)))
 
 
 def _use(name: str, decision: Decision) -> str:

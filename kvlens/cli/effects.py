@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import Parameter
 
 from kvlens.cli.progress import progress
+from kvlens.cli.values import Dashed
 from kvlens.store.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,12 +32,12 @@ class EffectOptions:
 
     Attributes:
         effects: leave out each part of the route in turn, and nothing else
-        pairs: .jsonl with sentence1, sentence2, score: effects on quality, too
+        pairs: .jsonl, hf://ORG/NAME, ... with sentence1, sentence2, score: effects on quality, too
         calibration: trace or static prefix: effects of other texts' values, too
     """
 
     effects: bool = False
-    pairs: Path | None = None
+    pairs: Dashed | None = None
     calibration: Path | None = None
 
     def check(self, *texts: str | None) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from kvlens.cli.answers import Answer
+from kvlens.cli.answers import Answer, forecast_answer
 from kvlens.cli.folders import run_folder
 from kvlens.cli.options import (
     ChatOptions,
+    DryRun,
     LengthOptions,
     ModelName,
     ModelOptions,
@@ -24,7 +25,10 @@ from kvlens.cli.swap import recover
 from kvlens.cli.values import Dashed, Names, WholeNumber, layers_or_file
 from kvlens.evaluation.made_here import MADE_HERE, Material, make_tasks
 from kvlens.store.errors import InputError
-from kvlens.store.files import writable_file
+from kvlens.store.files import cache_folder, writable_file
+
+if TYPE_CHECKING:
+    from kvlens.evaluation.candidates import Candidate
 
 TASKS = f"mteb's tasks or benchmarks, folders of --data-dir, or {', '.join(MADE_HERE)}"
 
@@ -99,6 +103,7 @@ def evaluate(
     chat: ChatOptions = ChatOptions(),
     limits: EvaluateLimits = EvaluateLimits(),
     model: ModelOptions = ModelOptions(),
+    dry: DryRun = DryRun(),
 ) -> Answer:
     """Methods on mteb's tasks, with intervals and significance; resumes. Or on sentence pairs.
 
@@ -112,18 +117,21 @@ def evaluate(
         chat: the chat that the prompts are put into
         limits: how long a text may be
         model: how the model is loaded
+        dry: whether anything is done at all
     """
     from kvlens.texts.pairs import read_pairs
 
     if pairs.pairs is None:
         _refuse(pairs, "goes with sentence pairs: give their file as `pairs`")
-        return _on_tasks(name, tasks, methods or ("all",), route, chat, limits, model)
+        chosen = methods or ("all",)
+        return _on_tasks(name, tasks, chosen, route, chat, limits, model, dry.dry_run)
     _refuse(tasks, "goes with tasks, not with `pairs`")
     validation = read_pairs(pairs.pairs, pairs.n)
     layers = layers_or_file(route.layers)
     lm = model.load(name, hooked=False)
     chosen = methods or ("kv_embedding",)
-    return score_pairs(lm, validation, pairs, chosen, layers, limits.to_limits(), route.force, chat)
+    how = (limits.to_limits(), route.force, chat, dry.dry_run)
+    return score_pairs(lm, validation, pairs, chosen, layers, *how)
 
 
 def _refuse(options: TaskOptions | PairOptions, why: str) -> None:
@@ -141,8 +149,10 @@ def _on_tasks(
     chat: ChatOptions,
     limits: EvaluateLimits,
     model: ModelOptions,
+    dry_run: bool,
 ) -> Answer:
     from kvlens.evaluation import run
+    from kvlens.evaluation.candidates import candidates
     from kvlens.evaluation.tasks import find_tasks
     from kvlens.texts.readers import read_texts
 
@@ -156,6 +166,10 @@ def _on_tasks(
     layers = layers_or_file(route.layers)
     lm = model.load(name.rstrip("/"), hooked=False)
     tasks += make_tasks(options.tasks, Material(lm.tokenizer, lengths, corpus))
+    if dry_run:
+        how = (limits.to_limits(), route.force)
+        every = candidates(lm, methods, layers, *how, **asdict(chat))
+        return _forecast(every, tasks, options, posts)
     table = run.evaluate(
         lm,
         tasks,
@@ -172,6 +186,27 @@ def _on_tasks(
         **asdict(limits),
     )
     return Answer(table.model_dump(mode="json"), table.markdown(), place=folder / "evaluate")
+
+
+def _forecast(
+    every: Sequence[Candidate],
+    tasks: Sequence[Any],
+    options: TaskOptions,
+    posts: Sequence[str | None],
+) -> Answer:
+    """What it would take; vectors that are kept from before are not computed again."""
+    from kvlens.checks.forecasts import passes
+    from kvlens.embedding.cache import EmbeddingCache
+    from kvlens.evaluation.asked_texts import Expected
+
+    cache = EmbeddingCache(cache_folder("embeddings"))
+    how = (options.limit, options.task_instructions, cache)
+    expected = Expected(every, posts, *how)
+    for task in tasks:
+        expected.add(task)
+    if not expected.passes:
+        return Answer({"texts": 0, "tokens": 0}, "every vector is kept from before: no pass is run")
+    return forecast_answer(passes(expected.passes, is_written=True))
 
 
 def _check_folder(folder: Path, limit: int | None) -> None:

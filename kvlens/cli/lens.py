@@ -25,7 +25,7 @@ from kvlens.cli.options import (
 )
 from kvlens.cli.progress import progress
 from kvlens.cli.recorded import Recorded, check_made_of
-from kvlens.cli.values import Names, WholeNumber, layers_or_file
+from kvlens.cli.values import Dashed, Names, WholeNumber, data_name, layers_or_file
 from kvlens.cli.words import WORD_FILES, write_words
 from kvlens.store.errors import InputError
 
@@ -65,7 +65,7 @@ class Looked:
     n: WholeNumber = 300
     n_geometry: WholeNumber = 200
     methods: Names | None = None
-    pairs: Path | None = None
+    pairs: Dashed | None = None
 
     def check(self, layers: str | None) -> None:
         """Raise InputError for what does not go together."""
@@ -87,8 +87,8 @@ class Looked:
     @property
     def pairs_source(self) -> str:
         """Where the pairs are from, as the results say it."""
-        parts = self.pairs.parts[-2:] if self.pairs else ()
-        return f"{'/'.join(parts)}, score above {ONE_MEANING}"
+        name = data_name(self.pairs) if self.pairs else ""
+        return f"{name}, score above {ONE_MEANING}"
 
 
 @Parameter(name="*", group=TEXTS)

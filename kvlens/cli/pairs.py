@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import Parameter
 
-from kvlens.cli.answers import Answer, note, say
+from kvlens.cli.answers import Answer, forecast_answer, note, say
 from kvlens.cli.options import PAIRS, ChatOptions, ModelName, ModelOptions
 from kvlens.cli.progress import progress
-from kvlens.cli.values import Names, WholeNumber, layers_or_file
+from kvlens.cli.values import Dashed, Names, WholeNumber, layers_or_file
 
 if TYPE_CHECKING:
     from kvlens.embedding.encoder import Encoder
@@ -29,14 +28,14 @@ class PairOptions:
     """A quick look at methods and prompts: Spearman x 100 on a file of sentence pairs.
 
     Attributes:
-        pairs: .jsonl with sentence1, sentence2, score, in place of tasks
+        pairs: .jsonl, .csv, hf://ORG/NAME, ... with sentence1, sentence2, score, in place of tasks
         n: how many pairs, evenly spread [default: all]
         prompts: document prompts to compare, comma-separated [default: each method's own]
         bias: bias of kv_embedding [default: the layer set's, else 1]
         pooling: last, mean, hybrid, hybrid_unnormalized or text_mean [default: each method's own]
     """
 
-    pairs: Path | None = None
+    pairs: Dashed | None = None
     n: WholeNumber | None = None
     prompts: Names | None = None
     bias: float | None = None
@@ -48,7 +47,7 @@ class PairOptions:
 class RequiredPairs(PairOptions):
     """The same, where there are no tasks."""
 
-    pairs: Path = field()  # no default: required
+    pairs: Dashed = field()  # no default: required
 
 
 def score(
@@ -89,6 +88,7 @@ def score_pairs(
     limits: Limits | None = None,
     force: bool = False,
     chat: ChatOptions = ChatOptions(),
+    dry_run: bool = False,
 ) -> Answer:
     """Score every method with every prompt; each row is said as soon as it is known.
 
@@ -103,6 +103,7 @@ def score_pairs(
         limits: how long a text may be; default that of `Encoder`.
         force: take a layer set that was made for another model.
         chat: that the prompts are put into.
+        dry_run: whether it is only told what that would take.
 
     Returns:
         The rows.
@@ -114,6 +115,8 @@ def score_pairs(
         for method in (self_contained() if tuple(methods) == ("all",) else methods)
         for prompt in options.prompts or (None,)
     ]
+    if dry_run:
+        return _forecast([encoder for _, encoder in encoders], pairs)
     rows = []
     for (method, encoder), scored in zip(encoders, _scores(encoders, pairs), strict=True):
         shown = encoder.method.document.name
@@ -121,6 +124,14 @@ def score_pairs(
         interval = f"({scored.low:.1f} to {scored.high:.1f}, n = {scored.n})"
         say(f"{method:18} {shown:22} {scored.spearman:5.1f}  {interval}")
     return Answer(rows, "")
+
+
+def _forecast(encoders: Sequence[Encoder], pairs: Pairs) -> Answer:
+    """What it would take: a pass for those that share it."""
+    from kvlens.checks.forecasts import passes
+    from kvlens.embedding.planned_pass import planned_passes
+
+    return forecast_answer(passes(planned_passes(encoders, "document", pairs.distinct)))
 
 
 def _scores(encoders: Sequence[tuple[str, Encoder]], pairs: Pairs) -> Iterator[PairScore]:

@@ -6,19 +6,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kvlens.cli.answers import Answer
+from kvlens.cli.answers import Answer, forecast_answer
 from kvlens.cli.folders import check_new_file, run_folder
 from kvlens.cli.progress import progress
 from kvlens.cli.swap import recover
-from kvlens.cli.values import layers_or_file
-from kvlens.store.errors import InputError, printable
+from kvlens.cli.values import data_name, layers_or_file
+from kvlens.store.errors import InputError
 
 if TYPE_CHECKING:
     from kvlens.cli.candidates import Windows
     from kvlens.cli.options import ChatOptions, ModelOptions
     from kvlens.cli.sweep import Embedded, SweepFile, ValidationPairs, What
     from kvlens.dimension.profile import IDProfile
+    from kvlens.embedding.encoder import Encoder
     from kvlens.embedding.spec import MethodSpec
+    from kvlens.texts.pairs import Pairs
 
 
 def readout(
@@ -30,10 +32,12 @@ def readout(
     chat: ChatOptions,
     target: SweepFile,
     model: ModelOptions,
+    dry_run: bool,
 ) -> Answer:
     """Measure, write and draw; the arguments are those of `kvlens sweep`."""
     from kvlens.plots.readout import save_readout
     from kvlens.studies.readout_sweep import readout_sweep
+    from kvlens.texts.limits import Limits
     from kvlens.texts.pairs import read_pairs
 
     file = _file(name, target)
@@ -44,13 +48,16 @@ def readout(
     lm = model.load(name, hooked=False)
     if profile is not None and not profile.model.same_weights(lm.info):
         raise InputError(f"a profile was made for {profile.model.name}, not for {lm.info.name}")
+    if dry_run:
+        limits = Limits(batch_tokens=embedded.batch_tokens)
+        return _forecast(spec.encoder(lm, layers, limits, **asdict(chat)), validation)
     with progress(f"reading {name} after every block") as bar:
         swept = readout_sweep(
             lm,
             validation,
             spec,
             layers,
-            data=printable("/".join(pairs.pairs.absolute().parts[-2:])),
+            data=data_name(pairs.pairs),
             progress=bar,
             batch_tokens=embedded.batch_tokens,
             **asdict(chat),
@@ -59,6 +66,16 @@ def readout(
     picture, _ = save_readout(swept, profile, file.parent, file.stem)
     text = f"{swept}\nwritten to {file}\n{picture}"
     return Answer(swept.model_dump(mode="json"), text, place=file)
+
+
+def _forecast(encoder: Encoder, pairs: Pairs) -> Answer:
+    """What it would take: one pass, and vectors after every block, with the norm and without."""
+    from kvlens.checks.forecasts import passes
+    from kvlens.embedding.planned_pass import PlannedPass
+
+    sets = 2 * encoder.lm.info.n_layers
+    planned = PlannedPass([encoder], "document", pairs.distinct, sets=sets)
+    return forecast_answer(passes([planned]))
 
 
 def _file(name: str, target: SweepFile) -> Path:

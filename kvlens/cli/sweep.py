@@ -16,8 +16,8 @@ from kvlens.cli.options import ChatOptions, DryRun, ModelName, ModelOptions
 from kvlens.cli.progress import progress
 from kvlens.cli.readout import readout
 from kvlens.cli.swap import recover
-from kvlens.cli.values import Dashed, WholeNumber
-from kvlens.store.errors import InputError, printable
+from kvlens.cli.values import Dashed, WholeNumber, data_name
+from kvlens.store.errors import InputError
 from kvlens.store.files import writable_file
 from kvlens.store.provenance import current_command, made_by
 
@@ -34,11 +34,11 @@ class ValidationPairs:
     """What quality is measured on.
 
     Attributes:
-        pairs: validation pairs: .jsonl, sentence1, sentence2, score
+        pairs: validation pairs with sentence1, sentence2, score: .jsonl, .csv, hf://ORG/NAME, ...
         n: how many pairs, evenly spread
     """
 
-    pairs: Path
+    pairs: Dashed
     n: WholeNumber = 300
 
 
@@ -144,10 +144,8 @@ def sweep(
         model: how the model is loaded
         dry: whether anything is done at all
     """
-    if dry.dry_run and what.what == "readout":
-        raise InputError("a readout is one pass over the pairs: there is nothing to forecast")
     if what.what == "readout":
-        return readout(name, what, pairs, windows, embedded, chat, target, model)
+        return readout(name, what, pairs, windows, embedded, chat, target, model, dry.dry_run)
     if what.method is not None:
         raise InputError("`method` is read after every block: give it with `what` readout")
     from kvlens.store.part import discard, part_folder
@@ -175,7 +173,7 @@ def sweep(
             validation,
             sets,
             windows.biases,
-            data=printable("/".join(pairs.pairs.absolute().parts[-2:])),
+            data=data_name(pairs.pairs),
             known=known,
             progress=bar,
             part=part,
@@ -213,16 +211,17 @@ def _finished(swept: Sweep, candidates: Candidates, file: Path, known: Sweep | N
 
 
 def _forecast(
-    lm: LanguageModel, pairs: Pairs, embedded: Embedded, prompt: Prompt, passes: int
+    lm: LanguageModel, pairs: Pairs, embedded: Embedded, prompt: Prompt, n_sets: int
 ) -> Answer:
     """What it would take at most: blocks below a window are run once for all that follow."""
-    from kvlens.checks.forecasts import embedding
+    from kvlens.checks.forecasts import passes
     from kvlens.embedding.encoder import Encoder
-    from kvlens.embedding.file_options import FileRun
+    from kvlens.embedding.planned_pass import PlannedPass
 
     encoder = Encoder(lm, "last_token", document=prompt, batch_tokens=embedded.batch_tokens)
-    sentences = dict.fromkeys([*pairs.first, *pairs.second])
-    return forecast_answer(embedding(encoder, sentences, FileRun(), 1 + passes))
+    n = 1 + n_sets  # with the plain pass
+    planned = PlannedPass([encoder], "document", pairs.distinct, times=n, sets=n)
+    return forecast_answer(passes([planned], is_written=True))
 
 
 def _command(known: Sweep | None) -> str:

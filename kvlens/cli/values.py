@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from kvlens.cli.swap import recover
-from kvlens.store.errors import InputError
+from kvlens.store.errors import InputError, printable
 from kvlens.store.hub_folder import PREFIX
 from kvlens.store.layer_ranges import parse_layers
 
@@ -52,6 +52,17 @@ def layers_or_file(text: str | None) -> Any:
         return parse_layers(text)
     except InputError as error:
         raise InputError(f"`layers` {error}, nor a file") from error
+
+
+def data_name(source: str) -> str:
+    """What data are called in results: their file and its folder, or their address."""
+    from kvlens.texts.addresses import is_address, public
+
+    if source == "-":
+        return "standard input"
+    if is_address(source):
+        return printable(public(source))
+    return printable("/".join(Path(source).absolute().parts[-2:]))
 
 
 def _whole_number(type_: Any, tokens: Sequence[Token]) -> int:

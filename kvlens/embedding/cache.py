@@ -73,30 +73,31 @@ class EmbeddingCache:
         Raises:
             InputError: when the cache cannot be written, and as `Encoder.raw`.
         """
-        place = self._place(encoder, kind)
+        place = self.place(encoder, kind)
         vector_of = _read(place)
         missing = _missing(texts, vector_of)
         progress = progress or silent
         together = [encoder]
         if missing:
             sharing = [each for each in beside if share_a_pass(encoder, each, kind)]
-            together += [each for each in sharing if self._lacks(each, kind, texts) == missing]
+            together += [each for each in sharing if self.missing(each, kind, texts) == missing]
         for chunk in chunks(missing, CHUNK):
             tell = part_of(progress, chunk.first, len(missing))
             made = raw_together(together, chunk.texts, kind, tell)
             digests = _digests(chunk.texts)
             for each, vectors in zip(together, made, strict=True):
                 arrays = {"digests": digests, "vectors": np.ascontiguousarray(vectors)}
-                _write(self._place(each, kind), arrays)
+                _write(self.place(each, kind), arrays)
             vector_of.update(zip(map(bytes, digests), made[0], strict=True))
             progress(chunk.end, len(missing))
         return np.stack([vector_of[digest(text)] for text in texts])
 
-    def _lacks(self, encoder: Encoder, kind: str, texts: Sequence[str]) -> list[str]:
+    def missing(self, encoder: Encoder, kind: str, texts: Sequence[str]) -> list[str]:
         """The texts without a vector; they decide the batches, and these the last bits."""
-        return _missing(texts, _read(self._place(encoder, kind)))
+        return _missing(texts, _read(self.place(encoder, kind)))
 
-    def _place(self, encoder: Encoder, kind: str) -> Path:
+    def place(self, encoder: Encoder, kind: str) -> Path:
+        """The folder of an encoder's vectors of this kind."""
         method = encoder.method
         prompt = method.query if kind == "query" else method.document
         facts = json.dumps([*prompt.deciding, versions()], sort_keys=True)

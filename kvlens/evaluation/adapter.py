@@ -66,11 +66,26 @@ def mteb_encoder(
     return adapter
 
 
+def texts_of(inputs: Any, task_metadata: Any) -> list[str]:
+    """The texts in the batches that mteb hands to a model; raises InputError for what is none."""
+    texts = [text for batch in inputs for text in batch["text"]]
+    for text in texts:
+        if not isinstance(text, str):
+            raise InputError(f"a text of {task_metadata.name} is {text}, no string")
+    return texts
+
+
+def kind_of(prompt_type: Any) -> Literal["query", "document"]:
+    """Whose prompt the texts get that mteb calls so; None: those of symmetric tasks."""
+    from mteb.types import PromptType
+
+    return "query" if prompt_type == PromptType.query else "document"
+
+
 @functools.cache
 def _adapter_class() -> type:
     """The adapter, made at first use: importing mteb takes five seconds."""
     from mteb.models.abs_encoder import AbsEncoder
-    from mteb.types import PromptType
 
     class KVLensEncoder(AbsEncoder):
         def __init__(
@@ -86,14 +101,8 @@ def _adapter_class() -> type:
             self.beside = beside
 
         def encode(self, inputs: Any, *, prompt_type: Any = None, **options: Any) -> Any:
-            texts = [text for batch in inputs for text in batch["text"]]
-            for text in texts:
-                if not isinstance(text, str):
-                    name = options["task_metadata"].name
-                    raise InputError(f"a text of {name} is {text}, no string")
-            kind: Literal["query", "document"] = "document"
-            if prompt_type == PromptType.query:
-                kind = "query"
+            texts = texts_of(inputs, options["task_metadata"])
+            kind = kind_of(prompt_type)
             raw = self.cache.encode(self.model, texts, kind, self.progress, self.beside)
             return self.model.finish(torch.from_numpy(raw), None, False).numpy()
 

@@ -60,7 +60,7 @@ def score_together(
     Returns:
         The score of each, equal to that of a single run.
     """
-    texts = list(dict.fromkeys([*pairs.first, *pairs.second]))
+    texts = pairs.distinct
     raw = raw_together(encoders, texts, "document", progress or silent)
     row_of = {text: row for row, text in enumerate(texts)}
     first, second = ([row_of[text] for text in side] for side in (pairs.first, pairs.second))

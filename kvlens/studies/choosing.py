@@ -10,7 +10,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack
+from dataclasses import dataclass, fields
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -68,19 +69,22 @@ class ChoiceOptions(LimitOptions, total=False):
     bars: Bars
 
 
-@arguments(
-    lm=a_model,
-    texts=optional(a(Texts, "texts of `kvlens.read_texts` or `kvlens.calibration_texts`")),
-    pairs=optional(a(Pairs, "pairs of `kvlens.texts.pairs.read_pairs`")),
-    profile=optional(a(IDProfile, "a profile of `kvlens.estimate`")),
-    widths=optional(members(whole(least=1), "widths")),
-    biases=members(one_bias, "numbers"),
-    methods=members(text, "methods"),
-    finalists=whole(least=2),
-    posts=members(one_of(*FITTED), "names"),
-    data=text,
-    bars=function,
-)
+CHECKS = {
+    "lm": a_model,
+    "texts": optional(a(Texts, "texts of `kvlens.read_texts` or `kvlens.calibration_texts`")),
+    "pairs": optional(a(Pairs, "pairs of `kvlens.texts.pairs.read_pairs`")),
+    "profile": optional(a(IDProfile, "a profile of `kvlens.estimate`")),
+    "widths": optional(members(whole(least=1), "widths")),
+    "biases": members(one_bias, "numbers"),
+    "methods": members(text, "methods"),
+    "finalists": whole(least=2),
+    "posts": members(one_of(*FITTED), "names"),
+    "data": text,
+    "bars": function,
+}
+
+
+@arguments(**CHECKS)
 def choose(
     lm: LanguageModel,
     texts: Texts | None = None,
@@ -111,12 +115,43 @@ def choose(
         InputError: for both texts and pairs, too few of them, a profile of another model, and a
             model of which no layer can be re-routed.
     """
-    given = [MethodSpec.parse(each) for each in options.pop("methods", ())]
-    n_finalists = options.pop("finalists", FINALISTS)
-    posts = options.pop("posts", ("zscore",))
-    data = options.pop("data", "")
     bars = options.pop("bars", silent_bar)
+    question = question_of(options)
     court = Court(lm, Limits.of(options), bars)
+    return decided(court, texts, pairs, profile, widths, biases, question)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked beside profile, widths and biases, see `ChoiceOptions`."""
+
+    methods: Sequence[str] = ()
+    finalists: int = FINALISTS
+    posts: Sequence[str] = ("zscore",)
+    data: str = ""
+
+
+def question_of(options: ChoiceOptions) -> Question:
+    """Take the question out of the options; the limits are left."""
+    asked: dict[str, Any] = dict(options)
+    names = [each.name for each in fields(Question) if each.name in asked]
+    for name in names:
+        options.pop(name)  # type: ignore[misc]
+    return Question(**{name: asked[name] for name in names})
+
+
+def decided(
+    court: Court,
+    texts: Texts | None,
+    pairs: Pairs | None,
+    profile: IDProfile | None,
+    widths: Sequence[int] | None,
+    biases: Sequence[float],
+    question: Question,
+) -> Decision:
+    """The decision of a court; arguments as those of `choose`."""
+    lm = court.lm
+    given = [MethodSpec.parse(each) for each in question.methods]
     if profile is not None and not profile.model.same_weights(lm.info):
         raise InputError(f"the profile is of {profile.model.name}, not of {lm.info.name}")
     for spec in given:
@@ -124,12 +159,12 @@ def choose(
     routes = list(window_routes(lm.info, _widths(lm, widths), biases))
     coarse_trial, fine_trial, proof_trial = _trials(texts, pairs)
     look = coarse(court, coarse_trial, routes)
-    finalists = choose_finalists(look, profile, given, n_finalists)
-    rows = fine(court, fine_trial, finalists, (None, *posts), look.scores())
+    finalists = choose_finalists(look, profile, given, question.finalists)
+    rows = fine(court, fine_trial, finalists, (None, *question.posts), look.scores())
     return Decision(
         model=lm.info,
         kind=fine_trial.kind,
-        data=data or _source(texts, pairs),
+        data=question.data or _source(texts, pairs),
         n=(coarse_trial.n, fine_trial.n, proof_trial.n),
         n_tried=look.n_tried,
         rows=tuple(row for _, row in rows),

@@ -10,9 +10,10 @@ from jaxtyping import Float
 
 from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.together import groups_by_pass, raw_together
+from kvlens.layers.route import Route
 from kvlens.models.language_model import LanguageModel
 from kvlens.store.errors import InputError
-from kvlens.store.progress import Bars
+from kvlens.store.progress import Bars, Progress
 from kvlens.studies.contenders import POOLINGS, Contender, Way, distinct_routes
 from kvlens.studies.sweep_vectors import pooled_route_vectors
 from kvlens.texts.limits import Limits
@@ -67,12 +68,10 @@ class Court:
         """Contenders that differ in route and pooling only."""
         routes = distinct_routes(contender for contender, _ in ways)
         with self.bars(f"{document}, {len(routes)} routes") as progress:
-            vectors = pooled_route_vectors(
-                self.lm, texts, routes, PROMPTS[document], POOLINGS, self.limits, progress
-            )
+            vectors = self.by_routes(document, routes, texts, progress)
         for contender, way in ways:
             row = 0 if way.route is None else 1 + routes.index(way.route)
-            yield contender, vectors[row, POOLINGS.index(way.pooling)].numpy()
+            yield contender, vectors[row, POOLINGS.index(way.pooling)]
 
     def _by_encoders(
         self, contenders: Sequence[Contender], texts: Sequence[str]
@@ -85,9 +84,25 @@ class Court:
                 contender_of[encoder] = contender
         for group in groups_by_pass(list(contender_of), "document"):
             with self.bars(contender_of[group[0]].spec.method_label) as progress:
-                raw = raw_together(group, texts, "document", progress)
+                raw = self.by_encoders(group, texts, progress)
             for encoder, vectors in zip(group, raw, strict=True):
                 yield contender_of[encoder], vectors
+
+    def by_routes(
+        self, document: str, routes: Sequence[Route], texts: Sequence[str], progress: Progress
+    ) -> Float[np.ndarray, "sets poolings n d"]:
+        """Vectors by `POOLINGS`: of the plain model under this prompt, then by each route."""
+        prompt = PROMPTS[document]
+        vectors = pooled_route_vectors(
+            self.lm, texts, routes, prompt, POOLINGS, self.limits, progress
+        )
+        return vectors.numpy()
+
+    def by_encoders(
+        self, encoders: Sequence[Encoder], texts: Sequence[str], progress: Progress
+    ) -> list[Vectors]:
+        """The vectors of each of the encoders, which share their passes."""
+        return raw_together(encoders, texts, "document", progress)
 
     def _encoder(self, contender: Contender) -> Encoder | None:
         """The encoder of a contender; None, and noted, where the model cannot serve it."""

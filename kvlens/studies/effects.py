@@ -28,7 +28,7 @@ from kvlens.store.progress import Progress
 from kvlens.store.provenance import versions
 from kvlens.studies.comparison import Interval
 from kvlens.studies.route_parts import Kind, Part, parts_of
-from kvlens.studies.sweep_vectors import Embedding, distinct_texts, route_vectors
+from kvlens.studies.sweep_vectors import Embedding, route_vectors
 from kvlens.texts.limits import LimitOptions, Limits
 from kvlens.texts.pairs import Pairs
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, as_prompt
@@ -212,7 +212,7 @@ def effects(
     command = options.pop("command", None)
     embedding = Embedding(as_prompt(prompt), pooling, Limits.of(options))
     pairs = texts if isinstance(texts, Pairs) else None
-    items = as_texts(distinct_texts(texts) if isinstance(texts, Pairs) else texts)
+    items = as_texts(texts.distinct if isinstance(texts, Pairs) else texts)
     parts = list(parts_of(route, lm.anatomy))
     routes = [route, *(part.without for part in parts)]
     vectors = route_vectors(lm, items.items, routes, embedding, progress)

@@ -45,7 +45,7 @@ class PairTrial(Trial):
     @cached_property
     def texts(self) -> tuple[str, ...]:
         """Both sentences of every pair, each once."""
-        return tuple(dict.fromkeys([*self.pairs.first, *self.pairs.second]))
+        return tuple(self.pairs.distinct)
 
     @property
     def n(self) -> int:

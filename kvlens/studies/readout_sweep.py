@@ -31,7 +31,7 @@ from kvlens.store.errors import InputError
 from kvlens.store.facts import printed_html, text_of_lines
 from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import current_command, versions
-from kvlens.studies.sweep_vectors import DIGITS, distinct_texts, refuse_unrankable
+from kvlens.studies.sweep_vectors import DIGITS, refuse_unrankable
 from kvlens.texts.limits import LimitOptions, Limits
 from kvlens.texts.pairs import Pairs
 
@@ -207,7 +207,7 @@ def _cosines(
     encoder: Encoder, methods: Sequence[Method], pairs: Pairs, progress: Progress
 ) -> Float64[np.ndarray, "sets n_pairs"]:
     """The cosine of each pair of texts, by each method."""
-    texts = distinct_texts(pairs)
+    texts = pairs.distinct
     tokenized = encoder.tokenize(texts, encoder.prompt_for())
     sets = batches_together(encoder.lm, methods, tokenized, encoder.batch_tokens, None, progress)
     row_of = {text: row for row, text in enumerate(texts)}

@@ -12,7 +12,7 @@ from kvlens.layers.route import Route
 from kvlens.models.info import ModelInfo
 from kvlens.store.errors import InputError
 from kvlens.store.provenance import current_command, versions
-from kvlens.studies.sweep_vectors import Embedding, distinct_texts
+from kvlens.studies.sweep_vectors import Embedding
 from kvlens.studies.windows import Setting, Window
 from kvlens.texts.pairs import Pairs
 from kvlens.texts.texts import Texts
@@ -27,7 +27,7 @@ def facts_of(
     model: ModelInfo, pairs: Pairs, data: str, routes: Sequence[Route], embedding: Embedding
 ) -> dict[str, Any]:
     """What decides the vectors of all texts, as JSON."""
-    texts = Texts(tuple(distinct_texts(pairs)), data)
+    texts = Texts(tuple(pairs.distinct), data)
     limits = embedding.limits
     return {
         "format": "kvlens.sweep",

@@ -78,7 +78,7 @@ def pair_cosines(
     Raises:
         InputError: as `route_vectors`.
     """
-    texts = distinct_texts(pairs)
+    texts = pairs.distinct
     vectors = normalize(route_vectors(lm, texts, routes, embedding, progress, finished), dim=-1)
     row_of = {text: row for row, text in enumerate(texts)}
     first = vectors[:, [row_of[text] for text in pairs.first]]
@@ -92,11 +92,6 @@ def refuse_unrankable(pairs: Pairs) -> None:
         raise InputError("each pair is one text twice: all cosines would be 1, give other pairs")
     if np.ptp(pairs.scores) == 0:
         raise InputError("all scores of the pairs are equal, nothing can be ranked by them")
-
-
-def distinct_texts(pairs: Pairs) -> list[str]:
-    """The texts that are embedded, in their order."""
-    return list(dict.fromkeys([*pairs.first, *pairs.second]))
 
 
 def route_vectors(

@@ -14,8 +14,8 @@ from jaxtyping import Float
 
 from kvlens.store.arguments import shown, whole_number
 from kvlens.store.errors import InputError, shortened
-from kvlens.texts.columns import Row
-from kvlens.texts.rows import read_rows
+from kvlens.texts.columns import Columns, Row
+from kvlens.texts.rows import TableFile
 from kvlens.texts.texts import text_problem
 
 COLUMNS = ("sentence1", "sentence2", "score")
@@ -36,13 +36,18 @@ class Pairs:
     second: tuple[str, ...]
     scores: Float[np.ndarray, " n_pairs"]
 
+    @property
+    def distinct(self) -> list[str]:
+        """The texts of both sides, each once, in their order."""
+        return list(dict.fromkeys([*self.first, *self.second]))
+
 
 def read_pairs(path: str | Path, n: int | None = None) -> Pairs:
     """Sentence pairs of a table file with the columns sentence1, sentence2 and score.
 
     Args:
-        path: .jsonl, .csv, .tsv or .parquet, perhaps with .gz or .zst;
-            ``-`` is JSONL on standard input.
+        path: .jsonl, .csv, .tsv or .parquet, perhaps with .gz or .zst; an address such as
+            ``s3://...`` or ``hf://ORG/NAME``; ``-`` is JSONL on standard input.
         n: how many rows, evenly spread over the file, since such files are sorted by genre: the
             first rows would be another task than the whole. Default all.
 
@@ -55,31 +60,33 @@ def read_pairs(path: str | Path, n: int | None = None) -> Pairs:
     """
     if n is not None:
         n = whole_number("n", n, least=1)
-    pairs = _read_all(path)
+    name, pairs = _read_all(path)
     if n is not None and n < len(pairs):
         pairs = [pairs[i * len(pairs) // n] for i in range(n)]
     if len(pairs) < FEWEST_PAIRS:
-        raise InputError(f"{path} has {len(pairs)} pairs, at least {FEWEST_PAIRS} are needed")
+        raise InputError(f"{name} has {len(pairs)} pairs, at least {FEWEST_PAIRS} are needed")
     first, second, scores = zip(*pairs, strict=True)
     if len(set(scores)) < 2:
         raise InputError(
-            f"{path}: all {len(pairs)} scores are equal, nothing can be ranked by them"
+            f"{name}: all {len(pairs)} scores are equal, nothing can be ranked by them"
         )
     return Pairs(first, second, np.array(scores))
 
 
-def _read_all(path: str | Path) -> list[tuple[str, str, float]]:
+def _read_all(path: str | Path) -> tuple[str, list[tuple[str, str, float]]]:
+    """What the file is called in messages, and its pairs."""
     try:
-        rows = list(read_rows(path, COLUMNS))
+        file = TableFile.at(path, named=COLUMNS[0])
+        rows = list(file.rows(Columns(COLUMNS)))
     except InputError as error:
         raise InputError(shortened(f"cannot read the pairs: {error}")) from None
-    return [_pair(row, path) for row in rows]
+    return file.name, [_pair(row, file.name) for row in rows]
 
 
-def _pair(row: Row, path: str | Path) -> tuple[str, str, float]:
+def _pair(row: Row, name: str) -> tuple[str, str, float]:
     problem = _problem(row)
     if problem or row.fields is None:
-        message = f"{path}, {row.place}: needs sentence1, sentence2 and score (the row {problem})"
+        message = f"{name}, {row.place}: needs sentence1, sentence2 and score (the row {problem})"
         raise InputError(shortened(message))
     first, second, score = (row.fields[column] for column in COLUMNS)
     return first, second, float(score)

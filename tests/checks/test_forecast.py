@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 from zoo import TEXTS
 
 import kvlens
-from kvlens.checks.forecast import Sample, forecast
-from kvlens.checks.forecasts import embedding, recording
+from kvlens.checks.forecast import Job, Sample, forecast
+from kvlens.checks.forecasts import embedding, passes, recording
 from kvlens.embedding.file_options import FileRun
+from kvlens.embedding.planned_pass import planned_passes
 from kvlens.store.errors import InputError
 from kvlens.texts.limits import Limits
 from kvlens.texts.texts import Texts
@@ -35,11 +36,15 @@ def test_every_text_is_as_likely_in_a_sample():
 def test_the_speed_is_that_of_the_work():
     done = []
     sample = Sample.of([f"text {i}" for i in range(100)])
-    told = forecast(sample, [7] * 100, done.extend, held=5, disk=6, passes=3)
+    job = Job(sample, [7] * 100, done.extend, passes=3)
+    told = forecast([job], held=5, disk=6)
     assert sorted(done[1:]) == sorted(sample.texts)
     assert (told.texts, told.tokens, told.disk, told.is_sample) == (100, 2100, 6, False)
     assert told.minutes == pytest.approx(2100 / told.tokens_per_second / 60)
     assert "100 texts, 2,100 tokens in all passes" in str(told)
+    small = Job(sample, [1] * 100, lambda texts: pytest.fail("its speed was not asked for"))
+    both = forecast([small, job], held=5, disk=6, n_texts=150)
+    assert (both.texts, both.tokens) == (150, 2200)
 
 
 def test_of_embedding(zoo, tmp_path):
@@ -53,6 +58,16 @@ def test_of_embedding(zoo, tmp_path):
     assert told.disk == 2 * ((tmp_path / "a.npy").stat().st_size - header)
     with pytest.raises(InputError, match="no texts"):
         embedding(encoder, [], FileRun())
+
+
+def test_of_passes_that_encoders_share(zoo):
+    encoders = [kvlens.Encoder(zoo("llama"), name) for name in ("mean", "echo", "last_token")]
+    planned = planned_passes([*encoders, encoders[0]], "document", TEXTS)
+    told = passes(planned, is_written=True)
+    lengths = [encoder.tokenize(TEXTS, encoder.prompt_for()) for encoder in encoders[:2]]
+    assert told.tokens == sum(len(text.ids) for texts in lengths for text in texts)
+    assert told.texts == len(TEXTS)
+    assert told.disk == 3 * len(TEXTS) * 32 * 4
 
 
 @pytest.mark.parametrize(("points", "tokens"), [("last", ("last",)), ("all", ("text",))])

@@ -54,6 +54,16 @@ def test_pairs_with_a_method_of_ones_own(place, run, pairs_file, tmp_path, capsy
     assert decision.of_origin("given")[0].method == "kv_embedding:layers=1-2:bias=0"
 
 
+def test_a_dry_run_tells_and_writes_nothing(run, pairs_address, tmp_path, capsys):
+    assert (
+        run(f"choose @gpt2 --pairs {pairs_address} {QUICK} -o {tmp_path}/dry.json --dry-run") == 0
+    )
+    out = capsys.readouterr().out
+    assert "tokens in all passes" in out
+    assert "nothing was written" in out
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [

@@ -21,6 +21,22 @@ def test_every_method_with_every_prompt(run, pairs_file, command, capsys):
     assert "kv_embedding needs layers" in capsys.readouterr().err
 
 
+def test_pairs_that_are_elsewhere_are_the_same_pairs(run, pairs_file, pairs_address, capsys):
+    told = []
+    for source in (pairs_file, pairs_address):
+        assert run(f"evaluate @gpt2 --pairs {source} --methods mean --json") == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0] == told[1]
+
+
+def test_a_dry_run_counts_a_shared_pass_once(run, pairs_file, capsys):
+    told = []
+    for methods in ("mean", "mean,last_token", "mean,last_token,echo"):
+        assert run(f"evaluate @gpt2 --pairs {pairs_file} --methods {methods} --dry-run --json") == 0
+        told.append(json.loads(capsys.readouterr().out)["tokens"])
+    assert told[0] == told[1] < told[2]
+
+
 def test_rows_come_in_the_order_of_the_methods(run, pairs_file, capsys):
     """Also of methods that share a pass with an earlier one, as at first and third place here."""
     line = f"evaluate @gpt2 --pairs {pairs_file} --json --methods"

@@ -59,8 +59,15 @@ def test_a_dry_run_counts_every_window(sweep, out, capsys):
     # Beside the plain pass: three windows; three and four, with two biases each.
     assert told[0]["tokens"] * 15 == told[1]["tokens"] * 4
     assert not out.exists()
-    assert sweep("--what readout --dry-run") == 2
-    assert "nothing to forecast" in capsys.readouterr().err
+    assert sweep("--what readout --dry-run --json") == 0
+    assert json.loads(capsys.readouterr().out)["tokens"] * 4 == told[0]["tokens"]
+    assert not out.exists()
+
+
+def test_pairs_that_are_elsewhere(run, out, pairs_address):
+    here = f"sweep @gpt2 --pairs {pairs_address} -o {out} --what readout --n 10"
+    assert run(here) == 0
+    assert ReadoutSweep.load(out).data == pairs_address
 
 
 def test_windows_further_sets_and_rules(sweep, out, capsys):

@@ -127,7 +127,7 @@ def test_a_file_of_another_folder_is_not_taken(encoder, cache, passes):
     cache.encode(encoder, ["a"])
     (file,) = cache.folder.rglob("*.safetensors")
     other = Encoder(encoder.lm, "mean")
-    place = cache._place(other, "document")
+    place = cache.place(other, "document")
     place.mkdir()
     shutil.copy(file, place)
     passes.clear()

@@ -137,6 +137,10 @@ def test_what_is_printed(saved_model, tmp_path, data, capsys):
     command = f"evaluate {saved_model} --tasks STSBenchmark,Cranfield --data-dir {data}"
     options = f"--layers 1-2 --methods kv_embedding,mean -o {tmp_path / 'run'}"
     arguments = f"{command} {options}".split()
+    assert main([*arguments, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "tokens in all passes" in out or "no pass is run" in out
+    assert not (tmp_path / "run").exists()
     assert main(arguments) == 0
     assert "| mean" in capsys.readouterr().out
     assert main([*arguments, "--json"]) == 0

@@ -151,6 +151,12 @@ def test_a_data_set_is_streamed(folder, tmp_path, monkeypatch):
         read_texts("hf://org/name:none")
 
 
+def test_what_is_wrong_with_pairs_is_said_without_secrets(served):
+    with pytest.raises(InputError, match="no field 'sentence1'") as error:
+        read_pairs(f"{served}/a.jsonl")
+    assert "secret" not in str(error.value)
+
+
 def test_nothing_of_it_is_imported_for_a_local_file(folder):
     code = (
         "import sys; from kvlens.texts.readers import read_texts; read_texts(sys.argv[1]); "
