@@ -31,7 +31,7 @@ def public(address: str) -> str:
 
 
 def public_word(word: str) -> str:
-    """A word of a command line, such as ``--input=s3://...``, as a result may record it."""
+    """A word of a command line, an address perhaps behind its flag, as a result may record it."""
     typed = TYPED.fullmatch(word)
     return typed["flag"] + public(typed["address"]) if typed else word
 
