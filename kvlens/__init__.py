@@ -76,6 +76,7 @@ _HOME = {
     "embed_file": "embedding.file_run",
     "load_vectors": "embedding.vectors",
     "report": "reporting.page",
+    "attention_widget": "reporting.attention_widget",
     "verify": "reporting.agreement",
     "Verification": "reporting.verification",
     "plot_profile": "plots.profile",

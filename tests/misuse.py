@@ -667,6 +667,15 @@ def of_plots(world: World) -> Iterator[Case]:
         axes=(5, "a", (1,)),
         width=NO_WIDTH,
     )
+    yield case(
+        "attention_widget",
+        kvlens.attention_widget,
+        {"patterns": world.patterns},
+        patterns=(*NO_VALUE, [], [5]),
+        layer=("1", 2.5, True, -1),
+        head=NO_HEAD,
+        kind=(None, *NO_TEXT),
+    )
 
 
 def of_files(world: World) -> Iterator[Case]:

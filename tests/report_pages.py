@@ -6,6 +6,7 @@ from kvlens import Prompt
 from kvlens.analysis.attention import AttentionPatterns
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+CANVASES = ("before", "after", "strip")
 PROMPT = Prompt(name="test", prefix="In: ", suffix=" Out:")
 
 
@@ -24,6 +25,10 @@ def choose(page, root="document", **values):
             f"{{const select = {part(name, root)}; select.value = '{value}';"
             "select.dispatchEvent(new Event('change'))}"
         )
+
+
+def tick(page, name, root="document"):
+    page.run(f"{part(name, root)}.click()")
 
 
 def picture(page, canvas, root="document"):

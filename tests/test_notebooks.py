@@ -18,6 +18,13 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 SECONDS, CORES = 180, 2  # what a notebook may take
+WIDGET = "application/vnd.jupyter.widget-view+json"
+INSTALLS = re.compile(
+    r"# Installs kvlens[^\n]*\n# [^\n]*\n"
+    r"from importlib\.util import find_spec\n\n"
+    r'if (find_spec\("kvlens"\) is None|not \(find_spec\("kvlens"\) and find_spec\("\w+"\)\)):\n'
+    r'    %pip install --quiet "\.\.(\[\w+\])?"'
+)
 COST = "import time as _; print(_.process_time())"
 
 
@@ -34,6 +41,8 @@ def execute(path: Path) -> tuple[nbformat.NotebookNode, float]:
         client.execute(env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
     *notebook.cells, cost = notebook.cells
     notebook.metadata = nbformat.from_dict(METADATA)  # the kernel adds its own version
+    for output in outputs(notebook):  # a widget without its kernel hides the picture beside it
+        output.get("data", {}).pop(WIDGET, None)
     return notebook, float(cost.outputs[0].text)
 
 
@@ -75,6 +84,14 @@ def test_stored_with_light_outputs(path):
         for o in found
         if o.get("data", {}).keys() == {"text/plain"} and "Figure" in o.data["text/plain"]
     ]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_first_cell_installs_what_is_missing_and_is_quiet(path):
+    first, *others = code_cells(nbformat.read(path, 4))
+    assert INSTALLS.fullmatch(first.source)
+    assert first.outputs == []
+    assert not [cell for cell in others if "pip install" in cell.source]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -12,6 +12,8 @@ const FONT = 'system-ui, "DejaVu Sans", sans-serif';
 const QUARTER_TURN = -Math.PI / 2;
 const PREFIX = -1; // the column of the final token's key, before the keys 0, 1, ...
 const PREFIX_WIDTH = 1.2; // in cells
+const CAPTION_WITH = "After: the prefix (final token's key and value) as its own column";
+const CAPTION_WITHOUT = "After, without the prefix's column: a query's weights sum to 1 − β";
 const BAR_STEPS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5];
 
 const STYLE = `
@@ -21,9 +23,12 @@ const STYLE = `
   padding: .7rem .9rem; background: #f4f6f8; border: 1px solid #d5dae0; }
 .attention-browser label { display: flex; flex-direction: column; max-width: 100%;
   font-size: .8rem; font-weight: 600; }
+.attention-browser label[hidden] { display: none; }
+.attention-browser input { width: 1.1rem; height: 1.1rem; margin: .35rem 0; }
 .attention-browser select { max-width: 100%; padding: .25rem .4rem; color: ${INK};
   font: inherit; font-weight: 400; background: #fff; }
-.attention-browser select:focus-visible { outline: 3px solid ${CHANGED}; outline-offset: 2px; }
+.attention-browser select:focus-visible, .attention-browser input:focus-visible {
+  outline: 3px solid ${CHANGED}; outline-offset: 2px; }
 .attention-browser canvas:focus-visible { outline: 3px solid ${CHANGED}; outline-offset: -3px; }
 .attention-browser p { max-width: 82ch; margin: .5rem 0; }
 .attention-browser .faint, .attention-browser figcaption { color: #59626d; }
@@ -55,6 +60,7 @@ const MARKUP = `
     <option value="local">local (inputs unchanged)</option>
     <option value="propagated">propagated (layers below re-routed too)</option>
   </select></label>
+  <label>Prefix column <input type="checkbox" data-part="column" checked></label>
 </div>
 <p class="words" data-part="words"></p>
 <p class="faint" data-part="note"></p>
@@ -65,7 +71,7 @@ const MARKUP = `
     <div class="wide"><canvas tabindex="0" role="img" data-part="before"></canvas></div>
   </figure>
   <figure>
-    <figcaption>After: the prefix (final token's key and value) as its own column</figcaption>
+    <figcaption data-part="caption"></figcaption>
     <div class="wide"><canvas tabindex="0" role="img" data-part="after"></canvas></div>
   </figure>
 </div>
@@ -208,15 +214,16 @@ function widest(context, texts) {
   return Math.ceil(Math.max(...texts.map((text) => context.measureText(text).width)));
 }
 
-// Where the cells of a map are, in CSS pixels; column PREFIX comes before a gap.
+// Where the cells of a map are, in CSS pixels; column PREFIX, if it is shown, comes before a gap.
 class Grid {
-  constructor(context, labels, room) {
+  constructor(context, labels, room, hasColumn) {
     this.count = labels.length;
+    this.firstKey = hasColumn ? PREFIX : 0;
     this.left = 14 + widest(context, labels);
-    this.top = 18 + widest(context, [...labels, "no prefix"]);
+    this.top = 18 + widest(context, hasColumn ? [...labels, "no prefix"] : labels);
     const fitting = Math.floor((room - this.left - 8) / (this.count + 3));
     this.size = Math.max(9, Math.min(24, fitting));
-    this.gap = 2 * this.size;
+    this.gap = hasColumn ? 2 * this.size : 0;
     this.font = Math.max(8, Math.min(11, this.size - 1));
     this.width = this.left + this.gap + this.count * this.size + 6;
     this.height = this.top + this.count * this.size + 6;
@@ -231,7 +238,8 @@ class Grid {
   cellAt(x, y) {
     const query = Math.floor((y - this.top) / this.size);
     if (query < 0 || query >= this.count) return null;
-    if (x >= this.left && x < this.left + PREFIX_WIDTH * this.size) return [query, PREFIX];
+    const inColumn = x >= this.left && x < this.left + PREFIX_WIDTH * this.size;
+    if (inColumn && this.firstKey === PREFIX) return [query, PREFIX];
     const key = Math.floor((x - this.left - this.gap) / this.size);
     return key >= 0 && key <= query ? [query, key] : null;
   }
@@ -272,7 +280,7 @@ function drawMap(canvas, grid, colour, { text, weights, prefix, pointed }) {
       fill(context, colour(weights[cellIndex(query, key)]), ...grid.cell(query, key));
     }
   }
-  drawPrefix(context, grid, colour, prefix);
+  if (grid.firstKey === PREFIX) drawPrefix(context, grid, colour, prefix);
   if (pointed) {
     outline(context, "#fff", 3, grid.cell(...pointed));
     outline(context, CHANGED, 1.5, grid.cell(...pointed));
@@ -470,18 +478,21 @@ class Browser {
     root.replaceChildren(this.frame);
     this.listen();
     fillSelect(this.parts.text, data.texts.map((text, i) => [i, text.name]));
+    this.parts.text.parentElement.hidden = data.texts.length === 1;
     drawScale(this.parts.scale, this.colour);
-    this.chooseText();
+    this.fillChoices();
+    for (const [name, value] of Object.entries(data.start ?? {})) this.parts[name].value = value;
+    this.refresh();
   }
 
   listen() {
-    const { text, layer, head, effect, before, after, strip } = this.parts;
-    text.addEventListener("change", () => this.chooseText());
-    for (const select of [layer, head, effect]) {
-      select.addEventListener("change", () => this.refresh());
+    const { text, layer, head, effect, column, before, after, strip } = this.parts;
+    text.addEventListener("change", () => this.fillChoices());
+    for (const control of [text, layer, head, effect, column]) {
+      control.addEventListener("change", () => this.refresh());
     }
-    this.followMap(before, 0);
-    this.followMap(after, PREFIX);
+    this.followMap(before, () => 0);
+    this.followMap(after, () => this.grid.firstKey);
     followCells(strip, {
       cellAt: (x) => this.strip.cellAt(x),
       boxOf: ([, query]) => this.strip.bar(query),
@@ -498,7 +509,7 @@ class Browser {
       boxOf: ([query, key]) => this.grid.cell(query, key),
       next: ([query, key], [down, right]) => {
         const nextQuery = clampTo(query + down, 0, this.shown.size - 1);
-        return [nextQuery, clampTo(key + right, firstKey, nextQuery)];
+        return [nextQuery, clampTo(key + right, firstKey(), nextQuery)];
       },
       show: (cell, x, y) => this.pointAtMap(cell, x, y),
     });
@@ -522,12 +533,11 @@ class Browser {
     return this.decoded.get(text);
   }
 
-  chooseText() {
+  fillChoices() {
     const { layers, heads } = this.text;
     const single = [...Array(heads).keys()].map((head) => [head, `head ${head}`]);
     fillSelect(this.parts.layer, layers.map((layer, i) => [i, `layer ${layer}`]));
     fillSelect(this.parts.head, [["mean", `mean over ${heads} heads`], ...single]);
-    this.refresh();
   }
 
   refresh() {
@@ -548,6 +558,7 @@ class Browser {
     this.parts.words.replaceChildren(...spans);
     this.parts.note.textContent = text.note;
     this.parts.summary.textContent = line;
+    this.parts.caption.textContent = this.parts.column.checked ? CAPTION_WITH : CAPTION_WITHOUT;
     for (const name of ["before", "after", "strip"]) {
       this.parts[name].setAttribute("aria-label", `${name}: ${line}`);
     }
@@ -556,9 +567,10 @@ class Browser {
   // Two maps side by side where there is room for them.
   place() {
     const room = Math.min(this.room, 1180);
+    const roomOfOne = room > 760 ? room / 2 - 16 : room;
     const context = this.parts.before.getContext("2d");
     this.drawnFor = this.room;
-    this.grid = new Grid(context, this.shown.text.labels, room > 760 ? room / 2 - 16 : room);
+    this.grid = new Grid(context, this.shown.text.labels, roomOfOne, this.parts.column.checked);
     this.strip = new Strip(this.shown, this.room);
   }
 
@@ -597,8 +609,18 @@ class Browser {
     const left = clampTo(x + 14, 4, Math.max(4, window.innerWidth - tip.offsetWidth - 8));
     const fitsBelow = y + 18 + tip.offsetHeight <= window.innerHeight;
     const top = fitsBelow ? y + 18 : Math.max(4, y - tip.offsetHeight - 12);
+    this.placeTip(left, top);
+  }
+
+  // In the window, even where an element around is moved, as JupyterLab's cells are: then "fixed"
+  // counts from that element.
+  placeTip(left, top) {
+    const { tip } = this.parts;
     tip.style.left = `${left}px`;
     tip.style.top = `${top}px`;
+    const corner = tip.getBoundingClientRect();
+    tip.style.left = `${2 * left - corner.left}px`;
+    tip.style.top = `${2 * top - corner.top}px`;
   }
 
   remove() {
@@ -608,7 +630,8 @@ class Browser {
   }
 }
 
-// Draw `data` ({ texts, colours }, at least one text) into an element; returns what removes it.
+// Draw `data` ({ texts, colours, start }, at least one text) into an element; returns what removes
+// it. `start`, if it is there, has the values that selectors begin with.
 export function attentionBrowser(root, data) {
   const browser = new Browser(root, data);
   return () => browser.remove();

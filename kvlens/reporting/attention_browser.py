@@ -1,6 +1,6 @@
 """Attention browser: attention patterns, packed for attention_browser.js.
 
-The script is one ES module, which the page inlines and a notebook widget can load. This file knows
+The script is one ES module, which the page inlines and a notebook widget loads. This file knows
 how weights are packed; the script knows how they are drawn. Why a script of our own and not
 plotly's menus: docs/decisions/attention-browser.md.
 """
@@ -79,13 +79,15 @@ class BrowserText:
 
 
 def browser_data(
-    patterns: Sequence[AttentionPatterns], layers: LayerSet, budget: int = PATTERN_BUDGET
+    patterns: Sequence[AttentionPatterns],
+    layers: LayerSet | None = None,
+    budget: int = PATTERN_BUDGET,
 ) -> dict[str, Any]:
     """What the script draws, as JSON holds it.
 
     Args:
         patterns: of one text each.
-        layers: the run's layer set; patterns of other layers say so.
+        layers: a run's layer set, if there is one; patterns of other layers say so.
         budget: how many bytes all texts may take together.
 
     Returns:
@@ -114,14 +116,14 @@ def _colours(steps: int = 32) -> list[str]:
 
 
 def packed_text(
-    patterns: AttentionPatterns, number: int, layers: LayerSet, budget: int
+    patterns: AttentionPatterns, number: int, layers: LayerSet | None, budget: int
 ) -> BrowserText:
     """One text, in as many bins of tokens as fit.
 
     Args:
         patterns: of the text.
         number: which of the run's texts it is, from 1.
-        layers: the run's layer set; patterns of other layers say so.
+        layers: a run's layer set, if there is one; patterns of other layers say so.
         budget: how many bytes the weights may take.
 
     Raises:
@@ -145,8 +147,9 @@ def _bins(patterns: AttentionPatterns, budget: int) -> Bins:
     n_bins = fitting_bins(n_tokens, n_layers * n_heads, budget)
     if n_bins < min(n_tokens, FEWEST_BINS):
         raise InputError(
-            f"attention patterns of {n_layers} layers and {n_heads} heads on so many texts do not "
-            "fit into 8 MB: remove some attention/patterns files, or re-route fewer layers"
+            f"attention patterns of {n_layers} layers and {n_heads} heads on so many texts are too "
+            "large to be shown: take fewer texts (of a run: attention/patterns files), or re-route "
+            "fewer layers"
         )
     return Bins.of(n_tokens, n_bins)
 
@@ -179,9 +182,9 @@ def _place(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
-def _note(patterns: AttentionPatterns, layers: LayerSet, bins: Bins) -> str:
+def _note(patterns: AttentionPatterns, layers: LayerSet | None, bins: Bins) -> str:
     notes = []
-    if patterns.layers != layers.layers:
+    if layers is not None and patterns.layers != layers.layers:
         notes.append(f"Measured with {phrase(patterns.layers)}, not with the layer set's.")
     if not bins.single:
         notes.append(

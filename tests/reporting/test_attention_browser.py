@@ -7,13 +7,14 @@ import random
 import numpy as np
 import pytest
 from matplotlib import colormaps
-from report_pages import choose, hover, loaded, part, picture, wanted, words
+from report_pages import CANVASES, choose, hover, loaded, part, picture, tick, wanted, words
 
 from kvlens.reporting.attention_browser import SCRIPT, browser_data
 from kvlens.reporting.run_folder import Run
 
 SELECTORS = ("text", "layer", "head", "effect")
-CANVASES = ("before", "after", "strip")
+CONTROLS = (*SELECTORS, "column")
+
 KEYS = {"Tab": 9, "ArrowLeft": 37, "ArrowRight": 39, "ArrowDown": 40}
 
 
@@ -36,7 +37,7 @@ def test_everything_is_reached_by_keyboard(page):
     for _ in range(20):
         page.key("Tab", KEYS["Tab"])
         reached.append(page.run("document.activeElement.dataset.part || ''"))
-    assert [name for name in dict.fromkeys(reached) if name] == [*SELECTORS, *CANVASES]
+    assert [name for name in dict.fromkeys(reached) if name] == [*CONTROLS, *CANVASES]
     page.run(f"{part('head')}.focus()")
     page.key("ArrowDown", KEYS["ArrowDown"])
     assert page.run(f"{part('head')}.value") == "0"
@@ -44,6 +45,33 @@ def test_everything_is_reached_by_keyboard(page):
     for key in ("ArrowDown", "ArrowDown", "ArrowLeft"):
         page.key(key, KEYS[key])
     assert "→ PREFIX" in words(page, "tip")
+
+
+def test_the_prefix_column_can_be_hidden(page, place):
+    assert page.run(f"{part('column')}.labels[0].textContent").strip() == "Prefix column"
+    choose(page, text=1, layer=1, head=2)
+    before, after, _ = wanted(loaded(place, 1), 1, 2, "local")
+    with_column = {canvas: picture(page, canvas) for canvas in CANVASES}
+    caption = words(page, "caption")
+    assert hover(page, "after", 5, -1)[0].endswith("PREFIX")
+    tick(page, "column")
+    assert "1 − β" in words(page, "caption") != caption
+    assert {name for name in CANVASES if picture(page, name) != with_column[name]} == {
+        "before",
+        "after",
+    }
+    lines = hover(page, "after", 5, 0)  # where the column was
+    assert lines[0].startswith("query 5 ")
+    assert "key 0" in lines[0]
+    numbers = [float(line.split()[1]) for line in lines[1:3]]
+    np.testing.assert_allclose(numbers, [before[5, 0], after[5, 0]], atol=1.2e-4)
+    page.run(f"{part('after')}.focus()")
+    for _ in range(3):
+        page.key("ArrowLeft", KEYS["ArrowLeft"])
+    assert "key 0" in words(page, "tip")
+    tick(page, "column")
+    page.run(f"{part('after')}.blur()")
+    assert {canvas: picture(page, canvas) for canvas in CANVASES} == with_column
 
 
 def test_arrow_keys_stay_where_a_query_sees_a_key(page, place):

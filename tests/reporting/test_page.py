@@ -174,7 +174,7 @@ def test_pages_stay_under_8_mb(place):
     run = Run.read(place / "run")
     many = replace(run, patterns=run.patterns[1:2] * 4 + run.patterns[:1] * 100)
     assert 3_000_000 < len(render(many)) < PAGE_LIMIT
-    with pytest.raises(InputError, match="do not fit into 8 MB"):
+    with pytest.raises(InputError, match="too large to be shown: take fewer texts"):
         render(replace(run, patterns=run.patterns[:1] * 3000))
 
 
