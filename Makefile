@@ -8,6 +8,8 @@ PROCESSES ?= auto
 ENGINES ?= engines
 # Of what `make torture` draws.
 SEED ?= 0
+# Whatever a machine says: tests start hundreds of processes, each of which would compile all modules.
+export PYTHONDONTWRITEBYTECODE :=
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/pytest -n $(PROCESSES) --dist worksteal
 
 .DEFAULT_GOAL := help
