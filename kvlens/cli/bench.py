@@ -33,6 +33,7 @@ class Timed:
         methods: embedding methods to time, comma-separated, or all
         together: the methods with shared passes, against one after another
         lengths: tokens, such as 128,512,2048: a whole encode, re-routed, against the bare pass
+        padding: the share of real tokens in the batches of the texts
         id: the intrinsic dimension of made points, against one product of them; needs no model
         points: how many points, for --id
         width: their coordinates, for --id
@@ -47,6 +48,7 @@ class Timed:
     methods: Names | None = None
     together: bool = False
     lengths: Layers | None = None
+    padding: bool = False
     id: bool = False
     points: WholeNumber = 10_000
     width: WholeNumber = 4096
@@ -57,7 +59,7 @@ class Timed:
     @property
     def of_model(self) -> bool:
         """Whether anything is measured that needs a model."""
-        return bool(self.record or self.methods or self.lengths)
+        return bool(self.record or self.methods or self.lengths or self.padding)
 
 
 @Parameter(name="*", group=TEXTS)
@@ -90,7 +92,7 @@ def bench(
         raise InputError("`together` times methods: give `methods`")
     if not (timed.of_model or timed.memory or timed.id):
         raise InputError(
-            "nothing to measure: give `record`, `memory`, `lengths`, `id` or `methods`"
+            "nothing to measure: give `record`, `memory`, `lengths`, `padding`, `id` or `methods`"
         )
     if timed.of_model and name is None:
         raise InputError("no model given: name one, or measure `id` alone")
@@ -103,7 +105,10 @@ def bench(
 
             torch.set_num_threads(timed.threads)
         layers = layers_or_file(timed.layers)
-        results += _measure(model.load(name), timed, layers, texts, limits.to_limits())
+        lm = model.load(name)
+        results += _measure(lm, timed, layers, texts, limits.to_limits(lm))
+        if timed.padding:
+            results += _padding(lm, texts, limits)
     lines = ["; ".join(f"{key} {value}" for key, value in result.items()) for result in results]
     return Answer(results, "\n".join(lines))
 
@@ -148,6 +153,13 @@ def _measure(
         asked = (lm, read, names, layers, limits, timed.repeats)
         results += [bench.together(*asked)] if timed.together else bench.encoding(*asked)
     return results
+
+
+def _padding(lm: LanguageModel, texts: BenchTexts, limits: LimitOptions) -> list[dict[str, Any]]:
+    from kvlens.checks.padding import padding
+
+    read = texts.read(texts.n)
+    return padding(lm, read, texts.prompt, limits.to_limits(lm), limits.batch_tokens)
 
 
 def _draw(profile: IDProfile, layer_set: LayerSet, folder: Path) -> None:

@@ -103,9 +103,13 @@ class FittedRoute(RouteOptions):
 @Parameter(name="*", group=TEXTS)
 @dataclass(frozen=True, kw_only=True)
 class EmbedLimits(LimitOptions):
-    """How long a text may be; batches are larger, since nothing is recorded."""
+    """How long a text may be; batches are larger, since nothing is recorded.
 
-    batch_tokens: WholeNumber = 4096
+    Attributes:
+        batch_tokens: padded tokens in a batch [default: 4096; on a GPU as many as fit]
+    """
+
+    batch_tokens: WholeNumber | None = None
 
 
 def embed(

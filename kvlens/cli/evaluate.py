@@ -87,9 +87,13 @@ class TaskOptions:
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class EvaluateLimits(LengthOptions):
-    """How long a text may be; batches are larger, since nothing is recorded."""
+    """How long a text may be; batches are larger, since nothing is recorded.
 
-    batch_tokens: WholeNumber = 4096
+    Attributes:
+        batch_tokens: padded tokens in a batch [default: 4096; on a GPU as many as fit]
+    """
+
+    batch_tokens: WholeNumber | None = None
 
 
 def evaluate(
@@ -119,6 +123,7 @@ def evaluate(
         model: how the model is loaded
         dry: whether anything is done at all
     """
+    from kvlens.embedding.encoder import BATCH_TOKENS
     from kvlens.texts.pairs import read_pairs
 
     if pairs.pairs is None:
@@ -130,7 +135,7 @@ def evaluate(
     layers = layers_or_file(route.layers)
     lm = model.load(name, hooked=False)
     chosen = methods or ("kv_embedding",)
-    how = (limits.to_limits(), route.force, chat, dry.dry_run)
+    how = (limits.to_limits(lm, BATCH_TOKENS), route.force, chat, dry.dry_run)
     return score_pairs(lm, validation, pairs, chosen, layers, *how)
 
 
@@ -151,6 +156,7 @@ def _on_tasks(
     model: ModelOptions,
     dry_run: bool,
 ) -> Answer:
+    from kvlens.embedding.encoder import BATCH_TOKENS
     from kvlens.evaluation import run
     from kvlens.evaluation.candidates import candidates
     from kvlens.evaluation.tasks import find_tasks
@@ -167,7 +173,7 @@ def _on_tasks(
     lm = model.load(name.rstrip("/"), hooked=False)
     tasks += make_tasks(options.tasks, Material(lm.tokenizer, lengths, corpus))
     if dry_run:
-        how = (limits.to_limits(), route.force)
+        how = (limits.to_limits(lm, BATCH_TOKENS), route.force)
         every = candidates(lm, methods, layers, *how, **asdict(chat))
         return _forecast(every, tasks, options, posts)
     table = run.evaluate(

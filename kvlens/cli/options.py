@@ -188,13 +188,19 @@ class LengthOptions:
     """
 
     max_length: WholeNumber | None = None
-    batch_tokens: WholeNumber = 2048
+    batch_tokens: WholeNumber | None = 2048
 
-    def to_limits(self) -> "Limits":
-        """The same, as the library takes it in one value."""
+    def to_limits(self, lm: "LanguageModel", batch_tokens: int = 2048) -> "Limits":
+        """The same, as the library takes it in one value.
+
+        Args:
+            lm: the model.
+            batch_tokens: on a CPU, where the options say nothing of it.
+        """
+        from kvlens.models.batch_budget import batch_budget
         from kvlens.texts.limits import Limits
 
-        return Limits(**asdict(self))
+        return Limits.of(asdict(self), batch_budget(lm, batch_tokens))  # type: ignore[arg-type]
 
 
 @Parameter(name="*", group=TEXTS)
@@ -203,9 +209,11 @@ class LimitOptions(LengthOptions):
     """How long a text may be, and what happens to a longer one.
 
     Attributes:
+        batch_tokens: padded tokens in a batch [default: 2048; on a GPU as many as fit]
         strict: refuse texts over the limit, do not truncate
     """
 
+    batch_tokens: WholeNumber | None = None
     strict: bool = False
 
 

@@ -150,7 +150,7 @@ def _forecast(
     lm = model.load(name)
     prompt = chat.around(lm, texts.prompt)
     return forecast_answer(
-        recording(lm, read, prompt, limits.to_limits(), shard=target.shard, **asdict(kept))
+        recording(lm, read, prompt, limits.to_limits(lm), shard=target.shard, **asdict(kept))
     )
 
 

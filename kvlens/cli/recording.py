@@ -97,5 +97,5 @@ class Recording:
         what = (self.measured.points, self.measured.kept)
         shard = SHARD if self.measured.shards else None
         return forecast_answer(
-            recording(lm, texts, prompt, self.limits.to_limits(), *what, shard=shard)
+            recording(lm, texts, prompt, self.limits.to_limits(lm), *what, shard=shard)
         )

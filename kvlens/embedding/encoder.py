@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -24,17 +25,21 @@ from kvlens.embedding.signature import signature_of
 from kvlens.embedding.similarity import cosine_matrix, cosine_pairs
 from kvlens.layers.route import RouteLike, a_route
 from kvlens.methods.base import Method
+from kvlens.models.batch_budget import batch_budget
 from kvlens.models.chat_prompt import asks_for_chat
 from kvlens.models.language_model import LanguageModel, a_model
 from kvlens.store.checking import a, arguments, choice, flag, function, optional, real, text, whole
 from kvlens.store.facts import facts_html
 from kvlens.store.hub_folder import is_fetched
 from kvlens.store.progress import Progress, silent
+from kvlens.store.room import Room
 from kvlens.store.sharing import PerThread
 from kvlens.texts.limits import Limits
 from kvlens.texts.prompts import Prompt
 from kvlens.texts.texts import Texts, as_texts
 from kvlens.texts.tokens import TokenizedText
+
+BATCH_TOKENS = 4096  # more than for recording: nothing but vectors is kept
 
 
 class Encoder:
@@ -44,6 +49,8 @@ class Encoder:
         lm: the model.
         method: with every setting that depends on the model filled in.
         limits: how long a text may be, how much goes into a batch.
+        room: how much goes into a batch now: less where memory has been short.
+        chose_batches: whether nobody said how much goes into a batch.
         post: the post-processing, or None.
         folder: where post-processing is kept: that of the layer-set file, or None.
     """
@@ -64,7 +71,7 @@ class Encoder:
         layers: RouteLike | None = None,
         post: str | Path | Post | None = None,
         max_length: int | None = None,
-        batch_tokens: int = 4096,
+        batch_tokens: int | None = None,
         strict: bool = False,
         force: bool = False,
         chat: bool = False,
@@ -83,7 +90,8 @@ class Encoder:
                 `fit_post`, kept beside the layer-set file), ``embed_filter`` (made of the model),
                 a file, or a Post.
             max_length: most tokens of a text with its prompt; default the model's context.
-            batch_tokens: most padded tokens of a batch.
+            batch_tokens: most padded tokens of a batch; default 4,096, and on CUDA as many as fit,
+                see `batch_budget`. Where memory is short even so, they are halved, and it is said.
             strict: refuse a longer text, where it is cut otherwise.
             force: use a layer set or a post-processing that was made for another model.
             chat: put both prompts inside the model's chat template, see `kvlens.chat`.
@@ -93,9 +101,13 @@ class Encoder:
         Raises:
             InputError: for anything that does not fit together.
         """
+        self.chose_batches = batch_tokens is None
+        if batch_tokens is None:
+            batch_tokens = batch_budget(lm, BATCH_TOKENS)
         limits = Limits(max_length, strict, batch_tokens)
         self.lm = lm
         self.limits = replace(limits, max_length=limits.tokens_for(lm.info.max_positions))
+        self.room = Room(batch_tokens)
         self.folder = Path(layers).parent if isinstance(layers, str | Path) else None
         configured = configure(lm.info, method, layers, settings, force)
         if asks_for_chat(chat, system):
@@ -130,6 +142,18 @@ class Encoder:
     def batch_tokens(self) -> int:
         """Most padded tokens of a batch."""
         return self.limits.batch_tokens
+
+    def of_batches(self, batch_tokens: int) -> Encoder:
+        """The same encoder, with so many padded tokens in a batch."""
+        changed = self.with_room(Room(batch_tokens))
+        changed.limits = replace(self.limits, batch_tokens=batch_tokens)
+        return changed
+
+    def with_room(self, room: Room) -> Encoder:
+        """The same encoder, with room of its own for batches."""
+        changed = copy(self)
+        changed.room = room
+        return changed
 
     @property
     def strict(self) -> bool:
@@ -308,9 +332,7 @@ class Encoder:
             return self._embed([""], prompt, None, silent)[:0]
         tokenized = self.tokenize(texts, prompt)
         self._truncated.set(sum(text.truncated for text in tokenized))
-        return embed_batches(
-            self.lm, self.method, tokenized, self.batch_tokens, batch_size, progress
-        )
+        return embed_batches(self.lm, self.method, tokenized, self.room, batch_size, progress)
 
 
 an_encoder = a(Encoder, "an Encoder")

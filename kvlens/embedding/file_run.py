@@ -16,7 +16,13 @@ from typing import Unpack, get_args
 
 from kvlens.embedding.encoder import Encoder, an_encoder
 from kvlens.embedding.file_options import FileRun, RunOptions
-from kvlens.embedding.target import check_header, check_target, finished, tidy
+from kvlens.embedding.target import (
+    batches_begun_with,
+    check_header,
+    check_target,
+    finished,
+    tidy,
+)
 from kvlens.embedding.vectors import Kind, VectorsInfo
 from kvlens.embedding.windows import FORMS, embed_window, windows
 from kvlens.embedding.writing import writing
@@ -37,6 +43,7 @@ from kvlens.store.notices import notice
 from kvlens.store.part import discard, open_part, part_folder
 from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import versions
+from kvlens.store.room import Room
 from kvlens.texts.scan import Scan, scan, usable
 from kvlens.texts.spool import Spool
 from kvlens.texts.text_file import Entries, Entry, TextFile
@@ -137,6 +144,8 @@ def embed_file(
     run = FileRun(kind=kind, **options)
     target = check_target(target, source, run.resume, run.overwrite)
     file = TextFile.at(source, column, id_column or True, run.skip_bad, empty=True)
+    if run.resume and encoder.chose_batches:
+        encoder = encoder.of_batches(batches_begun_with(target) or encoder.batch_tokens)
     with read_twice(file, target) as texts:
         first = scan(texts)
         check_header(target, first)
@@ -207,7 +216,9 @@ def _write(
         discard(part)
     texts_hash = TextsHash()
     distinct = truncated = dimension = 0
-    with open_part(part, info.facts, FORMS) as index, writing(target, info.rows) as writer:
+    room = Room(encoder.batch_tokens)  # a run begins anew, however short memory was before it
+    encoder = encoder.with_room(room)
+    with open_part(part, info.facts, FORMS, room) as index, writing(target, info.rows) as writer:
         for window in windows(usable(texts), run.window):
             items = _fed(texts_hash, window)
             left = info.rows - texts_hash.n

@@ -14,6 +14,7 @@ from kvlens.models.forward import finite_or_refuse
 from kvlens.models.language_model import LanguageModel
 from kvlens.models.short_memory import computed
 from kvlens.store.progress import Progress
+from kvlens.store.room import Room
 from kvlens.texts.batches import batches
 from kvlens.texts.tokens import TokenizedText
 
@@ -37,12 +38,12 @@ def embed_batches(
     lm: LanguageModel,
     method: Method,
     tokenized: Sequence[TokenizedText],
-    batch_tokens: int,
+    room: Room,
     batch_size: int | None,
     progress: Progress,
 ) -> Float[Tensor, "n d"]:
     """Vectors of texts by one method, see `batches_together`."""
-    (vectors,) = batches_together(lm, [method], tokenized, batch_tokens, batch_size, progress)
+    (vectors,) = batches_together(lm, [method], tokenized, room, batch_size, progress)
     return vectors
 
 
@@ -50,7 +51,7 @@ def batches_together(
     lm: LanguageModel,
     methods: Sequence[Method],
     tokenized: Sequence[TokenizedText],
-    batch_tokens: int,
+    room: Room,
     batch_size: int | None,
     progress: Progress,
 ) -> list[Float[Tensor, "n _"]]:
@@ -60,7 +61,7 @@ def batches_together(
         lm: the model.
         methods: those of `Method.for_model`, all of the same `Method.pass_of`: a pass serves all.
         tokenized: at least one text.
-        batch_tokens: most padded tokens of a batch.
+        room: most padded tokens of a batch; they become fewer where memory is short.
         batch_size: most texts of a batch; None: any number.
         progress: called with (done, total) texts.
 
@@ -75,8 +76,8 @@ def batches_together(
     rows: list[Tensor] = []
     parts: list[list[Tensor]] = [[] for _ in methods]
     with torch.inference_mode():
-        padded = batches(tokenized, pad_id, batch_tokens, batch_size, device=lm.device)
-        for batch, found in computed(padded, partial(embed_together, lm, methods)):
+        padded = batches(tokenized, pad_id, room.tokens, batch_size, device=lm.device)
+        for batch, found in computed(padded, partial(embed_together, lm, methods), room):
             for part, vectors in zip(parts, found, strict=True):
                 part.append(vectors.float())
             rows.append(batch.rows)

@@ -9,7 +9,7 @@ from kvlens.embedding.containers import CONTAINERS, ending, files_of
 from kvlens.embedding.vectors import VectorsInfo, load_info, load_vectors
 from kvlens.store.errors import InputError
 from kvlens.store.files import scratch_folder, writable_file
-from kvlens.store.part import check_part, discard, has_chunks, is_part_of, part_folder
+from kvlens.store.part import begun_with, check_part, discard, has_chunks, is_part_of, part_folder
 from kvlens.texts.scan import Scan
 
 LONGEST_HEADER = 90_000_000  # characters of ids; safetensors' own limit is 100 MB
@@ -45,6 +45,15 @@ def check_target(
     if not overwrite and not (resume and load_info(target)):
         _refuse_existing(target)
     return target
+
+
+def batches_begun_with(target: Path) -> int | None:
+    """The padded tokens of a batch of the run that a resumed one goes on with, or finds done."""
+    there = load_info(target)
+    begun = begun_with(part_folder(target), "batch_tokens")
+    if isinstance(begun, int) and begun > 0:
+        return begun
+    return there.batch_tokens if there else None
 
 
 def finished(target: Path, info: VectorsInfo, overwrite: bool) -> VectorsInfo | None:

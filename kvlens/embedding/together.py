@@ -64,5 +64,5 @@ def raw_together(
     first = encoders[0]
     tokenized = first.tokenize(texts, first.prompt_for(kind))
     methods = [encoder.method for encoder in encoders]
-    vectors = batches_together(first.lm, methods, tokenized, first.batch_tokens, None, progress)
+    vectors = batches_together(first.lm, methods, tokenized, first.room, None, progress)
     return [each.numpy(force=True) for each in vectors]

@@ -42,6 +42,8 @@ class EmbeddingWorker:
             InputError: where the model cannot be loaded, or is not the same.
         """
         self.encoder = recipe.encoder()
+        if info is not None and self.encoder.chose_batches:
+            self.encoder = self.encoder.of_batches(info.batch_tokens)
         self.run = run
         self.info = info_of(self.encoder, texts, run)
         if info is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from kvlens.embedding.file_options import FileRun
 from kvlens.embedding.file_run import EmbedResult, read_twice, say_repeated
 from kvlens.embedding.parts import ID, ROW, is_whole
+from kvlens.embedding.target import batches_begun_with
 from kvlens.embedding.vectors import VectorsInfo, load_info
 from kvlens.engines.embedding_worker import EmbeddingWorker, described
 from kvlens.engines.part_files import (
@@ -111,8 +112,11 @@ def embed_with_ray(
     start = time.monotonic()
     import_ray()
     run = run or FileRun()
-    work = RayEmbedding(recipe, run, pool or Pool(), part_rows, has_ids=id_column is not None)
     target = check_parts_target(target, run.resume, run.overwrite)
+    if run.resume and recipe.limits.get("batch_tokens") is None:
+        begun = {"batch_tokens": batches_begun_with(target)}
+        recipe = replace(recipe, limits={**recipe.limits, **begun})
+    work = RayEmbedding(recipe, run, pool or Pool(), part_rows, has_ids=id_column is not None)
     file = TextFile.at(source, column, id_column or True, run.skip_bad, empty=True)
     with read_twice(file, target) as texts, scratch_folder(target.resolve()) as scratch:
         first = scan(texts)

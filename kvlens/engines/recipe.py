@@ -76,7 +76,7 @@ class EncoderRecipe(ModelRecipe):
         options = {**self.chat, **self.limits, "force": self.force}
         if not spec.settings:
             return Encoder(lm, spec.method, self.layers, self.post, **options)
-        limits = Limits(**self.limits)
+        limits = Limits.of(self.limits)  # type: ignore[arg-type]
         method = spec.encoder(lm, self.layers, limits, self.force, **self.chat).method
         return Encoder(lm, method, None, self.post, force=self.force, **self.limits)
 
@@ -108,4 +108,5 @@ class RecorderRecipe(ModelRecipe):
         if asks_for_chat(self.chat.get("chat", False), self.chat.get("system")):
             prompt = chat(lm, prompt, self.chat.get("system"))
         request = Request.of(lm.info, self.points, self.keep, None, patterns=False)
-        return Recorder.of(lm, prompt, request, Limits(**self.limits))
+        limits = Limits.of(self.limits)  # type: ignore[arg-type]
+        return Recorder.of(lm, prompt, request, limits)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from kvlens.embedding.cache import EmbeddingCache
-from kvlens.embedding.encoder import Encoder
+from kvlens.embedding.encoder import BATCH_TOKENS, Encoder
 from kvlens.embedding.post import KINDS
 from kvlens.embedding.spec import REFERENCE
 from kvlens.evaluation.adapter import by_csls, mteb_encoder
@@ -25,6 +25,7 @@ from kvlens.evaluation.scores import Score, Scores
 from kvlens.evaluation.significance import bootstrap, interval
 from kvlens.evaluation.task_score import score_task
 from kvlens.layers.route import RouteLike, a_route
+from kvlens.models.batch_budget import batch_budget
 from kvlens.models.chat_prompt import ChatOptions
 from kvlens.models.language_model import LanguageModel, a_model
 from kvlens.store.arguments import refusal
@@ -47,8 +48,6 @@ from kvlens.store.progress import Bars, silent_bar
 from kvlens.store.provenance import current_command
 from kvlens.texts.limits import LimitOptions, Limits
 
-BATCH_TOKENS = 4096  # more than for recording: nothing but vectors is kept
-
 
 class EvaluateOptions(LimitOptions, ChatOptions, total=False):
     """Further keywords of `evaluate`.
@@ -56,7 +55,7 @@ class EvaluateOptions(LimitOptions, ChatOptions, total=False):
     Attributes:
         max_length: Most tokens of a text, prompt included; by default the model's context.
         strict: Refuse a longer text, where it is cut otherwise.
-        batch_tokens: Most padded tokens of a batch, by default 4,096.
+        batch_tokens: Most padded tokens of a batch, by default 4,096, and on CUDA as many as fit.
         chat: Put every method's prompts inside the model's chat template, see `kvlens.chat`.
         system: Its system line; by default what the template writes by itself.
         force: Take a layer set that was made for another model.
@@ -141,7 +140,7 @@ def evaluate(
         "chat": options.pop("chat", False),
         "system": options.pop("system", None),
     }
-    limits = Limits.of(options, BATCH_TOKENS)
+    limits = Limits.of(options, batch_budget(lm, BATCH_TOKENS))
     if csls and all(unit(task) != "queries" for task in tasks):
         raise InputError("`csls` is for retrieval, and none of the tasks is one")
     if not all(hasattr(task, IN_MEMORY) for task in tasks):

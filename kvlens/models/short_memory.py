@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -10,6 +9,7 @@ import torch
 
 from kvlens.store.errors import InputError
 from kvlens.store.notices import notice
+from kvlens.store.room import Room
 from kvlens.texts.batches import TokenBatch
 
 CPU_SHORTAGE = "DefaultCPUAllocator"
@@ -19,13 +19,14 @@ Result = TypeVar("Result")
 
 
 def computed(
-    batches: Iterable[TokenBatch], compute: Callable[[TokenBatch], Result]
+    batches: Iterable[TokenBatch], compute: Callable[[TokenBatch], Result], room: Room
 ) -> Iterator[tuple[TokenBatch, Result]]:
     """What comes out of every batch, in parts where it is too large for the memory there is.
 
     Args:
         batches: of texts.
         compute: may be called again on parts of a batch for which memory was short.
+        room: how large batches may be; it shrinks where memory is short.
 
     Yields:
         Batches, or parts of them, with their results.
@@ -33,23 +34,22 @@ def computed(
     Raises:
         InputError: for a single text that does not fit.
     """
-    most = math.inf
     for batch in batches:
         waiting = [batch]
         while waiting:
             part = waiting.pop()
-            result = None if _is_too_large(part, most) else _if_it_fits(compute, part)
+            result = None if _is_too_large(part, room) else _if_it_fits(compute, part)
             if result is not None:
                 yield part, result[0]
                 continue
-            if part.ids.numel() <= most:
-                most = part.ids.numel() / 2
-                _tell(part)
+            if not _is_too_large(part, room):
+                room.tokens = min(room.tokens, part.ids.numel()) // 2
+                _tell_once(part, room)
             waiting += reversed(part.halves())
 
 
-def _is_too_large(part: TokenBatch, most: float) -> bool:
-    return part.ids.numel() > most and len(part.rows) > 1
+def _is_too_large(part: TokenBatch, room: Room) -> bool:
+    return part.ids.numel() > room.tokens and len(part.rows) > 1
 
 
 def _if_it_fits(compute: Callable[[TokenBatch], Result], part: TokenBatch) -> tuple[Result] | None:
@@ -75,9 +75,11 @@ def is_shortage(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or CPU_SHORTAGE in str(error)
 
 
-def _tell(part: TokenBatch) -> None:
-    n_tokens = part.ids.numel()
+def _tell_once(part: TokenBatch, room: Room) -> None:
+    if room.is_told:
+        return
+    room.is_told = True
     notice(
-        f"memory is short for a batch of {n_tokens} tokens: from here on batches have "
-        f"{n_tokens // 2} at most; `batch_tokens` sets it"
+        f"memory is short for a batch of {part.ids.numel()} tokens: batches are halved from here "
+        "on, until they fit; `batch_tokens` sets how large they are"
     )

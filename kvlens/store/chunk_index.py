@@ -17,10 +17,11 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from kvlens.store.artifact import Record
+from kvlens.store.artifact import Record, later_field
 from kvlens.store.errors import InputError, one_line
 from kvlens.store.files import atomic_path, unwritable, write_text
 from kvlens.store.notices import notice
+from kvlens.store.room import Room
 
 INDEX = "chunks.jsonl"
 
@@ -41,11 +42,13 @@ class FinishedChunk(Record):
         file: its name in the folder.
         sha256: of the file.
         rows: how many rows its first array has.
+        room: how large batches may be after it, where memory was short, see `Room`.
     """
 
     file: str
     sha256: str
     rows: int
+    room: int | None = later_field()
 
 
 class Unusable(ValueError):
@@ -58,17 +61,20 @@ class ChunkIndex:
     Attributes:
         folder: where the chunks and their index are.
         forms: name -> what every chunk has under it; the first array has the chunk's rows.
+        room: of who computes them: a chunk that is read brings back what was left after it, so
+            that those after it are computed as if it had been, too.
     """
 
-    def __init__(self, folder: Path, forms: Mapping[str, Form]):
+    def __init__(self, folder: Path, forms: Mapping[str, Form], room: Room | None = None):
         """An index without a chunk; see `open` for what is there already."""
         self.folder = folder
         self.forms = forms
+        self.room = room
         self._chunks: dict[str, FinishedChunk] = {}
         self._row_shape: tuple[int, ...] | None = None
 
     @classmethod
-    def open(cls, folder: Path, forms: Mapping[str, Form]) -> Self:
+    def open(cls, folder: Path, forms: Mapping[str, Form], room: Room | None = None) -> Self:
         """The index of a folder, each of its chunks looked at.
 
         What cannot be used is left out, and said in one line.
@@ -76,6 +82,7 @@ class ChunkIndex:
         Args:
             folder: perhaps with chunks of a job that was stopped.
             forms: see `ChunkIndex`.
+            room: see `ChunkIndex`.
 
         Returns:
             The index, its file put in order.
@@ -83,7 +90,7 @@ class ChunkIndex:
         Raises:
             InputError: when its file cannot be put in order.
         """
-        index = cls(folder, forms)
+        index = cls(folder, forms, room)
         problems = index._read()
         if problems:
             name, problem = next(iter(problems.items()))
@@ -114,7 +121,7 @@ class ChunkIndex:
         """
         if name in self._chunks:
             try:
-                return self._load(self._chunks[name], rows)
+                return self._finished(self._chunks[name], rows)
             except Unusable as error:
                 notice(f"{self.folder / name} {error}: it is computed again")
         arrays = compute()
@@ -127,6 +134,12 @@ class ChunkIndex:
         self._add(name, arrays)
         return arrays
 
+    def _finished(self, line: FinishedChunk, rows: int) -> Arrays:
+        arrays = self._load(line, rows)
+        if self.room is not None:
+            self.room.set_short(line.room)
+        return arrays
+
     def _add(self, name: str, arrays: Arrays) -> None:
         """Write a chunk, then its line: what has a line is whole."""
         rows = len(self._first(arrays))
@@ -134,7 +147,8 @@ class ChunkIndex:
         with atomic_path(self.folder / name) as temporary:
             temporary.write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
-        self._chunks[name] = FinishedChunk(file=name, sha256=digest, rows=rows)
+        room = self.room.short if self.room else None
+        self._chunks[name] = FinishedChunk(file=name, sha256=digest, rows=rows, room=room)
         try:
             with (self.folder / INDEX).open("a", encoding="utf-8") as file:
                 file.write(self._chunks[name].model_dump_json() + "\n")

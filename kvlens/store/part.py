@@ -19,6 +19,7 @@ from kvlens.store.chunk_index import INDEX, ChunkIndex, Form
 from kvlens.store.errors import InputError, one_line, shortened
 from kvlens.store.files import scratch_folder, unwritable, write_text
 from kvlens.store.provenance import current_command
+from kvlens.store.room import Room
 
 RUN = "run.json"
 COMMAND = "command"
@@ -91,7 +92,7 @@ def is_part_of(part: Path, facts: Mapping[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def open_part(
-    part: Path, facts: Mapping[str, Any], forms: Mapping[str, Form]
+    part: Path, facts: Mapping[str, Any], forms: Mapping[str, Form], room: Room | None = None
 ) -> Iterator[ChunkIndex]:
     """The chunks of a run, which outlive a run that was stopped with finished ones.
 
@@ -99,6 +100,7 @@ def open_part(
         part: the folder, perhaps of a run that was stopped; see `discard` to start again.
         facts: what the chunks are made with, as JSON.
         forms: see `ChunkIndex`.
+        room: see `ChunkIndex`.
 
     Yields:
         The chunks.
@@ -109,7 +111,7 @@ def open_part(
     lock = _taken(part)
     try:
         _start(part, facts)
-        yield ChunkIndex.open(part, forms)
+        yield ChunkIndex.open(part, forms, room)
     finally:
         _leave(lock)
         if not has_chunks(part):
@@ -145,6 +147,11 @@ def finished_chunks(
 def started_by(part: Path) -> str | None:
     """The command line that started the run which was stopped there; None where none was."""
     return _run(part).get(COMMAND) if (part / RUN).is_file() else None
+
+
+def begun_with(part: Path, name: str) -> Any:
+    """What a fact of the run was that was stopped there; None where none was."""
+    return _run(part).get(name) if has_chunks(part) and (part / RUN).is_file() else None
 
 
 def discard(part: Path) -> None:

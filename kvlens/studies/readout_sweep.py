@@ -209,7 +209,7 @@ def _cosines(
     """The cosine of each pair of texts, by each method."""
     texts = pairs.distinct
     tokenized = encoder.tokenize(texts, encoder.prompt_for())
-    sets = batches_together(encoder.lm, methods, tokenized, encoder.batch_tokens, None, progress)
+    sets = batches_together(encoder.lm, methods, tokenized, encoder.room, None, progress)
     row_of = {text: row for row, text in enumerate(texts)}
     first = [row_of[text] for text in pairs.first]
     second = [row_of[text] for text in pairs.second]

@@ -15,6 +15,7 @@ from kvlens.models.language_model import LanguageModel
 from kvlens.models.short_memory import computed
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress
+from kvlens.store.room import Room
 from kvlens.texts.batches import TokenBatch, batches
 from kvlens.texts.limits import Limits
 from kvlens.texts.prompts import Prompt
@@ -41,6 +42,7 @@ class Recorder:
         limits: of the forward passes.
         padding_side: ``left`` or ``right``.
         source: where each kind of state is read.
+        room: most padded tokens of a batch; they become fewer where memory is short.
     """
 
     lm: LanguageModel
@@ -49,6 +51,7 @@ class Recorder:
     limits: Limits
     padding_side: str
     source: Source
+    room: Room
 
     @classmethod
     def of(
@@ -69,7 +72,8 @@ class Recorder:
             raise InputError(f"cannot record patterns of {architecture}: {source.reason}")
         if padding_side not in source.sides:
             raise InputError(f"{architecture} sees padding on the {padding_side}: pad right")
-        return cls(lm, prompt, request, limits, padding_side, source)
+        room = Room(limits.batch_tokens)
+        return cls(lm, prompt, request, limits, padding_side, source, room)
 
     @property
     def max_length(self) -> int:
@@ -105,7 +109,7 @@ class Recorder:
         def into_buffers(batch: TokenBatch) -> None:
             record_batch(self.lm, batch, self.request, buffers, self.source)
 
-        for batch, _ in computed(self._padded(tokenized), into_buffers):
+        for batch, _ in computed(self._padded(tokenized), into_buffers, self.room):
             done += len(batch.rows)
             progress(done, len(lengths))
         buffers.check_filled()
@@ -115,7 +119,7 @@ class Recorder:
         return batches(
             tokenized,
             self.lm.tokenizer.pad_token_id,
-            self.limits.batch_tokens,
+            self.room.tokens,
             side=self.padding_side,
             device=self.lm.device,
             busy_tokens=BUSY_TOKENS,

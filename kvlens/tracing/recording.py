@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Unpack
 
+from kvlens.models.batch_budget import batch_budget
 from kvlens.models.language_model import LanguageModel, a_model
 from kvlens.store.checking import (
     arguments,
@@ -18,7 +19,7 @@ from kvlens.store.checking import (
 )
 from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import versions
-from kvlens.texts.limits import LimitOptions, Limits
+from kvlens.texts.limits import BATCH_TOKENS, LimitOptions, Limits
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, as_prompt
 from kvlens.texts.texts import Texts, as_texts
 from kvlens.texts.token_hash import token_hash
@@ -71,7 +72,8 @@ def record(
             text, or spans such as ``3-7``, both ends among them. All is then read in raw
             transformers.
         **limits: `max_length` (default the model's context; longer texts are truncated and
-            counted), `strict` (refuse them instead), `batch_tokens` (default 2,048).
+            counted), `strict` (refuse them instead), `batch_tokens` (default 2,048, and on
+            CUDA as many as fit; they are halved where memory is short).
 
     Returns:
         The trace, texts in their order.
@@ -80,7 +82,7 @@ def record(
         InputError: on bad input, on NaN or infinity in the activations, inside a `with reroute`
             block, and for a model in train mode.
     """
-    bounds = Limits.of(limits)
+    bounds = Limits.of(limits, batch_budget(lm, BATCH_TOKENS))
     texts = as_texts(texts)
     prompt = as_prompt(prompt)
     request = Request.of(lm.info, points, keep, layers, patterns, tokens)

@@ -12,6 +12,7 @@ from typing import Unpack
 
 import numpy as np
 
+from kvlens.models.batch_budget import batch_budget
 from kvlens.models.language_model import LanguageModel, a_model
 from kvlens.store.checking import (
     arguments,
@@ -27,10 +28,10 @@ from kvlens.store.checking import (
 from kvlens.store.chunk_index import Arrays, ChunkIndex, Form, chunk_file
 from kvlens.store.errors import InputError
 from kvlens.store.files import link, scratch_folder, unwritable
-from kvlens.store.part import check_part, discard, open_part, part_folder
+from kvlens.store.part import begun_with, check_part, discard, open_part, part_folder
 from kvlens.store.progress import Progress, part_of, silent
 from kvlens.store.provenance import versions
-from kvlens.texts.limits import LimitOptions, Limits
+from kvlens.texts.limits import BATCH_TOKENS, LimitOptions, Limits
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, as_prompt
 from kvlens.texts.texts import Texts, as_texts
 from kvlens.texts.token_hash import token_hash
@@ -101,12 +102,13 @@ def record_shards(
         InputError: as `record`, for a folder that exists or cannot be written, a stopped run that
             neither `resume` nor `overwrite` names, and one with other options.
     """
-    bounds = Limits.of(limits)
     texts = as_texts(texts)
     prompt = as_prompt(prompt)
     target = Path(target)
     kept = Path(part) if part else part_folder(target)
     check_target(target, kept, resume, overwrite)
+    begun = _batches_begun_with(target, kept) if resume else None
+    bounds = Limits.of(limits, begun or batch_budget(lm, BATCH_TOKENS))
     request = Request.of(lm.info, points, keep, layers, False, tokens)
     recorder = Recorder.of(lm, prompt, request, bounds)
     index = index_of(recorder, texts, shard)
@@ -138,6 +140,14 @@ def index_of(recorder: Recorder, texts: Texts, shard: int) -> TraceIndex:
         shard=shard,
         versions=versions(),
     )
+
+
+def _batches_begun_with(target: Path, part: Path) -> int | None:
+    """The padded tokens of a batch of the run that is gone on with, or is done."""
+    if (target / INDEX).is_file():
+        return TraceIndex.load(target / INDEX).batch_tokens
+    begun = begun_with(part, "batch_tokens")
+    return begun if isinstance(begun, int) and begun > 0 else None
 
 
 def _is_done(target: Path, index: TraceIndex) -> bool:
@@ -182,7 +192,7 @@ def _record(
     """Record what is missing, shard by shard, and put all of it in place."""
     knows_zero = recorder.request.position_zero
     n_truncated = 0
-    with open_part(part, index.facts, _forms(recorder)) as finished:
+    with open_part(part, index.facts, _forms(recorder), recorder.room) as finished:
         for first in range(0, texts.n, index.shard):
             items = texts.items[first : first + index.shard]
             tell = part_of(progress, first, texts.n)

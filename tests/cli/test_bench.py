@@ -72,6 +72,21 @@ def test_it_keeps_to_the_limits(run, capsys):
     assert run(f"{line} --record") == 0
 
 
+def test_of_padding(place, run, capsys):
+    texts = [f"{'a text ' * (i % 9)}{i}" for i in range(200)]
+    (place / "200.txt").write_text("\n".join([*texts, texts[0]]))
+    assert run("bench @llama --texts @200.txt --n 300 --prompt raw --padding --json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["measured"] for row in rows] == [
+        "embedding: real tokens",
+        "recording: real tokens",
+    ]
+    for row in rows:
+        assert (row["texts"], row["tokens"]) == (200, sum(map(len, texts)))
+    assert 0.9 <= rows[0]["share"] <= 1
+    assert 0.8 <= rows[1]["share"] <= rows[0]["share"]
+
+
 def test_of_rerouting_by_length(place, run, capsys):
     (place / "20.txt").write_text("\n".join(f"a text number {i}" for i in range(20)))
     line = "bench @llama --texts @20.txt --repeats 2 --json --lengths"

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import kvlens
 from kvlens import InputError
 from kvlens.models.short_memory import computed, is_shortage
 from kvlens.store.notices import Notice
+from kvlens.store.room import Room
 from kvlens.texts.batches import batches
 from kvlens.texts.prompts import PROMPTS
 from kvlens.texts.tokens import tokenize
@@ -62,13 +64,21 @@ def test_what_does_not_fit_is_halved_and_so_is_what_follows():
             raise torch.OutOfMemoryError("CUDA out of memory")
         return batch.rows.tolist()
 
-    with pytest.warns(Notice, match="batches have 140 at most") as told:
-        found = list(computed(padded(tiny("llama")), compute))
+    room = Room(400)
+    with pytest.warns(Notice, match="memory is short for a batch of 280 tokens") as told:
+        found = list(computed(padded(tiny("llama")), compute, room))
     assert sorted(row for _, rows in found for row in rows) == list(range(len(TEXTS)))
     assert all(batch.rows.tolist() == rows for batch, rows in found)
-    assert len(told) == len([n for n in tried if n > 100])
+    assert len(told) == 1
+    assert len([n for n in tried if n > 100]) == 2
+    assert room.short == 60
+    again = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        list(computed(padded(tiny("llama")), lambda batch: again.append(batch) or True, room))
+    assert max(batch.ids.numel() for batch in again if len(batch.rows) > 1) <= 60
     with pytest.raises(InputError, match="a single text of 40 tokens"), pytest.warns(Notice):
-        list(computed(padded(tiny("llama")), lambda batch: torch.empty(1 << 50)))
+        list(computed(padded(tiny("llama")), lambda batch: torch.empty(1 << 50), Room(400)))
 
 
 def test_other_errors_are_not_taken_for_it():
@@ -76,7 +86,7 @@ def test_other_errors_are_not_taken_for_it():
         raise RuntimeError("something else")
 
     with pytest.raises(RuntimeError, match="something else"):
-        list(computed(padded(tiny("llama")), breaks))
+        list(computed(padded(tiny("llama")), breaks, Room(400)))
     assert not is_shortage(RuntimeError("something else"))
 
 
