@@ -383,6 +383,15 @@ def of_analysis(world: World) -> Iterator[Case]:
         probe=NO_NAMES,
     )
     yield case(
+        "pair_parts",
+        kvlens.pair_parts,
+        {"encoder": world.encoder, "first": "a", "second": "b"},
+        encoder=NO_VALUE,
+        first=(None, *NO_TEXT),
+        second=(None, *NO_TEXT),
+        kinds=(None, 5, "query", ["query"], ["query", "text"], ["query", 5]),
+    )
+    yield case(
         "word_lens",
         kvlens.word_lens,
         {"lm": world.lm, "texts": TEXTS[:3]},
@@ -637,6 +646,16 @@ def of_plots(world: World) -> Iterator[Case]:
         axes=NO_AXES,
         width=NO_WIDTH,
     )
+    parts = kvlens.pair_parts(world.encoder, "a", "b")
+    yield case(
+        "plot_pair_parts",
+        kvlens.plot_pair_parts,
+        {"parts": parts},
+        parts=NO_VALUE,
+        less=(5, "a", THING),
+        axes=NO_AXES,
+        width=NO_WIDTH,
+    )
     found = kvlens.effects(world.lm, TEXTS[:3], (1,))
     yield case(
         "plot_effects",
@@ -712,6 +731,7 @@ SAVED = (
     "LayerSet",
     "LayerStudy",
     "LowRank",
+    "PairParts",
     "Post",
     "ProbeTokens",
     "ReadoutSweep",

@@ -203,7 +203,7 @@ def _draw_square(ax: Axes, view: _View, weights: Float[np.ndarray, "m m"], scale
 
 def _name_tokens(ax: Axes, tokens: Sequence[str]) -> None:
     """Every token in words."""
-    names = [_drawable(token) for token in tokens]
+    names = [axis_token(token) for token in tokens]
     places = np.arange(len(names)) + 0.5
     size = 5.5 if len(names) > 25 else 7
     ax.set_xticks(places, names, rotation=90, fontsize=size)
@@ -240,7 +240,7 @@ def _draw_prefix(ax: Axes, view: _View, scale: Any) -> Any:
     return image
 
 
-def _drawable(token: str) -> str:
+def axis_token(token: str) -> str:
     """A token for an axis; characters that the font lacks are boxes."""
     from matplotlib.font_manager import fontManager, get_font
 

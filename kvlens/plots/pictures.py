@@ -10,6 +10,7 @@ from kvlens.plots.effects import plot_effects
 from kvlens.plots.geometry import plot_geometry
 from kvlens.plots.low_rank import plot_low_rank
 from kvlens.plots.own_words import plot_own_words
+from kvlens.plots.pair_parts import plot_pair_parts
 from kvlens.plots.patterns import plot_patterns
 from kvlens.plots.profile import plot_profile
 from kvlens.plots.readout import plot_readout
@@ -33,6 +34,7 @@ PLOTS: dict[str, Callable[[Any], Any]] = {
     "Geometry": plot_geometry,
     "AttentionPatterns": lambda patterns: plot_patterns(patterns, patterns.layers[0]),
     "LowRank": plot_low_rank,
+    "PairParts": plot_pair_parts,
 }
 
 

@@ -15,6 +15,7 @@ from kvlens.analysis.attention import AttentionResult
 from kvlens.analysis.lens import KVLens
 from kvlens.analysis.low_rank import LowRank
 from kvlens.analysis.method_geometry import Geometry
+from kvlens.analysis.pair_parts import PairParts
 from kvlens.analysis.probe_tokens import ProbeTokens
 from kvlens.analysis.word_lens import WordLens
 from kvlens.dimension.profile import IDProfile
@@ -258,7 +259,7 @@ def _results_of_scores(scores: Scores, filed: FiledResults) -> str | None:
 
 MEASURED = (
     *(IDProfile, Trace, StaticPrefix, KVLens, WordLens, AttentionResult, Geometry),
-    *(Sweep, ReadoutSweep, LayerStudy, Effects, Decision, LowRank, ProbeTokens, Scores),
+    *(Sweep, ReadoutSweep, LayerStudy, Effects, Decision, LowRank, ProbeTokens, PairParts, Scores),
 )
 WITH_MODEL = (*MEASURED, VectorsInfo, Started)
 RELATIONS = (
