@@ -146,7 +146,7 @@ def plot_patterns(
 
 
 def _check(patterns: AttentionPatterns, layer: int, head: int | None, kind: str) -> None:
-    heads = range(patterns.model.n_heads)
+    heads = range(patterns.arrays["beta"].shape[1])
     known = layer in patterns.layers and kind in KINDS
     if not known or not (head is None or head in heads):
         wrong = f"no {kind} pattern of layer {layer}, head {head}"

@@ -43,4 +43,5 @@ class BrowserWidget(anywidget.AnyWidget):
         """What a notebook stores of it: the widget, the picture, the words."""
         bundle, metadata = super()._repr_mimebundle_(**options) or ({}, {})
         pictured = {**bundle, "image/png": self._picture}
-        return pictured, {**metadata, "image/png": {"width": PICTURE_WIDTH}}
+        looks = {"width": PICTURE_WIDTH, "alt": self._words}
+        return pictured, {**metadata, "image/png": looks}

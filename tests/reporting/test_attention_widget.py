@@ -3,8 +3,10 @@
 import base64
 import io
 import json
+import re
 import sys
 
+import nbformat
 import numpy as np
 import pytest
 from matplotlib.image import imread
@@ -105,6 +107,22 @@ def test_a_cell_stores_a_picture_beside_the_widget(place):
     assert pixels.std() > 0.05
     again, _ = kvlens.attention_widget(patterns, layer=3)._repr_mimebundle_()
     assert again["image/png"] == stored["image/png"]
+
+
+def test_where_no_kernel_is_a_notebook_shows_the_picture(place):
+    """As code hosts and PDF do: nbconvert has no widget's state."""
+    nbconvert = pytest.importorskip("nbconvert", reason="needs kvlens[notebook]")
+    stored, metadata = kvlens.attention_widget(loaded(place, 1))._repr_mimebundle_()
+    output = nbformat.v4.new_output("execute_result", stored, metadata=metadata, execution_count=1)
+    cell = nbformat.v4.new_code_cell("widget", outputs=[output], execution_count=1)
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    page, _ = nbconvert.HTMLExporter(template_name="classic").from_notebook_node(notebook)
+    (picture,) = re.findall(r"<img[^>]*>", page.partition("<body")[2])
+    assert stored["image/png"] in picture
+    assert 'alt="attention of ' in picture
+    _, files = nbconvert.LatexExporter().from_notebook_node(notebook)
+    (content,) = files["outputs"].values()
+    assert content == base64.b64decode(stored["image/png"])
 
 
 def test_what_a_text_does_not_have_is_refused(place):
