@@ -9,17 +9,18 @@ from jaxtyping import Float
 from threadpoolctl import threadpool_info
 
 from kvlens.checks.bench import interleaved, ratios
+from kvlens.dimension.cloud import blocks
 from kvlens.dimension.estimation import estimate_points
 from kvlens.store.provenance import versions
 
 DIMENSION = 12  # about that of hidden states
+AT_ONCE = 20_000  # points: of more, X X^T is larger than memory
+ROWS = 512  # of such a product at a time
 NOISE = 1e-3  # of every coordinate, so that no coordinate can be left out
 
 
 def intrinsic_dimension(n: int, width: int, repeats: int) -> list[dict[str, Any]]:
     """Time `estimate_points` on float32 points against X X^T, in float32 and in float64.
-
-    NumPy takes X X^T for what it is and multiplies every pair of points once.
 
     Args:
         n: points.
@@ -33,8 +34,8 @@ def intrinsic_dimension(n: int, width: int, repeats: int) -> list[dict[str, Any]
     wide = points.astype(np.float64)
     actions = {
         "ID": lambda: estimate_points(points),
-        "float32": lambda: points @ points.T,
-        "float64": lambda: wide @ wide.T,
+        "float32": lambda: multiply(points),
+        "float64": lambda: multiply(wide),
     }
     seconds = interleaved(actions, repeats)
     return [
@@ -49,6 +50,16 @@ def intrinsic_dimension(n: int, width: int, repeats: int) -> list[dict[str, Any]
         }
         for dtype in ("float32", "float64")
     ]
+
+
+def multiply(points: Float[np.ndarray, "n width"]) -> None:
+    """X X^T, every pair of points once: as NumPy does it at once, many points in blocks of rows."""
+    n = len(points)
+    if n <= AT_ONCE:
+        points @ points.T
+        return
+    for rows in blocks(n, ROWS):
+        points[rows] @ points[rows.start :].T
 
 
 def made_points(n: int, width: int) -> Float[np.ndarray, "n width"]:
