@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE :=
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/pytest -n $(PROCESSES) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install profile lint check test test-engines coverage test-matrix test-tools test-wheel torture bench notebooks figures models docs clean
+.PHONY: help install profile lint check test test-engines test-cuda coverage test-matrix test-tools test-wheel torture bench notebooks figures models docs clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -47,6 +47,9 @@ $(VENV)/.engines: $(VENV)/.installed
 
 test-engines: $(VENV)/.engines  ## Ray and datatrove on this machine: minutes; ENGINES="engines and not slow"
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/pytest -n 0 -m "$(ENGINES)" tests/engines
+
+test-cuda: install  ## exactness on a GPU; all of it is skipped without one
+	$(BIN)/pytest -n 0 -m cuda tests/cuda
 
 coverage: install  ## the same, with the lines that no test runs; not in CI
 	$(PYTEST) --cov=kvlens --cov-report=term:skip-covered

@@ -5,6 +5,7 @@ The bare pass is the raw base model told of no padding: its fused causal kernel 
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Any
 import psutil
 import torch
 
-from kvlens.checks.bench import interleaved, ratios
+from kvlens.checks.bench import MIB, Seconds, interleaved, ratios
 from kvlens.checks.peak_memory import PeakMemory
 from kvlens.embedding.encoder import Encoder
 from kvlens.methods.registry import get_method
@@ -44,7 +45,7 @@ def by_length(
 
     Returns:
         A row a length and share of layers: ratios of time, and of the peak memory above the loaded
-        model.
+        model; real tokens a second and mebibytes of both sides.
 
     Raises:
         InputError: for a length that the model does not take, or that its prompt fills.
@@ -74,7 +75,9 @@ def _at_length(
     actions: dict[str, Callable[[], Any]] = {BARE: partial(_bare, lm, padded)}
     actions |= {name: partial(each.encode, texts) for name, each in encoders.items()}
     seconds = interleaved(actions, repeats)
-    memory = {name: _peak(action) for name, action in actions.items()}
+    memory = {name: _peak(lm, action) for name, action in actions.items()}
+    n_tokens = sum(len(text.ids) for text in tokenized)
+    speed = {name: _tokens_a_second(n_tokens, rounds) for name, rounds in seconds.items()}
     for name in encoders:
         yield {
             "measured": f"encode, {name} re-routed / {BARE}",
@@ -86,6 +89,8 @@ def _at_length(
             "threads": torch.get_num_threads(),
             **ratios(seconds, name, BARE),
             "memory": f"{memory[name] / max(memory[BARE], 1):.2f}",
+            "tokens/s": f"{speed[name]:.0f} / {speed[BARE]:.0f}",
+            "MiB": f"{memory[name] / MIB:.0f} / {memory[BARE] / MIB:.0f}",
         }
 
 
@@ -101,15 +106,31 @@ def _bare(lm: LanguageModel, padded: Sequence[TokenBatch]) -> None:
     with torch.inference_mode(), lm.turn():
         for batch in padded:
             lm.base(batch.ids, use_cache=False)
+    if lm.device.type == "cuda":
+        torch.cuda.synchronize(lm.device)
 
 
-def _peak(action: Callable[[], Any]) -> int:
-    """Bytes of resident memory that an action takes at most, above those before it."""
+def _tokens_a_second(n_tokens: int, rounds: Sequence[Seconds]) -> float:
+    """Real tokens, by the clock; the median of the rounds."""
+    return n_tokens / statistics.median(each.wall for each in rounds)
+
+
+def _peak(lm: LanguageModel, action: Callable[[], Any]) -> int:
+    """Bytes that an action takes at most, above those before it: of the GPU, or resident."""
+    if lm.device.type == "cuda":
+        return _peak_on_cuda(lm.device, action)
     process = psutil.Process()
     before = process.memory_info().rss
     with PeakMemory(process) as peak:
         action()
     return peak.bytes - before
+
+
+def _peak_on_cuda(device: torch.device, action: Callable[[], Any]) -> int:
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    action()
+    return torch.cuda.max_memory_allocated(device) - before
 
 
 def _ragged(lm: LanguageModel, texts: Texts, length: int) -> list[str]:

@@ -44,10 +44,11 @@ def save_tiny_model(folder: Path, seed: int = 0) -> None:
         model = LlamaForCausalLM(config)
     with quietly():
         model.save_pretrained(folder)
-        _tokenizer().save_pretrained(folder)
+        made_tokenizer().save_pretrained(folder)
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def made_tokenizer() -> PreTrainedTokenizerFast:
+    """A token a word of `WORDS`."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     ids = {word: number for number, word in enumerate((*SPECIAL, *WORDS))}

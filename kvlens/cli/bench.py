@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from kvlens.texts.limits import Limits
 
 
+LENGTHS = (128, 512, 2048, 4096)  # tokens, of models of random weights
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Timed:
@@ -33,6 +36,9 @@ class Timed:
         methods: embedding methods to time, comma-separated, or all
         together: the methods with shared passes, against one after another
         lengths: tokens, such as 128,512,2048: a whole encode, re-routed, against the bare pass
+        shapes: qwen3-4b, mistral-7b, llama-3.1-8b: `lengths` with random weights; no model is given
+        n_layers: so many of the layers of `shapes`
+        precision: the intrinsic dimension in bfloat16 against float32
         padding: the share of real tokens in the batches of the texts
         id: the intrinsic dimension of made points, against one product of them; needs no model
         points: how many points, for --id
@@ -48,6 +54,9 @@ class Timed:
     methods: Names | None = None
     together: bool = False
     lengths: Layers | None = None
+    shapes: Names | None = None
+    n_layers: WholeNumber | None = None
+    precision: bool = False
     padding: bool = False
     id: bool = False
     points: WholeNumber = 10_000
@@ -59,7 +68,8 @@ class Timed:
     @property
     def of_model(self) -> bool:
         """Whether anything is measured that needs a model."""
-        return bool(self.record or self.methods or self.lengths or self.padding)
+        by_length = self.lengths and not self.shapes
+        return bool(self.record or self.methods or by_length or self.padding)
 
 
 @Parameter(name="*", group=TEXTS)
@@ -90,15 +100,22 @@ def bench(
     """
     if timed.together and not timed.methods:
         raise InputError("`together` times methods: give `methods`")
-    if not (timed.of_model or timed.memory or timed.id):
+    if not (timed.of_model or timed.memory or timed.id or timed.shapes or timed.precision):
         raise InputError(
-            "nothing to measure: give `record`, `memory`, `lengths`, `padding`, `id` or `methods`"
+            "nothing to measure: give `record`, `memory`, `lengths`, `shapes`, `precision`, "
+            "`padding`, `id` or `methods`"
         )
-    if timed.of_model and name is None:
+    if timed.shapes and name is not None:
+        raise InputError("`shapes` are models of random weights: name no other, or leave them out")
+    if (timed.of_model or timed.precision) and name is None:
         raise InputError("no model given: name one, or measure `id` alone")
     results = _measure_id(timed) if timed.id else []
+    if timed.shapes:
+        results += _measure_shapes(timed, model)
     if timed.memory and name is None:
         results += _measure_embedding(timed)
+    if timed.precision and name:
+        results.append(_precision(name, texts, limits, model))
     if (timed.of_model or timed.memory) and name:
         if timed.threads:
             import torch
@@ -123,6 +140,22 @@ def _measure_id(timed: Timed) -> list[dict[str, Any]]:
         raise InputError(f"`points` has to be at least {MIN_POINTS}")
     with threadpool_limits(timed.threads):
         return intrinsic_dimension(timed.points, timed.width, timed.repeats)
+
+
+def _measure_shapes(timed: Timed, model: ModelOptions) -> list[dict[str, Any]]:
+    import torch
+
+    from kvlens.checks.shapes import measured, of_shape
+
+    if timed.threads:
+        torch.set_num_threads(timed.threads)
+    device = model.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    results = []
+    for shape in timed.shapes or ():
+        lm = of_shape(shape, timed.n_layers, device, model.dtype or "bfloat16")
+        results += measured(lm, timed.lengths or LENGTHS, timed.repeats)
+        del lm
+    return results
 
 
 def _measure_embedding(timed: Timed) -> list[dict[str, Any]]:
@@ -153,6 +186,18 @@ def _measure(
         asked = (lm, read, names, layers, limits, timed.repeats)
         results += [bench.together(*asked)] if timed.together else bench.encoding(*asked)
     return results
+
+
+def _precision(
+    name: str, texts: BenchTexts, limits: LimitOptions, model: ModelOptions
+) -> dict[str, Any]:
+    from kvlens.checks.precision import precision
+    from kvlens.dimension.copies import MIN_POINTS
+    from kvlens.texts.limits import Limits
+
+    read = texts.read(texts.n, MIN_POINTS)
+    own = Limits.of(asdict(limits))  # type: ignore[arg-type]
+    return precision(lambda dtype: replace(model, dtype=dtype).load(name), read, texts.prompt, own)
 
 
 def _padding(lm: LanguageModel, texts: BenchTexts, limits: LimitOptions) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ is in `sinks`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from safetensors import safe_open
 
 from kvlens.embedding.parts import read_parts, read_parts_info
 from kvlens.store.artifact import HEADER
+
+BLOCK = 8192  # rows that are held at a time
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,47 @@ def _read_parquet_info(path: Path) -> Any:
     return json.loads(metadata[HEADER.encode()])
 
 
+def _npy_blocks(path: Path) -> Iterator[np.ndarray]:
+    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    for first in range(0, len(mapped), BLOCK):
+        yield np.array(mapped[first : first + BLOCK])
+
+
+def _npy_ids(path: Path) -> Iterable[str]:
+    return _header_beside(path)["ids"]
+
+
+def _safetensors_blocks(path: Path) -> Iterator[np.ndarray]:
+    with safe_open(path, framework="np") as file:
+        rows = file.get_slice("vectors")
+        n = rows.get_shape()[0]
+        for first in range(0, n, BLOCK):
+            yield rows[first : min(first + BLOCK, n)]  # beyond the end it refuses
+
+
+def _safetensors_ids(path: Path) -> Iterable[str]:
+    with safe_open(path, framework="np") as file:
+        return json.loads(file.metadata()[HEADER])["ids"]
+
+
+def _parquet_blocks(path: Path) -> Iterator[np.ndarray]:
+    for batch in _parquet_column(path, "vector"):
+        yield batch.flatten().to_numpy().reshape(len(batch), -1)
+
+
+def _parquet_ids(path: Path) -> Iterable[str]:
+    for batch in _parquet_column(path, "id"):
+        yield from batch.to_pylist()
+
+
+def _parquet_column(path: Path, name: str) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(BLOCK, columns=[name]):
+            yield batch.column(0)
+
+
 @dataclass(frozen=True)
 class Container:
     """How a kind of file is read.
@@ -100,16 +143,22 @@ class Container:
     Attributes:
         read: the table, not yet looked at.
         read_info: its facts alone.
+        blocks: its rows, `BLOCK` of them at a time.
+        ids: of all rows, one after another.
     """
 
     read: Callable[[Path], Table]
     read_info: Callable[[Path], Any]
+    blocks: Callable[[Path], Iterator[np.ndarray]]
+    ids: Callable[[Path], Iterable[str]]
 
 
 CONTAINERS = {
-    ".npy": Container(_read_npy, _read_npy_info),
-    ".safetensors": Container(_read_safetensors, _read_safetensors_info),
-    ".parquet": Container(_read_parquet, _read_parquet_info),
+    ".npy": Container(_read_npy, _read_npy_info, _npy_blocks, _npy_ids),
+    ".safetensors": Container(
+        _read_safetensors, _read_safetensors_info, _safetensors_blocks, _safetensors_ids
+    ),
+    ".parquet": Container(_read_parquet, _read_parquet_info, _parquet_blocks, _parquet_ids),
 }
 
 

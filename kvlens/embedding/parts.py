@@ -79,15 +79,19 @@ def read_parts_info(folder: Path) -> Any:
     return _read_index(folder)["info"]
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether every part of a folder is as it was written."""
+def damage_in(folder: Path) -> str:
+    """What is not as it was written in a folder, as the rest of a line; empty where all is."""
     index = _read_index(folder)
     parts = [FinishedChunk.model_validate(part) for part in index["parts"]]
     content = content_of(index["info"], parts)
     files = {part.file: folder / Path(part.file).name for part in parts}
-    hashes = {name: sha256_file(file) for name, file in files.items() if file.is_file()}
-    is_each = all(hashes.get(part.file) == part.sha256 for part in parts)
-    return is_each and content == index["info"]["sha256"]
+    for part in parts:
+        file = files[part.file]
+        if not file.is_file():
+            return f"{part.file} is not there"
+        if sha256_file(file) != part.sha256:
+            return f"{part.file} is damaged: its hash is another"
+    return "" if content == index["info"]["sha256"] else "the hash in it is of other content"
 
 
 def read_parts(folder: Path) -> PartsTable:

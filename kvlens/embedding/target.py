@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from kvlens.embedding.containers import CONTAINERS, ending, files_of
-from kvlens.embedding.vectors import VectorsInfo, load_info, load_vectors
+from kvlens.embedding.vectors import VectorsInfo, load_info
+from kvlens.embedding.whole_vectors import check_whole
 from kvlens.store.errors import InputError
 from kvlens.store.files import scratch_folder, writable_file
 from kvlens.store.part import begun_with, check_part, discard, has_chunks, is_part_of, part_folder
@@ -77,7 +78,7 @@ def finished(target: Path, info: VectorsInfo, overwrite: bool) -> VectorsInfo | 
             _refuse_existing(target)
         return None
     try:
-        return load_vectors(target).info
+        return check_whole(target)
     except InputError:
         # Between the two names of a pair: the chunks are there still.
         half = len(files_of(target)) > 1 and is_part_of(part_folder(target), info.facts)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kvlens.embedding.containers import CONTAINERS, Table, ending, files_of
@@ -120,7 +120,7 @@ def load_vectors(path: str | Path) -> Vectors:
     try:
         vectors = _checked(container.read(path))
     except Exception as error:  # the readers' errors share no base
-        raise _refusal(path, error) from error
+        raise refusal(path, error) from error
     if not vectors.info.sha256:
         notice(f"{path} is of an older version and carries no hash: it may be damaged unnoticed")
     return vectors
@@ -145,8 +145,7 @@ def _checked(table: Table) -> Vectors:
     """The vectors of a file's content; raises ValueError where something does not agree."""
     info = VectorsInfo.model_validate(table.info)
     array = table.vectors
-    if array.dtype != np.float32 or array.ndim != 2:
-        raise ValueError(f"its array is {array.dtype} {list(array.shape)}, not float32 in rows")
+    check_rows(array, info)
     if array.shape != (info.rows, info.dimension):
         written = [info.rows, info.dimension]
         raise ValueError(f"its array is {list(array.shape)}, where {written} was written")
@@ -155,12 +154,21 @@ def _checked(table: Table) -> Vectors:
         raise ValueError("its ids are no list of texts")
     if len(ids) != len(array):
         raise ValueError(f"{len(ids)} ids of {len(array)} rows")
-    if not np.isfinite(array).all():
-        raise ValueError("NaN or infinity among the vectors")
     has_hash = info.version >= 2 or info.sha256
     if has_hash and info.sha256 != _hash_of(table):
         raise ValueError("the hash in it is of other content")
     return Vectors(array, tuple(ids), info)
+
+
+def check_rows(rows: Shaped[np.ndarray, "*shape"], info: VectorsInfo) -> None:
+    """Raise ValueError for what are no rows of these vectors."""
+    if rows.dtype != np.float32 or rows.ndim != 2:
+        raise ValueError(f"its array is {rows.dtype} {list(rows.shape)}, not float32 in rows")
+    if rows.shape[1] != info.dimension:
+        written = [info.rows, info.dimension]
+        raise ValueError(f"its array is {list(rows.shape)}, where {written} was written")
+    if not np.isfinite(rows).all():
+        raise ValueError("NaN or infinity among the vectors")
 
 
 def _hash_of(table: Table) -> str:
@@ -171,7 +179,8 @@ def _hash_of(table: Table) -> str:
     return table_hash.seal(table.info, table.ids)
 
 
-def _refusal(path: Path, error: Exception) -> InputError:
+def refusal(path: Path, error: Exception) -> InputError:
+    """Why a file of vectors cannot be used, in one line."""
     names = str(path)
     advice = "embed again with `overwrite=True`"
     if len(files_of(path)) == 2:

@@ -16,9 +16,10 @@ from typing import Any
 
 from kvlens.embedding.file_options import FileRun
 from kvlens.embedding.file_run import EmbedResult, read_twice, say_repeated
-from kvlens.embedding.parts import ID, ROW, is_whole
+from kvlens.embedding.parts import ID, ROW
 from kvlens.embedding.target import batches_begun_with
 from kvlens.embedding.vectors import VectorsInfo, load_info
+from kvlens.embedding.whole_vectors import check_whole
 from kvlens.engines.embedding_worker import EmbeddingWorker, described
 from kvlens.engines.part_files import (
     Written,
@@ -34,6 +35,7 @@ from kvlens.engines.ray_session import import_ray, ray_session, unheard
 from kvlens.engines.recipe import EncoderRecipe
 from kvlens.engines.staging import StagedChunk, stage
 from kvlens.store.checking import a, arguments, optional, path_text, text, whole
+from kvlens.store.errors import InputError
 from kvlens.store.files import scratch_folder
 from kvlens.store.part import discard, open_part, part_folder
 from kvlens.texts.scan import Scan, scan
@@ -149,8 +151,12 @@ def _finished(
 def _there_already(target: Path, info: VectorsInfo, overwrite: bool) -> VectorsInfo | None:
     """What a resumed run finds done, when it was stopped at its very end."""
     there = load_info(target)
-    if there is not None and there.facts == info.facts and is_whole(target):
-        return there
+    if there is not None and there.facts == info.facts:
+        try:
+            return check_whole(target)
+        except InputError:
+            if not overwrite:
+                raise
     if target.exists() and not overwrite:
         refuse_existing(target)
     return None

@@ -6,7 +6,8 @@ torch has such kernels, and does not offer them by a function of its own: they a
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Float32
@@ -17,6 +18,10 @@ from kvlens.models.anatomy import LayerAnatomy
 WIDEST_FLASH = 256  # of a head, on CUDA
 ALIGNED = 8  # bytes that a head's width has to fill on CUDA: a multiple of so many numbers
 HALVES = (torch.float16, torch.bfloat16)
+AMPERE = (8, 0)
+
+Kernel = Literal["cpu", "flash", "efficient"]
+"""Of the CPU; flash and memory-efficient attention on CUDA."""
 
 
 class Attention(NamedTuple):
@@ -48,11 +53,25 @@ def has_kernel(layer: LayerAnatomy, states: Float[Tensor, "batch seq_len d_model
     return states.device.type == "cuda" and torch.version.cuda is not None and fits
 
 
+def kernel_of(query: Float[Tensor, "batch n_heads seq_len d_key"]) -> Kernel:
+    """The kernel for a query's device and dtype: flash takes half precision, from Ampere on."""
+    if query.device.type == "cpu":
+        return "cpu"
+    is_half = query.dtype in HALVES
+    return "flash" if is_half and _runs_flash(query.device) else "efficient"
+
+
+@functools.cache
+def _runs_flash(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= AMPERE
+
+
 def causal_attention(
     query: Float[Tensor, "batch n_heads seq_len d_key"],
     key: Float[Tensor, "batch n_kv_heads seq_len d_key"],
     value: Float[Tensor, "batch n_kv_heads seq_len d_value"],
     scaling: float,
+    kernel: Kernel | None = None,
 ) -> Attention:
     """Causal attention without a mask, in memory that grows with the length alone.
 
@@ -61,27 +80,38 @@ def causal_attention(
         key: rotated; heads are shared as in grouped-query attention.
         value: as wide as keys.
         scaling: of the logits.
+        kernel: None: that of `kernel_of`.
 
     Returns:
         The output in the dtype of the query, and the log-sum-exp.
     """
-    kernels = torch.ops.aten
-    if query.device.type == "cpu":
-        found = kernels._scaled_dot_product_flash_attention_for_cpu(
-            query, key, value, 0.0, True, scale=scaling
-        )
-        return Attention(*found)
-    key, value = _of_each_query(key, query), _of_each_query(value, query)
-    if query.dtype in HALVES:
-        found = kernels._scaled_dot_product_flash_attention(
-            query, key, value, 0.0, True, scale=scaling
-        )
-    else:
-        found = kernels._scaled_dot_product_efficient_attention(
-            query, key, value, None, True, 0.0, True, scale=scaling
-        )
+    kernel = kernel or kernel_of(query)
+    if kernel != "cpu":
+        key, value = _of_each_query(key, query), _of_each_query(value, query)
+    output, log_sum_exp = KERNELS[kernel](query, key, value, scaling)[:2]
     # It may be longer than the rows, whose last block it fills.
-    return Attention(found[0], found[1][..., : query.shape[2]].float())
+    return Attention(output, log_sum_exp[..., : query.shape[2]].float())
+
+
+def _on_cpu(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> tuple[Tensor, ...]:
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, 0.0, True, scale=scaling
+    )
+
+
+def _flash(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> tuple[Tensor, ...]:
+    return torch.ops.aten._scaled_dot_product_flash_attention(
+        query, key, value, 0.0, True, scale=scaling
+    )
+
+
+def _efficient(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> tuple[Tensor, ...]:
+    return torch.ops.aten._scaled_dot_product_efficient_attention(
+        query, key, value, None, True, 0.0, True, scale=scaling
+    )
+
+
+KERNELS = {"cpu": _on_cpu, "flash": _flash, "efficient": _efficient}
 
 
 def _of_each_query(states: Tensor, query: Tensor) -> Tensor:

@@ -5,7 +5,9 @@ They know which row of a padded batch belongs to which text; which hook brings w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -19,8 +21,9 @@ from kvlens.models.info import ModelInfo
 from kvlens.store.errors import InputError
 from kvlens.texts.batches import TokenBatch
 from kvlens.tracing.kinds import KINDS, POSITION_ZERO, base_of, index_of, kind_of
-from kvlens.tracing.position_zero import PositionZero
+from kvlens.tracing.position_zero import PositionZero, length_ratios
 from kvlens.tracing.request import Request
+from kvlens.tracing.staging import Staging
 
 DTYPE = torch.float32  # said, since torch's default is another while a thread loads a model
 
@@ -33,13 +36,18 @@ class Buffers:
     """The kept rows of all texts.
 
     Attributes:
-        batch: what runs through the model now; set before each pass.
+        batch: what runs through the model now, see `filled`.
+        rows: which texts it has, on the CPU.
+        ends: where each of them begins and ends in it, after the padding and before it.
+        staging: brings rows from the device.
         n_texts: how many there are.
         tensors: as in `Trace.tensors`, float32 on the CPU.
         position_zero: the lengths of position 0's states, whether or not they are kept.
     """
 
     batch: TokenBatch
+    rows: Tensor
+    ends: list[tuple[int, int]]
 
     def __init__(
         self,
@@ -59,6 +67,7 @@ class Buffers:
             spans: name of each span -> where it stands in each text.
         """
         self.info = info
+        self.staging = Staging()
         self.n_texts = len(lengths)
         self.lengths = lengths
         self.spans = spans
@@ -138,6 +147,27 @@ class Buffers:
         if ratios is not None:
             self.tensors[POSITION_ZERO] = ratios
 
+    @contextlib.contextmanager
+    def filled(self, batch: TokenBatch) -> Iterator[None]:
+        """Within it, states of a batch are kept; at its end, all of them are here.
+
+        Args:
+            batch: padded on either side.
+
+        Raises:
+            InputError: on NaN or infinity, which is looked for where the numbers come to.
+        """
+        self.batch = batch
+        self.rows = batch.rows.cpu()
+        last = batch.last.tolist()
+        counts = [self.lengths[row] for row in self.rows.tolist()]
+        self.ends = [(end + 1 - n, end + 1) for end, n in zip(last, counts, strict=True)]
+        try:
+            yield
+            self.staging.flush()
+        finally:
+            self.staging.clear()  # what a pass that did not end has left on the device
+
     def final(self, states: Shaped[Tensor, "batch seq_len ..."]) -> Shaped[Tensor, "batch ..."]:
         """Each text's final real token."""
         last = self.batch.last.to(states.device)
@@ -155,15 +185,25 @@ class Buffers:
             InputError: on NaN or infinity.
             OtherStates: (an `InputError`) for another number of elements.
         """
-        finite_or_refuse(rows, f"{kind} of layer {layer}", self.info)
         target = self._target(kind, layer)
         if rows[0].numel() != target[0].numel():
             raise OtherStates(
                 f"{kind} of layer {layer} of {self.info.name} is {list(rows.shape)}, "
                 f"not of {list(target.shape[1:])} numbers a text: it cannot be recorded"
             )
-        target[self.batch.rows.cpu()] = rows.reshape(len(rows), *target.shape[1:]).float().cpu()
+        self._stage(rows.reshape(len(rows), *target.shape[1:]), kind, layer, target, self.rows)
         self.stored.add(f"{kind}.{layer}")
+
+    def _stage(
+        self, rows: Tensor, kind: str, layer: int, target: Tensor, place: Tensor | slice
+    ) -> None:
+        """Bring rows to their place in a target."""
+
+        def write(numbers: Tensor) -> None:
+            finite_or_refuse(numbers, f"{kind} of layer {layer}", self.info)
+            target[place] = numbers
+
+        self.staging.add(rows, write)
 
     def _target(self, kind: str, layer: int) -> Tensor:
         """Where a layer's states go."""
@@ -187,14 +227,28 @@ class Buffers:
             name = f"{kind}@{span}"
             target = self._target(name, layer)
             starts = np.concatenate([[0], np.cumsum([len(each) for each in places])])
-            rows = zip(self.batch.rows.tolist(), self.batch.last.tolist(), states, strict=True)
-            for row, last, text in rows:
-                begin = last + 1 - self.lengths[row]  # after the padding
+            for row, (begin, _), text in self._texts(states):
                 place = places[row]
                 tokens = text[:, begin + place.start : begin + place.stop].transpose(0, 1)
-                finite_or_refuse(tokens, f"{name} of layer {layer}", self.info)
-                target[starts[row] : starts[row + 1]] = tokens.float().cpu()
+                where = slice(starts[row], starts[row + 1])
+                self._stage(tokens, name, layer, target, where)
             self.stored.add(f"{name}.{layer}")
+
+    def _texts(self, states: Tensor) -> Iterator[tuple[int, tuple[int, int], Tensor]]:
+        """Each text's number, where it begins and ends in the batch, and its states."""
+        return zip(self.rows.tolist(), self.ends, states, strict=True)
+
+    def store_length(self, column: int, states: Tensor) -> None:
+        """Keep the lengths of position 0's states, see `PositionZero`.
+
+        Args:
+            column: 0 before the first block, else 1 + the index of the block before.
+            states: the residual stream there; several streams have no ratio.
+        """
+        mask = self.batch.mask
+        if states.ndim == 3 and states.shape[:2] == mask.shape:
+            ratios = length_ratios(states, mask.to(states.device))
+            self.staging.add(ratios, partial(self.position_zero.store, column, self.rows))
 
     def store_hidden(
         self, at: int, layer: int, states: Float[Tensor, "*batch seq_len d_model"]
@@ -215,8 +269,7 @@ class Buffers:
             self._store_every_token(at, layer, states)
             return
         rows = self.final(states) if self.points == "last" else self._mean(states)
-        finite_or_refuse(rows, f"hidden of layer {layer}", self.info)
-        self.tensors["hidden"][self.batch.rows.cpu(), at] = rows.float().cpu()
+        self._stage(rows, "hidden", layer, self.tensors["hidden"][:, at], self.rows)
 
     def _mean(self, states: Tensor) -> Tensor:
         mask = self.batch.mask.to(states.device)
@@ -224,12 +277,10 @@ class Buffers:
         return torch.einsum("bt,btd->bd", weights, states.float())
 
     def _store_every_token(self, at: int, layer: int, states: Tensor) -> None:
-        target = self.tensors["hidden"]
-        rows = self.batch.rows.tolist()
-        for row, is_real, text in zip(rows, self.batch.mask.bool(), states, strict=True):
-            tokens = text[is_real]
-            finite_or_refuse(tokens, f"hidden of layer {layer}", self.info)
-            target[self.starts[row] : self.starts[row + 1], at] = tokens.float().cpu()
+        target = self.tensors["hidden"][:, at]
+        for row, (begin, end), text in self._texts(states):
+            where = slice(self.starts[row], self.starts[row + 1])
+            self._stage(text[begin:end], "hidden", layer, target, where)
 
     def store_patterns(
         self, at: int, weights: Float[Tensor, "batch n_heads seq_len seq_len"]
@@ -240,10 +291,13 @@ class Buffers:
             at: place of the layer among the recorded ones.
             weights: rows of queries, columns of keys.
         """
-        rows = self.batch.rows.tolist()
-        for row, is_real, pattern in zip(rows, self.batch.mask.bool(), weights, strict=True):
-            real = pattern[:, is_real][:, :, is_real]
+        for row, (begin, end), pattern in self._texts(weights):
+            real = pattern[:, begin:end, begin:end]
             name = f"pattern.{row}"
             if name not in self.tensors:
                 self.tensors[name] = torch.empty((self.depth, *real.shape), dtype=DTYPE)
-            self.tensors[name][at] = real.float().cpu()
+            self.staging.add(real, partial(_fill, self.tensors[name][at]))
+
+
+def _fill(target: Tensor, numbers: Tensor) -> None:
+    target.copy_(numbers)

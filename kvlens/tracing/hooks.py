@@ -46,8 +46,7 @@ def record_batch(
         InputError: on NaN or infinity, inside a `with reroute` block, and for a model in train
             mode.
     """
-    buffers.batch = batch
-    with torch.inference_mode(), lm.turn("measurement") as turn:
+    with torch.inference_mode(), lm.turn("measurement") as turn, buffers.filled(batch):
         if source.tree == "bridge":
             lm.live_hooks  # by a pass of its own, before there are hooks  # noqa: B018
         taps: list[Tap] = []
@@ -175,7 +174,7 @@ class LayerHooks:
         self._on_length(states_of(output), None, column=1 + self.layer.layer)
 
     def _on_length(self, states: Tensor, hook: Any, column: int) -> None:
-        self.buffers.position_zero.store(column, states, self.buffers.batch)
+        self.buffers.store_length(column, states)
 
     def _on_call(self, module: Any, args: Any, kwargs: Any, kinds: frozenset[str]) -> None:
         call = AttentionCall.of(self.lm.attention(self.layer.layer), args, kwargs)

@@ -8,10 +8,8 @@ Language Models", arXiv:2402.17762). Which block does is read off these numbers 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor
-
-from kvlens.texts.batches import TokenBatch
 
 
 def length_ratios(
@@ -42,18 +40,17 @@ class PositionZero:
         """Nothing is known yet."""
         self._ratios = torch.full((n_texts, n_layers + 1), torch.nan, dtype=torch.float32)
 
-    def store(self, column: int, states: Shaped[Tensor, "*shape"], batch: TokenBatch) -> None:
+    def store(
+        self, column: int, rows: Int[Tensor, " batch"], ratios: Float[Tensor, " batch"]
+    ) -> None:
         """Keep the ratios of a batch.
 
         Args:
             column: 0 before the first block, else 1 + the index of the block before.
-            states: the residual stream there; several streams have no ratio.
-            batch: whose states they are.
+            rows: which texts they are of.
+            ratios: see `length_ratios`; both on the CPU.
         """
-        if states.shape[:2] != batch.mask.shape or states.ndim != 3:
-            return
-        ratios = length_ratios(states, batch.mask.to(states.device))
-        self._ratios[batch.rows.cpu(), column] = ratios.cpu()
+        self._ratios[rows, column] = ratios
 
     def whole(self) -> Float[Tensor, "n_texts n_boundaries"] | None:
         """The ratios; None where one is missing, or its states are not finite."""

@@ -4,6 +4,10 @@ import json
 import re
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from kvlens.checks.shapes import SHAPES
 
 
 @pytest.mark.slow
@@ -70,6 +74,42 @@ def test_it_keeps_to_the_limits(run, capsys):
         assert run(f"{line} {what} --strict") == 2
         assert "leave out --strict" in capsys.readouterr().err
     assert run(f"{line} --record") == 0
+
+
+def test_of_shapes(run, capsys):
+    line = "bench --shapes tiny --n-layers 2 --repeats 1 --dtype float32 --json"
+    assert run(f"{line} --lengths 64,128") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["measured"] for row in rows] == 2 * [
+        f"encode, {n} layers re-routed / bare pass" for n in (0, 1, 2)
+    ]
+    for row in rows:
+        assert row["model"] == "tiny (2 layers, random weights)"
+        assert all(float(number) > 0 for number in row["tokens/s"].split(" / "))
+    for options, problem in (("--shapes small", "not small in float32"), ("@llama", "name no")):
+        assert run(f"{line} {options}") == 2
+        assert problem in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "n_parameters"),
+    [("qwen3-4b", 3.6e9), ("mistral-7b", 7.0e9), ("llama-3.1-8b", 7.0e9)],
+)
+def test_shapes_have_the_size_of_their_models(name, n_parameters):
+    """Without their embeddings, as their model cards say."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(SHAPES[name].config_of(None))
+    found = sum(each.numel() for block in model.model.layers for each in block.parameters())
+    assert found == pytest.approx(n_parameters, rel=0.02)
+
+
+def test_of_precision(run, capsys):
+    assert run("bench @llama --texts @texts.txt --n 60 --precision --json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["measured"] == "ID of the states in bfloat16 against float32"
+    assert 0 < row["largest difference"] < 3
+    assert row["mean difference"] <= row["largest difference"]
+    assert -1 <= row["order of layers"] <= 1
 
 
 def test_of_padding(place, run, capsys):

@@ -10,6 +10,7 @@ from embedding_cases import DUPLICATED
 
 import kvlens
 from kvlens.embedding.parts import INDEX, part_of, write_parts_index
+from kvlens.embedding.whole_vectors import check_whole
 from kvlens.store.errors import InputError
 
 N, D = len(DUPLICATED), 5
@@ -59,7 +60,13 @@ def test_what_is_not_as_it_was_written_is_refused(single, folder):
     (folder / "a.parquet").write_bytes(whole[:-9] + b"x" + whole[-8:])
     with pytest.raises(InputError, match=r"a\.parquet is damaged"):
         kvlens.load_vectors(folder)
+    with pytest.raises(InputError, match=r"a\.parquet is damaged: its hash is another"):
+        check_whole(folder)
+    (folder / "a.parquet").unlink()
+    with pytest.raises(InputError, match=r"a\.parquet is not there"):
+        check_whole(folder)
     (folder / "a.parquet").write_bytes(whole)
+    assert check_whole(folder) == kvlens.load_vectors(folder).info
     index["info"]["normalize"] = True
     (folder / INDEX).write_text(json.dumps(index))
     with pytest.raises(InputError, match="the hash in it is of other content"):

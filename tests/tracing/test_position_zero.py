@@ -11,8 +11,10 @@ from kvlens.models.catalog import is_cached
 from kvlens.texts.batches import pad
 from kvlens.texts.prompts import get_prompt
 from kvlens.texts.tokens import tokenize
-from kvlens.tracing.position_zero import PositionZero, length_ratios
+from kvlens.tracing.buffers import Buffers
+from kvlens.tracing.position_zero import length_ratios
 from kvlens.tracing.recording import record
+from kvlens.tracing.request import Request
 
 PROMPT = "kv-document-inner"
 
@@ -106,15 +108,15 @@ def test_padding_may_hold_anything(dtype):
 )
 def test_states_without_a_length_are_left_out(states, zoo):
     (short, long) = tokenize(zoo("llama").tokenizer, ["ab", "abcd"], get_prompt("raw"), 9)
-    lengths = PositionZero(n_texts=2, n_layers=1)
-    batch = pad([short, long], [0, 1], 0)
-    lengths.store(0, torch.ones(2, 4, 8), batch)
-    lengths.store(1, torch.ones(2, 4, 8), batch)
-    assert lengths.whole() is not None
-    unknown = PositionZero(n_texts=2, n_layers=1)
-    unknown.store(0, torch.ones(2, 4, 8), batch)
-    unknown.store(1, states, batch)
-    assert unknown.whole() is None
+    lm = zoo("llama")
+    request = Request.of(lm.info, "last", ("hidden",), None, False)
+    for second, is_known in ((torch.ones(2, 4, 8), True), (states, False)):
+        buffers = Buffers(lm.anatomy, lm.info, request, [2, 4])
+        with buffers.filled(pad([short, long], [0, 1], 0)):
+            for column in range(lm.info.n_layers):
+                buffers.store_length(column, torch.ones(2, 4, 8))
+            buffers.store_length(lm.info.n_layers, second)
+        assert (buffers.position_zero.whole() is not None) == is_known
 
 
 @pytest.mark.real
