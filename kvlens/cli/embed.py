@@ -185,7 +185,8 @@ def _run(source: Source, target: Target, vectors: Vectors) -> FileRun:
 def _check_nothing_is_fitted(vectors: Vectors) -> None:
     if vectors.fit_post:
         raise InputError(
-            "`fit_post` goes with `engine='local'`: fit on a few texts there, and name it by `post`"
+            "`fit_post` goes with `engine='local'`: fit it there with a few texts, which keeps it "
+            "beside the file of `layers`, and name it here by `post`"
         )
 
 

@@ -137,6 +137,17 @@ def test_a_missing_engine_is_one_line(tmp_path, monkeypatch, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["texts.txt"]
 
 
+def test_a_post_processing_that_would_be_fitted_by_ray_is_refused_with_the_way_out(
+    folder, tmp_path, capsys
+):
+    line = f"embed {folder}/llama -i {folder}/texts.jsonl -o {tmp_path}/v.parquet --method mean"
+    assert main([*line.split(), "--engine", "ray", "--fit-post", "center"]) == 2
+    said = capsys.readouterr().err
+    assert "--fit-post goes with --engine local: fit it there" in said
+    assert "name it here by --post" in said
+    assert said.count("\n") == 1
+
+
 def test_options_of_an_engine_need_it(tmp_path, capsys):
     line = f"embed nowhere -i {tmp_path}/x.txt -o {tmp_path}/v.npy --actors 2"
     assert main(line.split()) == 2
