@@ -24,11 +24,13 @@ from kvlens.methods.base import check_pooling
 from kvlens.methods.pooling import POOLINGS
 from kvlens.models.forward import finite_or_refuse
 from kvlens.models.language_model import LanguageModel
+from kvlens.models.short_memory import computed
 from kvlens.rerouting.door import check_route
 from kvlens.rerouting.partial_pass import final_states
 from kvlens.store.chunk_index import Arrays, ChunkIndex, Form, chunk_file
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress, silent
+from kvlens.store.room import Room
 from kvlens.texts.batches import TokenBatch, batches
 from kvlens.texts.limits import Limits
 from kvlens.texts.pairs import Pairs
@@ -172,11 +174,14 @@ def _vectors(
     tokenized = tokenize(lm.tokenizer, texts, prompt, most, limits.strict)
     n_rows = (1 + len(routes)) * len(poolings)
     vectors = np.empty((n_rows, len(texts), lm.info.d_model), np.float32)
+    room = Room(limits.batch_tokens)
+    if finished is not None:
+        finished.room = room
     done = 0
     for batch in batches(
         tokenized, lm.tokenizer.pad_token_id, limits.batch_tokens, device=lm.device
     ):
-        compute = partial(_batch_vectors, lm, batch, routes, poolings)
+        compute = partial(_batch_in_parts, lm, batch, routes, poolings, room)
         rows = batch.rows.numpy(force=True)
         arrays = finished.chunk(chunk_file(done), len(rows), compute) if finished else compute()
         vectors[:, rows] = arrays["vectors"].swapaxes(0, 1)
@@ -185,10 +190,21 @@ def _vectors(
     return torch.from_numpy(vectors)
 
 
-def _batch_vectors(
-    lm: LanguageModel, batch: TokenBatch, routes: Sequence[Route], poolings: Sequence[str]
+def _batch_in_parts(
+    lm: LanguageModel,
+    batch: TokenBatch,
+    routes: Sequence[Route],
+    poolings: Sequence[str],
+    room: Room,
 ) -> Arrays:
-    """The vectors of a batch, in the form that `FORMS` says: a row a text."""
+    """The vectors of a batch, in the form that `FORMS` says; in parts where memory is short."""
+    compute = partial(_batch_vectors, lm, routes, poolings)
+    return {"vectors": np.concatenate([part for _, part in computed([batch], compute, room)])}
+
+
+def _batch_vectors(
+    lm: LanguageModel, routes: Sequence[Route], poolings: Sequence[str], batch: TokenBatch
+) -> Float32[np.ndarray, "batch sets d_model"]:
     pools = [POOLINGS[pooling] for pooling in poolings]
     with torch.inference_mode():
         sets = [
@@ -198,4 +214,4 @@ def _batch_vectors(
         ]
     vectors = torch.stack(sets, dim=1)
     finite_or_refuse(vectors, "the embeddings", lm.info)
-    return {"vectors": vectors.numpy()}
+    return vectors.numpy()

@@ -1,35 +1,18 @@
 """A run whose memory is short goes on, once killed, with the batches that it had come to."""
 
-from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
-import torch
+from short_of_memory import short_of_memory
 from zoo import tiny
 
 import kvlens
 from kvlens.store.notices import Notice
 
 ROOM = 100  # padded tokens for which there is memory
+short_memory = partial(short_of_memory, most=ROOM)
 TEXTS = [letter * n for n in (60, 22, 18) for letter in "abcd"]
-
-
-@contextmanager
-def short_memory(module):
-    """The padded tokens of every pass that fits, while others are out of memory."""
-    fitting = []
-
-    def passes(_, args, kwargs):
-        n_tokens = args[0].numel()
-        if n_tokens > ROOM:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        fitting.append(n_tokens)
-
-    handle = module.register_forward_pre_hook(passes, with_kwargs=True)
-    try:
-        yield fitting
-    finally:
-        handle.remove()
 
 
 def stop(done, total):

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 from embedding_cases import stop_after
+from short_of_memory import short_of_memory
 from zoo import tiny
 
 from kvlens import Encoder, InputError
@@ -125,6 +126,21 @@ def test_a_stopped_sweep_goes_on_where_it_was(stopped):
     assert swept == whole, "the command that started it, too"
     assert left == n_passes - 3 * 3, "a plain pass and two routes for each batch"
     assert passes_of(lm, resume) == (0, whole), "the folder stays until the sweep is saved"
+
+
+def test_a_sweep_that_is_short_of_memory_is_the_same(pairs_file):
+    lm = tiny("qwen3")
+    run = partial(sweep, lm, read_pairs(pairs_file), [(1,), (0, 3)], batch_tokens=2000)
+    whole = run()
+    with (
+        short_of_memory(lm.base, 300) as fitting,
+        pytest.warns(Notice, match="memory is short for a batch of") as told,
+    ):
+        swept = run()
+    assert 150 < max(fitting) <= 300
+    assert len(told) == 1
+    found, expected = (np.array([w.cosines for w in each.measured]) for each in (swept, whole))
+    assert np.allclose(found, expected, atol=1e-5)
 
 
 def test_a_damaged_batch_is_computed_again_and_said(stopped):
