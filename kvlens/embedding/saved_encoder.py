@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from kvlens.embedding.encoder import Encoder
+from kvlens.embedding.encoder import BATCH_TOKENS, Encoder
 from kvlens.embedding.post import Post
 from kvlens.methods.base import Method
 from kvlens.methods.registry import get_method
@@ -95,7 +95,8 @@ def save_encoder(encoder: Encoder, folder: Path) -> SavedEncoder:
         method=encoder.method.name,
         settings=json.loads(json.dumps(encoder.method.settings())),  # as they come back
         max_length=encoder.max_length,
-        batch_tokens=encoder.batch_tokens,
+        # What was chosen for the memory of one device is not for another.
+        batch_tokens=BATCH_TOKENS if encoder.chose_batches else encoder.batch_tokens,
         strict=encoder.strict,
         post=encoder.post.kind if encoder.post else None,
         versions=versions(),

@@ -1,8 +1,10 @@
 """Forecast: tokens, memory and disk are those of the job; the speed is measured."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from passed_tokens import counted
 from zoo import TEXTS
 
 import kvlens
@@ -10,8 +12,11 @@ from kvlens.checks.forecast import Job, Sample, forecast
 from kvlens.checks.forecasts import embedding, passes, recording
 from kvlens.embedding.file_options import FileRun
 from kvlens.embedding.planned_pass import planned_passes
+from kvlens.embedding.together import groups_by_pass
+from kvlens.evaluation.pair_score import score_together
 from kvlens.store.errors import InputError
 from kvlens.texts.limits import Limits
+from kvlens.texts.pairs import Pairs
 from kvlens.texts.texts import Texts
 
 
@@ -68,6 +73,19 @@ def test_of_passes_that_encoders_share(zoo):
     assert told.tokens == sum(len(text.ids) for texts in lengths for text in texts)
     assert told.texts == len(TEXTS)
     assert told.disk == 3 * len(TEXTS) * 32 * 4
+
+
+def test_of_pairs_by_several_methods(zoo):
+    """Against the tokens that really pass; texts of one length, so that nothing is padded."""
+    lm = zoo("llama")
+    encoders = [kvlens.Encoder(lm, name) for name in ("mean", "echo", "last_token")]
+    texts = tuple(f"sentence {i:02}" for i in range(20))
+    pairs = Pairs(texts[:10], texts[10:], np.arange(10.0))
+    told = passes(planned_passes(encoders, "document", pairs.distinct))
+    with counted(lm) as passed:
+        for group in groups_by_pass(encoders, "document"):
+            score_together(group, pairs)
+    assert told.tokens == sum(passed)
 
 
 @pytest.mark.parametrize(("points", "tokens"), [("last", ("last",)), ("all", ("text",))])
