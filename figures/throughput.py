@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, Qwen3Config
+from transformers import AutoModelForCausalLM
 
 import kvlens
+from kvlens.checks import shapes
 from kvlens.methods.registry import get_method
 from kvlens.store.provenance import versions
 from kvlens.texts.tokens import fitting
@@ -29,43 +30,14 @@ DATA = Path(__file__).parent / "data" / "throughput.json"
 TOKENS = 128  # of a text, prompt included
 TEXTS = 16
 ROUNDS = 3
-# Qwen/Qwen3-0.6B, Qwen/Qwen3-4B, Qwen/Qwen3-8B: layers, width, heads, inner width.
-SHAPES = {
-    "0.6B": (28, 1024, 16, 3072),
-    "4B": (36, 2560, 32, 9728),
-    "8B": (36, 4096, 32, 12288),
-}
-
-
-def config_of(shape: str, vocab_size: int) -> Qwen3Config:
-    """The shape's config, with the small model's tokens: embeddings cost no product."""
-    n_layers, width, n_heads, inner = SHAPES[shape]
-    return Qwen3Config(
-        num_hidden_layers=n_layers,
-        hidden_size=width,
-        num_attention_heads=n_heads,
-        num_key_value_heads=8,
-        head_dim=128,
-        intermediate_size=inner,
-        vocab_size=vocab_size,
-        max_position_embeddings=40960,
-        tie_word_embeddings=True,
-    )
-
-
-def of_shape(shape: str) -> kvlens.LanguageModel:
-    """A model of random weights."""
-    small = kvlens.load("smollm2-135m")
-    torch.manual_seed(0)
-    config = config_of(shape, small.hf.config.vocab_size)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
-    return kvlens.load(model=model, tokenizer=small.tokenizer)
+# What docs/scale.md reckons with -> the shape's name.
+SHAPES = {"0.6B": "qwen3-0.6b", "4B": "qwen3-4b", "8B": "qwen3-8b"}
 
 
 def unmeasured(shape: str) -> dict[str, Any]:
     """What is known of a shape without its weights."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config_of(shape, 2))
+        model = AutoModelForCausalLM.from_config(shapes.SHAPES[SHAPES[shape]].config_of(None))
     return {**_size(model.model.layers), "width": model.config.hidden_size, "tokens_a_second": None}
 
 
@@ -107,7 +79,8 @@ def main(names: list[str]) -> None:
     for shape in SHAPES:
         known["rows"].setdefault(shape, unmeasured(shape))
     for name in names:
-        lm = of_shape(name) if name in SHAPES else kvlens.load(name, dtype="bfloat16")
+        is_shape = name in SHAPES
+        lm = shapes.of_shape(SHAPES[name]) if is_shape else kvlens.load(name, dtype="bfloat16")
         known["rows"][name] = measured(lm)
         del lm
         print(name, known["rows"][name])

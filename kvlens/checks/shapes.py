@@ -69,8 +69,10 @@ class Shape:
 
 
 SHAPES = {
-    # config.json of Qwen/Qwen3-4B
+    # config.json of Qwen/Qwen3-0.6B, Qwen/Qwen3-4B and Qwen/Qwen3-8B
+    "qwen3-0.6b": Shape(Qwen3Config, 28, 1024, 3072, 16, 8, 128, 40_960, 1e6),
     "qwen3-4b": Shape(Qwen3Config, 36, 2560, 9728, 32, 8, 128, 40_960, 1e6),
+    "qwen3-8b": Shape(Qwen3Config, 36, 4096, 12_288, 32, 8, 128, 40_960, 1e6),
     # config.json of mistralai/Mistral-7B-v0.3, which has no sliding window
     "mistral-7b": Shape(MistralConfig, 32, 4096, 14_336, 32, 8, 128, 32_768, 1e6),
     # config.json of meta-llama/Llama-3.1-8B; its scaled rotation costs what the plain one does

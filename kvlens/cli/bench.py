@@ -36,7 +36,7 @@ class Timed:
         methods: embedding methods to time, comma-separated, or all
         together: the methods with shared passes, against one after another
         lengths: tokens, such as 128,512,2048: a whole encode, re-routed, against the bare pass
-        shapes: qwen3-4b, mistral-7b, llama-3.1-8b: `lengths` with random weights; no model is given
+        shapes: qwen3-4b, mistral-7b, llama-3.1-8b, ...: `lengths`, random weights; no model
         n_layers: so many of the layers of `shapes`
         precision: the intrinsic dimension in bfloat16 against float32
         padding: the share of real tokens in the batches of the texts
