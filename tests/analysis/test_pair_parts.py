@@ -24,9 +24,7 @@ BY_HAND = ("llama", "gemma3", "neox", "granite")
 
 @dataclass(frozen=True)
 class Moving(Method):
-    """Adds something to the residual stream between two blocks."""
-
-    name = "moving"
+    """Adds something to the residual stream between two blocks; nameless, so that none finds it."""
 
     @contextlib.contextmanager
     def around(self, lm, batch):
@@ -188,7 +186,7 @@ def test_what_cannot_be_taken_apart_is_refused(zoo):
         kvlens.pair_parts(kvlens.Encoder(lm, "mean", post="embed_filter"), FIRST, SECOND)
     with pytest.raises(InputError, match="does not pool hidden states"):
         kvlens.pair_parts(kvlens.Encoder(lm, "value_aggregation"), FIRST, SECOND)
-    with pytest.raises(InputError, match="before layer 2 are not those after layer 1: moving"):
+    with pytest.raises(InputError, match="before layer 2 are not those after layer 1"):
         kvlens.pair_parts(kvlens.Encoder(lm, Moving()), FIRST, SECOND)
     with pytest.raises(InputError, match="one for each of two texts"):
         kvlens.pair_parts(kvlens.Encoder(lm, "mean"), FIRST, SECOND, kinds=("query",))
