@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ def intrinsic_dimension(n: int, width: int, repeats: int) -> list[dict[str, Any]
         "float64": lambda: multiply(wide),
     }
     seconds = interleaved(actions, repeats)
+    of_id = statistics.median(each.cpu for each in seconds["ID"])
     return [
         {
             "measured": f"ID of one layer / X X^T in {dtype}",
@@ -46,6 +48,7 @@ def intrinsic_dimension(n: int, width: int, repeats: int) -> list[dict[str, Any]
             "rounds": repeats,
             "threads": max(each["num_threads"] for each in threadpool_info()),
             **ratios(seconds, "ID", dtype),
+            "CPU seconds of the ID": round(of_id, 1),
             **{name: versions()[name] for name in ("numpy", "scikit-dimension", "kvlens")},
         }
         for dtype in ("float32", "float64")

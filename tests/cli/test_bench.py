@@ -3,10 +3,12 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from kvlens.checks import bench_id
 from kvlens.checks.shapes import SHAPES
 
 
@@ -60,6 +62,7 @@ def test_of_the_intrinsic_dimension(run, capsys):
         "ID of one layer / X X^T in float64",
     ]
     assert all((row["points"], row["width"], row["rounds"]) == (300, 20, 2) for row in rows)
+    assert all(row["CPU seconds of the ID"] >= 0 for row in rows)
     assert all(float(re.match(r"[\d.]+", row["wall"])[0]) > 0 for row in rows)
     assert run("bench --record") == 2
     assert "no model given" in capsys.readouterr().err
@@ -89,6 +92,19 @@ def test_of_shapes(run, capsys):
     for options, problem in (("--shapes small", "not small in float32"), ("@llama", "name no")):
         assert run(f"{line} {options}") == 2
         assert problem in capsys.readouterr().err
+
+
+def test_a_product_in_blocks_meets_every_pair_once(monkeypatch):
+    monkeypatch.setattr(bench_id, "AT_ONCE", 10)
+    monkeypatch.setattr(bench_id, "ROWS", 4)
+    met = []
+
+    class Noted(np.ndarray):
+        def __matmul__(self, other):
+            met.append((self.shape[0], other.shape[1]))
+
+    bench_id.multiply(np.ones((11, 2), np.float32).view(Noted))
+    assert met == [(4, 11), (4, 7), (3, 3)]
 
 
 @pytest.mark.parametrize(
