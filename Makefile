@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PROCESSES ?= auto
 # Which of the tests of engines run; "engines and not slow" are those of CI.
 ENGINES ?= engines
+# Which tests `make check` runs.
+CHECKED ?= tests/store tests/layers tests/test_contract.py tests/test_facade.py
 # Of what `make torture` draws.
 SEED ?= 0
 # Whatever a machine says: tests start hundreds of processes, each of which would compile all modules.
@@ -35,8 +37,8 @@ lint: install  ## style, docstrings, the floor plan, types
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-check: lint  ## lint, and the fast tests: under two minutes, for every commit
-	$(PYTEST) -m "not slow and not real and not torture and not tools and not engines"
+check: lint  ## lint, and the fast tests of rooms without a model; CHECKED="tests/methods" for other rooms
+	$(PYTEST) -m "not slow and not real and not torture and not tools and not engines" $(CHECKED)
 
 test: lint  ## lint, and every test; the 40 slowest are listed
 	$(PYTEST) --durations=40
