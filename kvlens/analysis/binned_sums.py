@@ -85,8 +85,15 @@ class BinnedSums:
         values = values.cpu().double()
         finite_or_refuse(values, f"{name} at layer {layer}", self.info)
         powers = torch.stack([torch.ones_like(values), values, values.square()])
-        new = torch.einsum("pbht,btk->phk", powers, bins)
-        self.sums[name, layer] = self.sums.get((name, layer), torch.zeros(())) + new
+        self._add((name, layer), torch.einsum("pbht,btk->phk", powers, bins))
+
+    def add_all(self, other: BinnedSums) -> None:
+        """Add what others have summed."""
+        for place, sums in other.sums.items():
+            self._add(place, sums)
+
+    def _add(self, place: tuple[str, int], sums: Float[Tensor, "3 n_heads bins"]) -> None:
+        self.sums[place] = self.sums.get(place, torch.zeros(())) + sums
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Mean and standard deviation (ddof 0) of each quantity, and how many tokens there were.

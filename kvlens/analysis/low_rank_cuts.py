@@ -19,12 +19,14 @@ from kvlens.methods.base import check_pooling
 from kvlens.methods.pooling import POOLINGS
 from kvlens.models.forward import finite_or_refuse, run_base
 from kvlens.models.language_model import LanguageModel, a_model
+from kvlens.models.short_memory import computed
 from kvlens.rerouting.partial_pass import first_block, run_plain
 from kvlens.store.arguments import list_argument, real_number
 from kvlens.store.checking import arguments, function, optional, real, text
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import current_command, versions
+from kvlens.store.room import Room
 from kvlens.texts.batches import TokenBatch, batches
 from kvlens.texts.limits import LimitOptions, Limits
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, as_prompt
@@ -96,9 +98,11 @@ def low_rank(
     found: list[Float[np.ndarray, "cuts n"]] = []
     pad = lm.tokenizer.pad_token_id
     every = list(batches(tokenized, pad, limits.batch_tokens, device=lm.device))
+    room = Room(limits.batch_tokens)
     for number, batch in enumerate(every):
         step = partial(_told, progress, number * len(plan.all), len(every) * len(plan.all))
-        found.append(np.stack(list(_cosines(lm, batch, plan.all, pooling, step))))
+        moved = partial(_cosines, lm, plan.all, pooling, step)
+        found += [cosines for _, cosines in computed([batch], moved, room)]
     cosines = np.concatenate(found, axis=1)
     return LowRank(
         model=lm.info,
@@ -234,12 +238,13 @@ def _told(progress: Progress, done: int, total: int, more: int) -> None:
 
 def _cosines(
     lm: LanguageModel,
-    batch: TokenBatch,
     cuts: Sequence[Ranks],
     pooling: str,
     step: Any,
-) -> Iterator[Float[np.ndarray, " batch"]]:
+    batch: TokenBatch,
+) -> Float[np.ndarray, "cuts batch"]:
     """The cosine of each text's embedding with that of whole weights, for each cut."""
+    found = []
     lowest = [first_block(lm, min(each.layer for each in ranks)) for ranks in cuts]
     pool = POOLINGS[pooling]
     with torch.inference_mode():
@@ -253,4 +258,5 @@ def _cosines(
             vectors = pool(run_base(lm, batch).last_hidden_state, batch).double()
         finite_or_refuse(vectors, "the embeddings", lm.info)
         step(done)
-        yield cosine_similarity(vectors, whole, dim=-1).cpu().numpy()
+        found.append(cosine_similarity(vectors, whole, dim=-1).cpu().numpy())
+    return np.stack(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Unpack
@@ -20,12 +20,14 @@ from kvlens.layers.route import Route, RouteLike, a_route
 from kvlens.models.attention_call import AttentionCall
 from kvlens.models.forward import run_base
 from kvlens.models.language_model import LanguageModel, a_model
+from kvlens.models.short_memory import computed
 from kvlens.rerouting.pass_tokens import PassTokens
 from kvlens.rerouting.probe_query import not_probed, ranking
 from kvlens.store.checking import arguments, flag, function, optional, whole
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import current_command, versions
+from kvlens.store.room import Room
 from kvlens.texts.batches import TokenBatch, batches
 from kvlens.texts.limits import LimitOptions, Limits
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, as_prompt
@@ -89,8 +91,10 @@ def probe_tokens(
     tallies = {layer: _Tally(lm.tokenizer) for layer in chosen}
     done = 0
     pad = lm.tokenizer.pad_token_id
-    for batch in batches(tokenized, pad, limits.batch_tokens, device=lm.device):
-        for layer, places in _places(lm, batch, chosen, columns):
+    padded = batches(tokenized, pad, limits.batch_tokens, device=lm.device)
+    ranked = partial(_places, lm, chosen, columns)
+    for batch, by_layer in computed(padded, ranked, Room(limits.batch_tokens)):
+        for layer, places in by_layer.items():
             tallies[layer].add(batch, places)
         done += len(batch.rows)
         progress(done, len(texts))
@@ -121,9 +125,9 @@ def _layers(lm: LanguageModel, layers: RouteLike | None, force: bool) -> tuple[i
 
 
 def _places(
-    lm: LanguageModel, batch: TokenBatch, layers: Sequence[int], columns: int
-) -> Iterator[tuple[int, Int[Tensor, "batch n_kv_heads columns"]]]:
-    """Layer by layer the tokens that are chosen of a batch."""
+    lm: LanguageModel, layers: Sequence[int], columns: int, batch: TokenBatch
+) -> dict[int, Int[Tensor, "batch n_kv_heads columns"]]:
+    """By layer the tokens that are chosen of a batch."""
     ranked = _tokens(batch).ranked
     found: dict[int, Tensor] = {}
 
@@ -137,7 +141,7 @@ def _places(
         for layer in layers:
             turn.before(lm.attention(layer), partial(choose, layer=layer), with_kwargs=True)
         run_base(lm, batch)
-    yield from found.items()
+    return found
 
 
 def _tokens(batch: TokenBatch) -> PassTokens:

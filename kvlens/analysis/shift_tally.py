@@ -26,6 +26,7 @@ class ShiftTally:
 
     Attributes:
         sums: over the tokens of each bin.
+        of_batch: the same of the batch that runs, of which memory may turn out to be short.
         ends: kind -> mean beta at both ends of each text.
     """
 
@@ -33,6 +34,7 @@ class ShiftTally:
         self.route = route
         self.bins = bins
         self.sums = BinnedSums(info)
+        self.of_batch = BinnedSums(info)
         shape = (n_texts, 2, len(route.layers), info.n_heads)
         self.ends = {kind: np.empty(shape, np.float32) for kind in KINDS}
         self.batch: TokenBatch
@@ -40,7 +42,12 @@ class ShiftTally:
         self.mass_before: dict[int, Masses] = {}  # by layer, from the first pass to the second
 
     def begin(self, batch: TokenBatch, counted: Bool[Tensor, "batch seq_len"]) -> None:
-        """Take the next batch; `counted` are the tokens whose positions count."""
+        """Take the next batch; `counted` are the tokens whose positions count.
+
+        What an earlier one has added is forgotten unless it is kept.
+        """
+        self.of_batch.sums.clear()
+        self.mass_before.clear()
         self.batch = batch
         self.placement = Placement.of(counted, batch.last, self.bins)
 
@@ -66,14 +73,18 @@ class ShiftTally:
         for name, values in moves(before, after).items():
             self._add(name, layer, values)
         for name, values in final_cosines(before, after, self.batch.last).items():
-            self.sums.add(name, layer, values, self.placement.without_final)
+            self.of_batch.add(name, layer, values, self.placement.without_final)
+
+    def keep(self) -> None:
+        """Keep what the batch has added."""
+        self.sums.add_all(self.of_batch)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays of an `AttentionShift`."""
         return self.sums.arrays() | {f"ends.{kind}": ends for kind, ends in self.ends.items()}
 
     def _add(self, name: str, layer: int, values: PerQuery) -> None:
-        self.sums.add(name, layer, values, self.placement.bins)
+        self.of_batch.add(name, layer, values, self.placement.bins)
 
     def _add_weights(self, kind: str, layer: int, mass: Masses, entropy: PerQuery) -> None:
         for name, values in mass.items():

@@ -18,13 +18,15 @@ from kvlens.layers.layer_set import LayerSet
 from kvlens.layers.route import Route, RouteLike, a_route
 from kvlens.models.forward import finite_or_refuse
 from kvlens.models.language_model import LanguageModel, a_model
+from kvlens.models.short_memory import computed
 from kvlens.rerouting.calibration import with_calibration
 from kvlens.rerouting.door import check_route
 from kvlens.store.checking import arguments, bias, choice, flag, function, optional, text, whole
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress, silent
 from kvlens.store.provenance import versions
-from kvlens.texts.batches import batches, pad
+from kvlens.store.room import Room
+from kvlens.texts.batches import TokenBatch, batches, pad
 from kvlens.texts.limits import LimitOptions, Limits
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt, as_prompt
 from kvlens.texts.texts import Texts, as_texts
@@ -149,12 +151,17 @@ def _tallied(
 ) -> Iterator[int]:
     """Run every batch and count what it says; yields how many texts are done."""
     lm = request.lm
+    most = request.limits.batch_tokens
     done = 0
-    for batch in batches(
-        tokenized, lm.tokenizer.pad_token_id, request.limits.batch_tokens, device=lm.device
-    ):
+
+    def run(batch: TokenBatch) -> ShiftTally:
         tally.begin(batch, counted=batch.text_mask if span == "text" else batch.mask.bool())
         run_twice(lm, batch, request.route, tally.on_attention, tally.on_hidden)
+        return tally
+
+    padded = batches(tokenized, lm.tokenizer.pad_token_id, most, device=lm.device)
+    for batch, counted in computed(padded, run, Room(most)):
+        counted.keep()
         done += len(batch.rows)
         yield done
 

@@ -10,7 +10,14 @@ from kvlens.embedding.vectors import VectorsInfo, load_info
 from kvlens.embedding.whole_vectors import check_whole
 from kvlens.store.errors import InputError
 from kvlens.store.files import scratch_folder, writable_file
-from kvlens.store.part import begun_with, check_part, discard, has_chunks, is_part_of, part_folder
+from kvlens.store.part import (
+    batch_begun_with,
+    check_part,
+    discard,
+    has_chunks,
+    is_part_of,
+    part_folder,
+)
 from kvlens.texts.scan import Scan
 
 LONGEST_HEADER = 90_000_000  # characters of ids; safetensors' own limit is 100 MB
@@ -51,10 +58,8 @@ def check_target(
 def batches_begun_with(target: Path) -> int | None:
     """The padded tokens of a batch of the run that a resumed one goes on with, or finds done."""
     there = load_info(target)
-    begun = begun_with(part_folder(target), "batch_tokens")
-    if isinstance(begun, int) and begun > 0:
-        return begun
-    return there.batch_tokens if there else None
+    done_with = there.batch_tokens if there else None
+    return batch_begun_with(part_folder(target)) or done_with
 
 
 def finished(target: Path, info: VectorsInfo, overwrite: bool) -> VectorsInfo | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -116,8 +116,7 @@ def embed_with_ray(
     run = run or FileRun()
     target = check_parts_target(target, run.resume, run.overwrite)
     if run.resume and recipe.limits.get("batch_tokens") is None:
-        begun = {"batch_tokens": batches_begun_with(target)}
-        recipe = replace(recipe, limits={**recipe.limits, **begun})
+        recipe = recipe.of_batches(batches_begun_with(target))
     work = RayEmbedding(recipe, run, pool or Pool(), part_rows, has_ids=id_column is not None)
     file = TextFile.at(source, column, id_column or True, run.skip_bad, empty=True)
     with read_twice(file, target) as texts, scratch_folder(target.resolve()) as scratch:

@@ -22,7 +22,7 @@ from kvlens.store.checking import a, arguments, flag, optional, path, whole
 from kvlens.store.chunk_index import FinishedChunk, chunk_file
 from kvlens.store.errors import InputError
 from kvlens.store.files import scratch_folder, sha256_file
-from kvlens.store.part import check_part, discard, is_part_of, open_part
+from kvlens.store.part import batch_begun_with, check_part, discard, is_part_of, open_part
 from kvlens.texts.texts import Texts
 from kvlens.tracing.shard_recording import SHARD, put_shards_in_place
 from kvlens.tracing.shards import TraceIndex
@@ -148,6 +148,8 @@ def record_with_ray(
     """
     import_ray()
     check_part(part, wanted=True)
+    if recipe.limits.get("batch_tokens") is None:
+        recipe = recipe.of_batches(batch_begun_with(part))
     work = RayRecording(recipe, texts, pool or Pool(), part, shard)
     target = part / TRACE
     with ray_session(work.pool) as ray, unheard():

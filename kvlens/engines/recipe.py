@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from kvlens.texts.prompts import DEFAULT_DOCUMENT, Prompt
 
@@ -36,6 +36,10 @@ class ModelRecipe:
     chat: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, Any] = field(default_factory=dict)
     folder: str = field(default_factory=os.getcwd)
+
+    def of_batches(self, batch_tokens: int | None) -> Self:
+        """The same in batches of so many padded tokens; None: each process chooses."""
+        return replace(self, limits={**self.limits, "batch_tokens": batch_tokens})
 
     def load(self) -> LanguageModel:
         """The model; raises InputError as `kvlens.load`."""
@@ -97,8 +101,9 @@ class RecorderRecipe(ModelRecipe):
 
     def recorder(self) -> Recorder:
         """The recorder, its model loaded here; raises InputError as `record_shards`."""
+        from kvlens.models.batch_budget import batch_budget
         from kvlens.models.chat_prompt import asks_for_chat, chat
-        from kvlens.texts.limits import Limits
+        from kvlens.texts.limits import BATCH_TOKENS, Limits
         from kvlens.texts.prompts import as_prompt
         from kvlens.tracing.recorder import Recorder
         from kvlens.tracing.request import Request
@@ -108,5 +113,5 @@ class RecorderRecipe(ModelRecipe):
         if asks_for_chat(self.chat.get("chat", False), self.chat.get("system")):
             prompt = chat(lm, prompt, self.chat.get("system"))
         request = Request.of(lm.info, self.points, self.keep, None, patterns=False)
-        limits = Limits.of(self.limits)  # type: ignore[arg-type]
+        limits = Limits.of(self.limits, batch_budget(lm, BATCH_TOKENS))  # type: ignore[arg-type]
         return Recorder.of(lm, prompt, request, limits)

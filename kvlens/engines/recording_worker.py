@@ -50,6 +50,8 @@ class RecordingWorker:
         Raises:
             InputError: where the model cannot be loaded, or is not the same.
         """
+        if index is not None:
+            recipe = recipe.of_batches(index.batch_tokens)
         self.recorder = recipe.recorder()
         self.folder = folder
         self.index = index_of(self.recorder, texts, shard)

@@ -149,9 +149,12 @@ def started_by(part: Path) -> str | None:
     return _run(part).get(COMMAND) if (part / RUN).is_file() else None
 
 
-def begun_with(part: Path, name: str) -> Any:
-    """What a fact of the run was that was stopped there; None where none was."""
-    return _run(part).get(name) if has_chunks(part) and (part / RUN).is_file() else None
+def batch_begun_with(part: Path) -> int | None:
+    """The padded tokens of a batch of the run that was stopped there; None where none was."""
+    if not has_chunks(part) or not (part / RUN).is_file():
+        return None
+    n_tokens = _run(part).get("batch_tokens")
+    return n_tokens if isinstance(n_tokens, int) and n_tokens > 0 else None
 
 
 def discard(part: Path) -> None:

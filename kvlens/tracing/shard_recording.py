@@ -28,7 +28,7 @@ from kvlens.store.checking import (
 from kvlens.store.chunk_index import Arrays, ChunkIndex, Form, chunk_file
 from kvlens.store.errors import InputError
 from kvlens.store.files import link, scratch_folder, unwritable
-from kvlens.store.part import begun_with, check_part, discard, open_part, part_folder
+from kvlens.store.part import batch_begun_with, check_part, discard, open_part, part_folder
 from kvlens.store.progress import Progress, part_of, silent
 from kvlens.store.provenance import versions
 from kvlens.texts.limits import BATCH_TOKENS, LimitOptions, Limits
@@ -146,8 +146,7 @@ def _batches_begun_with(target: Path, part: Path) -> int | None:
     """The padded tokens of a batch of the run that is gone on with, or is done."""
     if (target / INDEX).is_file():
         return TraceIndex.load(target / INDEX).batch_tokens
-    begun = begun_with(part, "batch_tokens")
-    return begun if isinstance(begun, int) and begun > 0 else None
+    return batch_begun_with(part)
 
 
 def _is_done(target: Path, index: TraceIndex) -> bool:

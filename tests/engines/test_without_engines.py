@@ -17,11 +17,13 @@ from kvlens.embedding.parts import INDEX
 from kvlens.engines.embedding_worker import EmbeddingWorker
 from kvlens.engines.part_files import check_parts_target, put_in_place, tidy, written_in
 from kvlens.engines.pool import Pool
-from kvlens.engines.recipe import EncoderRecipe
+from kvlens.engines.recipe import EncoderRecipe, RecorderRecipe
+from kvlens.engines.recording_worker import RecordingWorker, index_here
 from kvlens.engines.staging import stage
 from kvlens.store.errors import InputError
 from kvlens.texts.scan import scan
 from kvlens.texts.text_file import TextFile
+from kvlens.texts.texts import Texts
 
 N = 60
 
@@ -152,3 +154,15 @@ def test_options_of_an_engine_need_it(tmp_path, capsys):
     line = f"embed nowhere -i {tmp_path}/x.txt -o {tmp_path}/v.npy --actors 2"
     assert main(line.split()) == 2
     assert "--actors is an option of --engine ray" in capsys.readouterr().err
+
+
+def test_every_actor_records_in_the_batches_of_the_first(folder, tmp_path):
+    recipe = RecorderRecipe(f"{folder}/llama")
+    lines = Texts(tuple(some_texts(8)), "eight")
+    first = index_here(recipe.of_batches(64), lines, 4)
+    worker = RecordingWorker(recipe, lines, 4, tmp_path, first)
+    assert first.batch_tokens == 64
+    assert worker.recorder.limits.batch_tokens == 64
+    other = RecorderRecipe(f"{folder}/llama", points="mean")
+    with pytest.raises(InputError, match="points"):
+        RecordingWorker(other, lines, 4, tmp_path, first)
