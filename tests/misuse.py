@@ -546,6 +546,7 @@ def of_evaluation(world: World) -> Iterator[Case]:
         system=NO_TEXT,
         force=NO_FLAG,
         csls=NO_FLAG,
+        reference=NO_TEXT,
         cache=(5, "a", THING),
         progress=NO_FUNCTION,
         **LIMITS,

@@ -46,6 +46,7 @@ class TaskOptions:
         limit: a quick look at so many items of a task; NOT comparable
         task_instructions: put mteb's instruction before the prompt
         csls: in retrieval rank by CSLS, which lowers hubs; NOT comparable
+        reference: which of --methods the others are compared with [default: kv_embedding]
         lengths: tokens of a document of LongWikipedia
         corpus: long texts in place of Wikipedia, an opening paragraph and a blank line first
         column: field or column that holds the text of --corpus
@@ -59,6 +60,7 @@ class TaskOptions:
     limit: WholeNumber | None = None
     task_instructions: bool = False
     csls: bool = False
+    reference: str | None = None
     lengths: Names = ("256", "512", "1024", "2048", "4096")
     corpus: Dashed | None = None
     column: str | None = None
@@ -187,6 +189,7 @@ def _on_tasks(
         options.task_instructions,
         force=route.force,
         csls=options.csls,
+        reference=options.reference,
         progress=progress,
         **asdict(chat),
         **asdict(limits),

@@ -15,13 +15,14 @@ from kvlens.embedding.calibration import calibration_for
 from kvlens.embedding.embed_filter import filter_of
 from kvlens.embedding.encoder import Encoder
 from kvlens.embedding.post import TEXTLESS, Post, fit
-from kvlens.embedding.spec import MethodSpec, parse_specs
+from kvlens.embedding.spec import REFERENCE, MethodSpec, parse_specs
 from kvlens.evaluation.adapter import mteb_encoder
 from kvlens.evaluation.kinds import unit
 from kvlens.layers.route import RouteLike
 from kvlens.methods.base import Method
 from kvlens.models.chat_prompt import ChatOptions
 from kvlens.models.language_model import LanguageModel
+from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress
 from kvlens.texts.limits import Limits
 from kvlens.texts.prompts import Prompt
@@ -101,6 +102,24 @@ def candidates(
         Candidate(spec, spec.encoder(lm, layers, limits, force, **chat))
         for spec in parse_specs(methods)
     ]
+
+
+def reference_of(every: Sequence[Candidate], method: str | None) -> str:
+    """The label of the candidate that the others are compared with.
+
+    Args:
+        every: All candidates.
+        method: Its name and settings; None: kv_embedding, which may be missing.
+
+    Raises:
+        InputError: For one that is not among them.
+    """
+    if method is None:
+        return REFERENCE
+    spec = MethodSpec.parse(method)
+    if spec not in [each.spec for each in every]:
+        raise InputError(f"`reference` {method} is none of the methods: add it to `methods`")
+    return spec.method_label
 
 
 class CalibratedPosts:

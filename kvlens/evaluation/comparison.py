@@ -1,11 +1,10 @@
-"""Comparison: the methods on one task against kv_embedding, on the same bootstrap draws."""
+"""Comparison: the methods on one task against one of them, on the same bootstrap draws."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kvlens.embedding.spec import REFERENCE
 from kvlens.evaluation.scores import Score
 from kvlens.evaluation.significance import Draws, holm, interval, p_value
 
@@ -21,14 +20,18 @@ class Row:
     draws: Draws
 
 
-def compared(rows: Sequence[Row]) -> list[Score]:
-    """The scores of one task, with their difference from kv_embedding, its interval and p-value.
+def compared(rows: Sequence[Row], against: str) -> list[Score]:
+    """The scores of one task, with their difference from a reference, its interval and p-value.
 
     Compared are rows of the same post-processing; Holm's adjustment is over these.
+
+    Args:
+        rows: of one task.
+        against: the label of the reference, without post-processing.
     """
     scores = [row.score for row in rows]
     for reference in rows:
-        if reference.score.method_label != REFERENCE:
+        if reference.score.method_label != against:
             continue
         others = [i for i, row in enumerate(rows) if _compares(row, reference)]
         differences = [rows[i].draws - reference.draws for i in others]

@@ -13,7 +13,7 @@ from kvlens.embedding.encoder import BATCH_TOKENS, Encoder
 from kvlens.embedding.post import KINDS
 from kvlens.embedding.spec import REFERENCE
 from kvlens.evaluation.adapter import by_csls, mteb_encoder
-from kvlens.evaluation.candidates import CalibratedPosts, Candidate, candidates
+from kvlens.evaluation.candidates import CalibratedPosts, Candidate, candidates, reference_of
 from kvlens.evaluation.comparison import Row, compared
 from kvlens.evaluation.csls import NEIGHBOURS
 from kvlens.evaluation.data import check_cache
@@ -61,12 +61,15 @@ class EvaluateOptions(LimitOptions, ChatOptions, total=False):
         force: Take a layer set that was made for another model.
         csls: Let queries rank documents by CSLS, see `kvlens.evaluation.csls`; other tasks than
             retrieval are scored as ever. No comparable result.
+        reference: Which of the methods the others are compared with, written as there; by default
+            ``kv_embedding``, where it is among them.
         cache: Where vectors are kept, by default in the user's cache.
         progress: Called with what is being done; gives a context with a callback (done, total).
     """
 
     force: bool
     csls: bool
+    reference: str | None
     cache: EmbeddingCache | None
     progress: Bars | None
 
@@ -91,6 +94,7 @@ def _a_task(name: str, value: Any) -> Any:
     system=optional(text),
     force=flag,
     csls=flag,
+    reference=optional(text),
     cache=optional(a(EmbeddingCache, "an EmbeddingCache")),
     progress=optional(function),
 )
@@ -134,6 +138,7 @@ def evaluate(
     """
     force = options.pop("force", False)
     csls = options.pop("csls", False)
+    reference = options.pop("reference", None)
     cache = options.pop("cache", None) or EmbeddingCache(cache_folder("embeddings"))
     bars = options.pop("progress", None) or silent_bar
     chat: ChatOptions = {
@@ -147,8 +152,10 @@ def evaluate(
         check_cache()
     files = ScoreFiles(Path(folder), limit)
     files.check_writable()
+    every = tuple(candidates(lm, methods, layers, limits, force, **chat))
     evaluation = Evaluation(
-        candidates=tuple(candidates(lm, methods, layers, limits, force, **chat)),
+        candidates=every,
+        reference=reference_of(every, reference),
         posts=tuple(posts),
         limit=limit,
         instructions=instructions,
@@ -163,6 +170,7 @@ def evaluate(
         model=lm.info,
         max_length=limits.tokens_for(lm.info.max_positions),
         scores=tuple(scores),
+        reference=evaluation.reference,
         versions=versions_with_mteb(),
         command=current_command(),
     )
@@ -176,6 +184,7 @@ class Evaluation:
 
     Attributes:
         candidates: The methods.
+        reference: The label of the one that the others are compared with.
         posts: The post-processings; None: without.
         limit: Most items of a task.
         instructions: Whether mteb's instructions are used.
@@ -187,6 +196,7 @@ class Evaluation:
     """
 
     candidates: tuple[Candidate, ...]
+    reference: str
     posts: tuple[str | None, ...]
     limit: int | None
     instructions: bool
@@ -204,7 +214,7 @@ class Evaluation:
             for candidate in self.candidates
             for post in self.posts
         ]
-        return compared(rows)
+        return compared(rows, self.reference)
 
     def _row(
         self, candidate: Candidate, post: str | None, task: Any, every: Sequence[Encoder]

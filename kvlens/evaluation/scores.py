@@ -36,9 +36,9 @@ class Score(Record):
         high: Upper end.
         n: How many of `unit` were resampled.
         unit: What an item is, such as "pairs".
-        p: Of `difference`: two-sided, by paired bootstrap, adjusted by Holm. None for kv_embedding
-            and where that is missing.
-        difference: This minus kv_embedding with the same post-processing, x 100; None as `p`.
+        p: Of `difference`: two-sided, by paired bootstrap, adjusted by Holm. None for the table's
+            reference and where that is missing.
+        difference: This minus the reference with the same post-processing, x 100; None as `p`.
         difference_low: Lower end of its paired bootstrap 95 % interval, not adjusted for how many
             rows there are; None as `p`, and in files that were made before.
         difference_high: Upper end.
@@ -76,7 +76,7 @@ class Score(Record):
 
     @property
     def cell(self) -> str:
-        """The value with its interval, and + / - where it differs from kv_embedding."""
+        """The value with its interval, and + / - where it differs from the reference."""
         return f"{self.value:.1f}{self._mark} ({self.low:.1f} to {self.high:.1f})"
 
     @property
@@ -93,6 +93,7 @@ class Scores(JsonArtifact):
         model: The model.
         max_length: Most tokens of a text, prompt included.
         scores: One a method, post-processing and task.
+        reference: The label of the method that the others are compared with.
         versions: Package -> version.
         command: The command line; empty where there was none.
     """
@@ -105,6 +106,7 @@ class Scores(JsonArtifact):
     model: ModelInfo
     max_length: Size
     scores: tuple[Score, ...]
+    reference: str = Field(default=REFERENCE, exclude_if=lambda label: label == REFERENCE)
     versions: dict[str, str]
     command: str
 
@@ -128,7 +130,7 @@ class Scores(JsonArtifact):
     def table(self) -> str:
         """Methods by tasks in Markdown, with intervals.
 
-        A cell has + / - for what is better / worse than kv_embedding.
+        A cell has + / - for what is better / worse than the reference.
         """
         return self._by_task(self.model.name, self.scores, lambda score: score.cell)
 
@@ -175,8 +177,8 @@ class Scores(JsonArtifact):
         notes = [
             f"Scores x 100 by mteb: {markdown_text('; '.join(sizes.values()))}. "
             "Brackets: 95 % bootstrap interval over these.",
-            f"+ / -: better / worse than {REFERENCE} with the same post-processing, "
-            f"p < {SIGNIFICANT} (two-sided paired bootstrap, "
+            f"+ / -: better / worse than {markdown_text(self.reference)} "
+            f"with the same post-processing, p < {SIGNIFICANT} (two-sided paired bootstrap, "
             "Holm over the rows of a task and post-processing).",
             f"At most {self.max_length} tokens a text, prompt included.",
         ]

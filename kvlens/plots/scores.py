@@ -83,8 +83,8 @@ def plot_scores(
     """Scores of one model with their intervals.
 
     A panel a task, a row a method, a colour and mark a post-processing. The best mean without
-    post-processing, over the tasks that all methods have, is on top; dotted: kv_embedding
-    without.
+    post-processing, over the tasks that all methods have, is on top; dotted: the
+    reference without.
 
     Args:
         result: the scores of one model.
@@ -100,12 +100,12 @@ def plot_scores(
     first = panels[0]
     for ax, task in zip(panels, table.tasks, strict=True):
         _draw_task(ax, table, task)
-        _reference_line(ax, table, task)
+        _reference_line(ax, table, task, result.reference)
         _task_axis(ax, table, task)
         _method_axis(ax, table)
         ax.tick_params(axis="y", length=0, labelleft=ax is first or is_leftmost(ax))
         for label in ax.get_yticklabels():
-            label.set_fontweight("bold" if label.get_text() == REFERENCE else "normal")
+            label.set_fontweight("bold" if label.get_text() == result.reference else "normal")
     if axes is None and len(table.posts) > 1:
         figure_legend(first, "upper")
     return panels
@@ -171,9 +171,9 @@ def _draw_task(ax: Axes, table: _Table, task: str) -> None:
         horizontal_bars(ax, np.array([*rows]) + aside, [*rows.values()], **look)
 
 
-def _reference_line(ax: Axes, table: _Table, task: str) -> None:
-    """kv_embedding with the first post-processing, over the whole height."""
-    reference = table.cells.get((task, REFERENCE, table.posts[0]))
+def _reference_line(ax: Axes, table: _Table, task: str, label: str) -> None:
+    """The reference with the first post-processing, over the whole height."""
+    reference = table.cells.get((task, label, table.posts[0]))
     if reference:
         ax.axvline(reference.value, color=COLOURS[0], lw=0.8, ls=":", zorder=0)
 

@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 from zoo import tiny
 
 import kvlens
-from kvlens import Encoder
+from kvlens import Encoder, InputError
 from kvlens.embedding.cache import EmbeddingCache
 from kvlens.evaluation.candidates import candidates
 from kvlens.evaluation.run import evaluate
@@ -108,6 +108,23 @@ def test_differences_are_from_kv_embedding(local_run):
     assert reference.difference_low is None
     assert other.settings["layers"] == []
     assert 0 < other.p <= 1
+
+
+@pytest.mark.slow
+def test_any_method_may_be_the_reference(local_run, lm):
+    tasks = find_tasks(["STSBenchmark"], local_run.data)
+    folder, cache = local_run.folder.parent / "against", local_run.cache
+    table = evaluate(lm, tasks, folder, METHODS, (1, 2), cache=cache, reference="mean")
+    plain, mean, _ = table.scores
+    before = local_run.score("mean", "STSBenchmark")
+    assert table.reference == "mean"
+    assert (mean.p, mean.value) == (None, before.value)
+    assert plain.difference == pytest.approx(-before.difference)
+    assert plain.difference_low == pytest.approx(-before.difference_high)
+    assert "worse than mean with" in table.markdown()
+    assert Scores.load(folder / "scores.json") == table
+    with pytest.raises(InputError, match="`reference` echo is none of the methods"):
+        evaluate(lm, tasks, folder, METHODS, (1, 2), cache=cache, reference="echo")
 
 
 @pytest.mark.parametrize(("method", "layers"), [("mean", None), ("kv_embedding", (1, 2))])
