@@ -25,12 +25,22 @@ PY
 choose() { # MODEL RUN: without labels, on two genres; then by pairs, what was chosen without among them
   local model=$1 run=$2 free
   cat "$sts/train.jsonl" "$sts/validation.jsonl" > runs/STSBenchmark-train-validation.jsonl
-  kvlens choose "$model" -o "$run/decision.json"
-  kvlens choose "$model" --texts news -o "$run/news/decision.json"
+  kvlens choose "$model" --dtype bfloat16 -o "$run/decision.json"
+  kvlens choose "$model" --dtype bfloat16 --texts news -o "$run/news/decision.json"
   free=$(python -c 'import sys, kvlens; print(kvlens.open(sys.argv[1]).best_rerouted.method)' \
     "$run/decision.json")
-  kvlens choose "$model" --pairs runs/STSBenchmark-train-validation.jsonl --methods "$free" \
+  kvlens choose "$model" --dtype bfloat16 --pairs runs/STSBenchmark-train-validation.jsonl --methods "$free" \
     --finalists 24 -o "$run/pairs/decision.json"
+}
+
+prove() { # MODEL: on STS-B test, once, what pairs chose, against its prompt alone and rule `paper`
+  local run=runs/$1 way methods
+  way=$(python -c 'import sys, kvlens; print(kvlens.open(sys.argv[1]).best_rerouted.method)' \
+    "$run/pairs/decision.json")
+  methods=kv_embedding,kv_embedding:layers=none
+  methods+=,kv_embedding:layers=none:query=kv-query:document=kv-document:pooling=last,$way
+  kvlens evaluate "$1" --dtype bfloat16 --methods "$methods" --reference "$way" --tasks STSBenchmark \
+    --layers "$run/layers.json" --data-dir "$(dirname "$sts")" -o "$run/proof"
 }
 
 data() { # MODEL CHOSEN ALL: the layers that `kvlens profile` chooses, and all layers
@@ -47,5 +57,6 @@ effects smollm2-135m 26-29 3
 effects gemma3-270m 4-5 1
 choose smollm2-135m runs/smollm2-135m
 choose gemma3-270m runs/gemma3-270m
+prove gemma3-270m
 data smollm2-135m 23,27-29 0-29
 data gemma3-270m 4-5 0-17

@@ -125,6 +125,12 @@ def _long_exactly(model: str, label: str) -> str:
     return f"{row.value:.1f}"
 
 
+def _proven(model: str, label: str) -> str:
+    """By how much what pairs chose is ahead of a row on test data, with its interval."""
+    row = next(each for each in result("proof", model).scores if each.label == label)
+    return f"{-row.difference:+.1f} ({-row.difference_high:.1f} to {-row.difference_low:.1f})"
+
+
 def _rank(model: str, states: str, points: str, width: str, bias: str) -> str:
     """The rank correlation of low ID with quality over windows, with its interval."""
     asked = (states, points, int(width), float(bias))
@@ -164,6 +170,7 @@ FACTS: dict[str, Callable[..., str]] = {
     "adds": _adds,
     "long": _long,
     "long_exactly": _long_exactly,
+    "proven": _proven,
     "rank": _rank,
     "regret": _regret,
     "beta": _beta,

@@ -12,7 +12,7 @@ Cell = dict[str | None, Score]
 
 
 def score_table(scores: Scores, corner: str) -> str:
-    """One model's scores; a cell has its post-processings, + / - beside kv_embedding.
+    """One model's scores; a cell has its post-processings, + / - beside the reference, in bold.
 
     Args:
         scores: of every method, task and post-processing.
@@ -26,7 +26,9 @@ def score_table(scores: Scores, corner: str) -> str:
     rows = sorted(_rows(scores).items(), key=lambda row: -_best(row[1], tasks, kinds))
     several = len(tasks) > 1
     header = [corner, *tasks, *(["mean"] if several else [])]
-    return table(header, [_row(label, cells, tasks, kinds, several) for label, cells in rows])
+    bold = {scores.reference: f"**{scores.reference}**"}
+    lines = [[bold.get(label, label), *_row(cells, tasks, kinds, several)] for label, cells in rows]
+    return table(header, lines)
 
 
 def _rows(scores: Scores) -> dict[str, dict[str, Cell]]:
@@ -54,16 +56,14 @@ def _best(cells: dict[str, Cell], tasks: Sequence[str], kinds: Sequence[str | No
 
 
 def _row(
-    label: str,
     cells: dict[str, Cell],
     tasks: Sequence[str],
     kinds: Sequence[str | None],
     several: bool,
 ) -> list[str]:
-    name = f"**{label}**" if label == "kv_embedding" else label
     values = [_cell(cells.get(task, {}), kinds) for task in tasks]
     means = ["" if value is None else f"{value:.1f}" for value in _means(cells, tasks, kinds)]
-    return [name, *values, *([" / ".join(means)] if several else [])]
+    return [*values, *([" / ".join(means)] if several else [])]
 
 
 def _cell(cell: Cell, kinds: Sequence[str | None]) -> str:

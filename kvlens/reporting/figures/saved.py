@@ -60,6 +60,7 @@ KINDS = {
     "decision": Kind(Decision, "decision.json"),
     "decision-news": Kind(Decision, "news/decision.json"),
     "decision-pairs": Kind(Decision, "pairs/decision.json"),
+    "proof": Kind(Scores, "proof/scores.json"),  # what pairs chose, on test data
 }
 
 
