@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
 from kvlens.embedding.cache import EmbeddingCache
-from kvlens.embedding.encoder import BATCH_TOKENS, Encoder
+from kvlens.embedding.encoder import BATCH_TOKENS
 from kvlens.embedding.post import KINDS
 from kvlens.embedding.spec import REFERENCE
-from kvlens.evaluation.adapter import by_csls, mteb_encoder
-from kvlens.evaluation.candidates import CalibratedPosts, Candidate, candidates, reference_of
-from kvlens.evaluation.comparison import Row, compared
-from kvlens.evaluation.csls import NEIGHBOURS
+from kvlens.evaluation.candidates import CalibratedPosts, candidates, reference_of
 from kvlens.evaluation.data import check_cache
+from kvlens.evaluation.evaluation import Evaluation
 from kvlens.evaluation.kinds import unit
-from kvlens.evaluation.model_meta import versions_with_mteb
 from kvlens.evaluation.retrieval import IN_MEMORY
 from kvlens.evaluation.score_files import ScoreFiles
-from kvlens.evaluation.scores import Score, Scores
-from kvlens.evaluation.significance import bootstrap, interval
-from kvlens.evaluation.task_score import score_task
+from kvlens.evaluation.scores import Scores
 from kvlens.layers.route import RouteLike, a_route
 from kvlens.models.batch_budget import batch_budget
 from kvlens.models.chat_prompt import ChatOptions
@@ -45,7 +38,6 @@ from kvlens.store.checking import (
 from kvlens.store.errors import InputError
 from kvlens.store.files import cache_folder
 from kvlens.store.progress import Bars, silent_bar
-from kvlens.store.provenance import current_command
 from kvlens.texts.limits import LimitOptions, Limits
 
 
@@ -146,10 +138,8 @@ def evaluate(
         "system": options.pop("system", None),
     }
     limits = Limits.of(options, batch_budget(lm, BATCH_TOKENS))
-    if csls and all(unit(task) != "queries" for task in tasks):
-        raise InputError("`csls` is for retrieval, and none of the tasks is one")
-    if not all(hasattr(task, IN_MEMORY) for task in tasks):
-        check_cache()
+    tasks = list(tasks)
+    _check_tasks(tasks, csls)
     files = ScoreFiles(Path(folder), limit)
     files.check_writable()
     every = tuple(candidates(lm, methods, layers, limits, force, **chat))
@@ -165,114 +155,14 @@ def evaluate(
         results=files.result_cache(),
         bars=bars,
     )
-    scores = [score for task in tasks for score in evaluation.scores(task)]
-    table = Scores(
-        model=lm.info,
-        max_length=limits.tokens_for(lm.info.max_positions),
-        scores=tuple(scores),
-        reference=evaluation.reference,
-        versions=versions_with_mteb(),
-        command=current_command(),
-    )
+    table = evaluation.table(tasks, lm.info, limits.tokens_for(lm.info.max_positions))
     files.write(table)
     return table
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What is the same for every task.
-
-    Attributes:
-        candidates: The methods.
-        reference: The label of the one that the others are compared with.
-        posts: The post-processings; None: without.
-        limit: Most items of a task.
-        instructions: Whether mteb's instructions are used.
-        csls: Whether queries rank documents by CSLS.
-        cache: Where vectors are kept.
-        fits: Gives the post-processings.
-        results: mteb's ResultCache.
-        bars: Where progress is told.
-    """
-
-    candidates: tuple[Candidate, ...]
-    reference: str
-    posts: tuple[str | None, ...]
-    limit: int | None
-    instructions: bool
-    csls: bool
-    cache: EmbeddingCache
-    fits: CalibratedPosts
-    results: Any
-    bars: Bars
-
-    def scores(self, task: Any) -> list[Score]:
-        """Every method with every post-processing on one task of mteb."""
-        encoders = [each.for_task(task, self.instructions) for each in self.candidates]
-        rows = [
-            self._row(candidate, post, task, encoders)
-            for candidate in self.candidates
-            for post in self.posts
-        ]
-        return compared(rows, self.reference)
-
-    def _row(
-        self, candidate: Candidate, post: str | None, task: Any, every: Sequence[Encoder]
-    ) -> Row:
-        """One method on one task; a pass that serves `every` method that shares it is run once."""
-        encoder = candidate.for_task(task, self.instructions)
-        label = candidate.spec.with_post(post).label
-        beside = [each for each in every if each.signature != encoder.signature]
-        with self.bars(f"{label} on {task.metadata.name}") as progress:
-            if post:
-                encoder.post = self.fits.fitted(encoder, post, progress, beside)
-            model = mteb_encoder(encoder, self.cache, self._facts(task), progress, beside)
-            if self._ranks_by_csls(task):
-                model = by_csls(model)
-            task_score = score_task(model, task, self.results, self.limit)
-        metric = task.metadata.main_score
-        draws = bootstrap(task_score.items, metric)
-        low, high = interval(draws)
-        score = Score(
-            method=encoder.method.name,
-            label=label,
-            post=post,
-            settings=_as_in_a_file(encoder.method.settings()),
-            task=task.metadata.name,
-            split=_splits(task),
-            metric=metric,
-            value=100 * task_score.value,
-            low=round(100 * float(low), 6),
-            high=round(100 * float(high), 6),
-            n=task_score.n_items,
-            unit=unit(task),
-            p=None,
-            difference=None,
-            limited=self.limit is not None,
-            hubness=task_score.hubness,
-            csls=self._ranks_by_csls(task),
-        )
-        return Row(score, draws)
-
-    def _facts(self, task: Any) -> dict[str, Any]:
-        """What decides a score besides encoder and data: part of the name it is found again by."""
-        facts: dict[str, Any] = {}
-        if self.limit:
-            facts["limit"] = self.limit
-        if list(task.eval_splits) != list(task.metadata.eval_splits):
-            facts["split"] = _splits(task)
-        if self._ranks_by_csls(task):
-            facts["csls"] = NEIGHBOURS
-        return facts
-
-    def _ranks_by_csls(self, task: Any) -> bool:
-        return self.csls and unit(task) == "queries"
-
-
-def _splits(task: Any) -> str:
-    return ",".join(task.eval_splits)
-
-
-def _as_in_a_file(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings as they load from JSON, so that a table equals its file: tuples are lists there."""
-    return json.loads(json.dumps(settings))
+def _check_tasks(tasks: Sequence[Any], csls: bool) -> None:
+    """Raise InputError where CSLS has no use, or where mteb cannot keep the data of a task."""
+    if csls and all(unit(task) != "queries" for task in tasks):
+        raise InputError("`csls` is for retrieval, and none of the tasks is one")
+    if not all(hasattr(task, IN_MEMORY) for task in tasks):
+        check_cache()

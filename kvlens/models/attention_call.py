@@ -8,9 +8,8 @@ for the KV cache, or for the attention function, raises.
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,33 +17,17 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import Module
 
+from kvlens.models.cache_argument import CACHE_NAMES, StandIn, cache_name_of, signature_of
 from kvlens.models.rotary_tables import Tables, as_many, map_tables, of_tokens, unrotating
 from kvlens.store.errors import InputError
 
-# What attention modules call their KV cache argument.
-CACHE_NAMES = ("past_key_values", "layer_past", "past_key_value")
 STATES = "hidden_states"
 MASK = "attention_mask"
 TABLES = "position_embeddings"
 POSITIONS = "position_ids"
 CATCHING = "kvlens_catching"
 """Name of the attention function that only looks at what it is given."""
-
-
-@functools.cache
-def _signature(forward: Callable[..., Any]) -> inspect.Signature:
-    """The signature of a class' forward; reading it costs, and every pass asks."""
-    return inspect.signature(forward)
-
-
-def cache_name_of(module: Module) -> str | None:
-    """What a module calls its KV cache; None for one that takes none, or no hidden states."""
-    parameters = _signature(type(module).forward).parameters
-    if STATES not in parameters:
-        return None
-    return next((name for name in CACHE_NAMES if name in parameters), None)
 
 
 def states_of(output: Any) -> Float[Tensor, "*batch seq_len d_model"]:
@@ -89,7 +72,7 @@ class AttentionCall:
     @classmethod
     def of(cls, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> AttentionCall:
         """The call that a hook on `module`, or on what stands for it in a bridge, has seen."""
-        signature = _signature(type(module).forward)
+        signature = signature_of(type(module).forward)
         bound = signature.bind_partial(module, *args, **kwargs)
         arguments = dict(list(bound.arguments.items())[1:])  # without self
         for name, parameter in signature.parameters.items():
@@ -278,34 +261,6 @@ class _Caught(Exception):
     def __init__(self, content: Any):
         super().__init__()
         self.content = content
-
-
-class Unserved(InputError, AttributeError):
-    """What stands in for a KV cache is asked for something that it does not have."""
-
-
-class StandIn:
-    """Poses as an empty KV cache."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise Unserved(f"its attention asks a KV cache for more than keys and values ({name})")
-
-    def get_seq_length(self, *where: Any) -> int:
-        """How many tokens it holds before the pass: none."""
-        return 0
-
-
-class NotingCache(StandIn):
-    """Tells what an attention module puts into a KV cache."""
-
-    def __init__(self, note: Callable[[Tensor, Tensor], None]):
-        """A cache that calls `note` with keys and values."""
-        self._note = note
-
-    def update(self, keys: Tensor, values: Tensor, *where: Any, **options: Any) -> Any:
-        """What an attention module calls."""
-        self._note(keys, values)
-        return keys, values
 
 
 class _Catching(StandIn):

@@ -24,11 +24,8 @@ from kvlens.models.anatomy import (
     blocks_of,
     decoder_of,
 )
-from kvlens.models.attention_call import (
-    Attended,
-    AttentionCall,
-    cache_name_of,
-)
+from kvlens.models.attention_call import Attended, AttentionCall
+from kvlens.models.cache_argument import cache_name_of
 from kvlens.models.dispatched import input_device
 from kvlens.models.rotary_tables import turned_tables, turning_part
 from kvlens.models.turns import Turn, turn_on

@@ -9,7 +9,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from kvlens.models.attention_call import AttentionCall, NotingCache
+from kvlens.models.attention_call import AttentionCall
+from kvlens.models.cache_argument import NotingCache
 from kvlens.models.language_model import LanguageModel
 from kvlens.models.turns import Turn
 

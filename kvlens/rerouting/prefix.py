@@ -28,7 +28,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kvlens.layers.route import Route
-from kvlens.models.attention_call import AttentionCall, StandIn
+from kvlens.models.attention_call import AttentionCall
+from kvlens.models.cache_argument import StandIn
 from kvlens.models.language_model import LanguageModel, Tree
 from kvlens.rerouting.content import CacheStates, Content, Prefix
 from kvlens.rerouting.merge import Merge, begin, can_merge, end
