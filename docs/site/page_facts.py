@@ -141,10 +141,11 @@ def _rank(model: str, states: str, points: str, width: str, bias: str) -> str:
 
 
 def _regret(model: str, rule: str, states: str, points: str, width: str, bias: str) -> str:
-    """By how much the best window beats what a rule chose, with its interval."""
+    """By how much the best window beats what a rule chose; states and points may be ``None``."""
     asked = (rule, states, points, int(width), float(bias))
     for each in result("study", model).outcomes:
-        if (each.rule, each.states, each.points, each.width, each.bias) == asked:
+        looked_at = (str(each.states), str(each.points))
+        if (each.rule, *looked_at, each.width, each.bias) == asked:
             return f"{each.regret.value:.1f} ({each.regret.low:.1f} to {each.regret.high:.1f})"
     raise LookupError(f"no outcome {asked} for {model}")
 
