@@ -53,6 +53,7 @@ data() { # MODEL CHOSEN ALL: the layers that `kvlens profile` chooses, and all l
   kvlens lens "$model" --layers "$chosen" --pairs "$sts/test.jsonl" -o "$run/lens"
   python figures/collect.py "$run" figures/data
 }
+kvlens lens smollm2-135m --low-rank --n-low-rank 8 -o runs/smollm2-135m/low-rank
 effects smollm2-135m 26-29 3
 effects gemma3-270m 4-5 1
 choose smollm2-135m runs/smollm2-135m

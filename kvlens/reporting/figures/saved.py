@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from kvlens.analysis.attention import AttentionPatterns, AttentionShift
 from kvlens.analysis.lens import KVLens
+from kvlens.analysis.low_rank import LowRank
 from kvlens.analysis.method_geometry import Geometry
 from kvlens.evaluation.scores import Scores
 from kvlens.layers.layer_set import LayerSet
@@ -47,6 +48,7 @@ KINDS = {
     ),
     "patterns": Kind(AttentionPatterns, "patterns/patterns.safetensors", REPORTED_PATTERNS),
     "lens": Kind(KVLens, "lens/kv_lens.json", "kv_lens.json"),
+    "low-rank": Kind(LowRank, "low-rank/low_rank.json", "low_rank.json"),
     "geometry": Kind(Geometry, "lens/geometry.json", "geometry.json"),
     "scores": Kind(Scores, "scores.json"),
     "retrieval": Kind(Scores, "retrieval/scores.json"),
