@@ -22,6 +22,18 @@ hypothesis.settings.register_profile("kvlens", deadline=None, derandomize="CI" i
 hypothesis.settings.load_profile("kvlens")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Tests of a family stand side by side, so that few processes build its model."""
+    items.sort(key=family_of)
+
+
+def family_of(item):
+    """The family that a test of the zoo is about; empty for other tests, which come first."""
+    is_of_zoo = item.get_closest_marker("zoo") and hasattr(item, "callspec")
+    return item.callspec.params.get("name", "") if is_of_zoo else ""
+
+
 @pytest.fixture(scope="session")
 def zoo():
     """``zoo(name)``: a small model, built once, for tests that leave it as it was."""
