@@ -88,7 +88,7 @@ def _at_length(
             "rounds": repeats,
             "threads": torch.get_num_threads(),
             **ratios(seconds, name, BARE),
-            "memory": f"{memory[name] / max(memory[BARE], 1):.2f}",
+            "memory": _memory_ratio(memory[name], memory[BARE]),
             "tokens/s": f"{speed[name]:.0f} / {speed[BARE]:.0f}",
             "MiB": f"{memory[name] / MIB:.0f} / {memory[BARE] / MIB:.0f}",
         }
@@ -115,6 +115,11 @@ def _tokens_a_second(n_tokens: int, rounds: Sequence[Seconds]) -> float:
     return n_tokens / statistics.median(each.wall for each in rounds)
 
 
+def _memory_ratio(peak: int, bare: int) -> str:
+    """Of peaks in bytes; none where the bare pass takes so little that it would say nothing."""
+    return f"{peak / bare:.2f}" if bare >= MIB else "-"
+
+
 def _peak(lm: LanguageModel, action: Callable[[], Any]) -> int:
     """Bytes that an action takes at most, above those before it: of the GPU, or resident."""
     if lm.device.type == "cuda":
@@ -123,7 +128,7 @@ def _peak(lm: LanguageModel, action: Callable[[], Any]) -> int:
     before = process.memory_info().rss
     with PeakMemory(process) as peak:
         action()
-    return peak.bytes - before
+    return max(peak.bytes - before, 0)  # what was held before may be given back
 
 
 def _peak_on_cuda(device: torch.device, action: Callable[[], Any]) -> int:
