@@ -2,6 +2,7 @@
 
 import io
 import re
+import shutil
 from contextlib import redirect_stdout
 from importlib.metadata import version
 
@@ -121,6 +122,15 @@ def test_no_words_overlap_or_leave_the_figure(data, name):
         for other, there in boxes[:i]:
             shared = box.intersection(box, there)
             assert shared is None or min(shared.width, shared.height) < 2, (text, other)
+
+
+def test_controls_that_are_compared_with_another_method_are_refused(tmp_path):
+    for name in ("effects", "controls-long"):
+        shutil.copy(HOME / "data" / f"{name}_gemma3-270m.json", tmp_path)
+    table = kvlens.open(tmp_path / "controls-long_gemma3-270m.json")
+    table.model_copy(update={"reference": "mean"}).save(tmp_path / "controls-long_gemma3-270m.json")
+    with pytest.raises(InputError, match="are compared with 'mean'"):
+        FIGURES["controls"](tmp_path)
 
 
 def test_a_source_needs_the_command_that_made_it(data):

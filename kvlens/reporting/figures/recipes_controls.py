@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kvlens.embedding.spec import REFERENCE
 from kvlens.evaluation.scores import Score, Scores
 from kvlens.plots.parts import grid, horizontal_bars, stripe_rows
 from kvlens.plots.style import STRIPE, Look
 from kvlens.reporting.figures.layout import DOUBLE, Layout, root_figure
 from kvlens.reporting.figures.saved import Drawn, load_all, source
+from kvlens.store.arguments import shown
 from kvlens.store.errors import InputError
 from kvlens.store.layer_ranges import phrase
 from kvlens.studies.comparison import Interval
@@ -159,7 +161,15 @@ def _of_scores(table: Scores, ranks: dict[tuple[int | None, int | None], str]) -
     Args:
         table: its heads are left out one at a time, in the list of those that see the prefix.
         ranks: the rows of the heads, as sentence pairs rank them.
+
+    Raises:
+        InputError: for a table whose rows are compared with another one.
     """
+    if table.reference != REFERENCE:
+        raise InputError(
+            f"the controls of {table.model.name} are compared with {shown(table.reference)}: "
+            f"evaluate them beside {REFERENCE}"
+        )
     for score in table.scores:
         if score.difference is None or score.difference_low is None:
             continue
