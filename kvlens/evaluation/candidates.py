@@ -22,6 +22,7 @@ from kvlens.layers.route import RouteLike
 from kvlens.methods.base import Method
 from kvlens.models.chat_prompt import ChatOptions
 from kvlens.models.language_model import LanguageModel
+from kvlens.store.arguments import shown
 from kvlens.store.errors import InputError
 from kvlens.store.progress import Progress
 from kvlens.texts.limits import Limits
@@ -118,7 +119,7 @@ def reference_of(every: Sequence[Candidate], method: str | None) -> str:
         return REFERENCE
     spec = MethodSpec.parse(method)
     if spec not in [each.spec for each in every]:
-        raise InputError(f"`reference` {method} is none of the methods: add it to `methods`")
+        raise InputError(f"`reference` {shown(method)} is none of `methods`: add it there")
     return spec.method_label
 
 

@@ -123,7 +123,7 @@ def test_any_method_may_be_the_reference(local_run, lm):
     assert plain.difference_low == pytest.approx(-before.difference_high)
     assert "worse than mean with" in table.markdown()
     assert Scores.load(folder / "scores.json") == table
-    with pytest.raises(InputError, match="`reference` echo is none of the methods"):
+    with pytest.raises(InputError, match="`reference` 'echo' is none of `methods`"):
         evaluate(lm, tasks, folder, METHODS, (1, 2), cache=cache, reference="echo")
 
 
