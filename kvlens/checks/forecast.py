@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 SAMPLE = 256  # texts that are tokenized
-STRETCH = 32  # texts of the sample that are worked on at a time
+STRETCH = 32  # the most texts of the sample that are worked on at a time
 SECONDS = 10.0  # after which no further stretch is begun
 MIB = 2**20
 
@@ -147,14 +147,17 @@ def forecast(jobs: Sequence[Job], held: int, disk: int, n_texts: int | None = No
 
 
 def _tokens_per_second(job: Job) -> float:
-    """Stretches of the sample are worked on until some seconds are over."""
+    """Speed of the last of stretches, each twice as long, so that a slow machine is soon done."""
     texts = job.sample.texts
     job.work(texts[:1])  # what is found out about a model takes a pass of its own
     start = time.perf_counter()
-    seconds = 0.0
-    done = 0
-    while done < len(texts) and seconds < SECONDS:
-        job.work(texts[done : done + STRETCH])
-        done = min(done + STRETCH, len(texts))
-        seconds = time.perf_counter() - start
-    return sum(job.lengths[:done]) / seconds
+    speed = 0.0
+    done, size = 0, 1
+    while done < len(texts) and time.perf_counter() - start < SECONDS:
+        stretch = slice(done, done + size)
+        begun = time.perf_counter()
+        job.work(texts[stretch])
+        speed = sum(job.lengths[stretch]) / (time.perf_counter() - begun)
+        done += size
+        size = min(2 * size, STRETCH)
+    return speed

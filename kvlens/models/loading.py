@@ -20,6 +20,7 @@ from kvlens.models.quantized import convert, refuse_quantized, unpack, without_h
 from kvlens.models.quiet import quietly
 from kvlens.models.refusing import refusing
 from kvlens.models.registered import registered_for
+from kvlens.models.slow_dtype import tell_of_slow_dtype
 from kvlens.models.soundness import (
     refuse_absurd_counts,
     refuse_absurd_sizes,
@@ -87,6 +88,7 @@ def load(
         if tokenizer is not None:
             raise InputError("`tokenizer` goes with `model`: a named model has its own")
         where = Whereabouts.of(device, dtype, device_map, quantize)
+        tell_of_slow_dtype(where.dtype, where.device)
         return _load_named(os.fspath(name), where, revision, trust_remote_code)
     told = {"device": device, "dtype": dtype, "revision": revision, "quantize": quantize}
     for parameter, value in (told | {"device_map": device_map}).items():

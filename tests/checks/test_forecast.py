@@ -52,6 +52,23 @@ def test_the_speed_is_that_of_the_work():
     assert (both.texts, both.tokens) == (150, 2200)
 
 
+def test_a_slow_machine_is_soon_done(monkeypatch):
+    """Stretches grow, so that what is begun late is at most as long as all before it, and one."""
+    now = 0.0
+    worked = []
+
+    def work(texts):
+        nonlocal now
+        worked.append(len(texts))
+        now += 4.0 * len(texts)
+
+    monkeypatch.setattr("kvlens.checks.forecast.time.perf_counter", lambda: now)
+    sample = Sample.of([f"text {i}" for i in range(256)])
+    told = forecast([Job(sample, [20] * 256, work)], held=0, disk=0)
+    assert worked == [1, 1, 2]
+    assert told.tokens_per_second == pytest.approx(5.0)
+
+
 def test_of_embedding(zoo, tmp_path):
     encoder = kvlens.Encoder(zoo("llama"), "echo")
     told = embedding(encoder, TEXTS, FileRun(kind="query"))

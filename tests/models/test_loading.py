@@ -7,8 +7,10 @@ from zoo import tiny
 
 import kvlens
 from kvlens import InputError
+from kvlens.models import slow_dtype
 from kvlens.models.catalog import NAMED, is_cached
 from kvlens.store.files import cache_dir, sha256_file
+from kvlens.store.notices import Notice
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +30,13 @@ def test_a_local_directory_loads_with_its_content_hash(model_folder):
     assert (first.info.n_layers, first.info.n_kv_heads, first.info.d_head) == (4, 2, 8)
     assert first.info.same_weights(second.info)
     assert not first.info.same_weights(tiny("qwen3", seed=1).info)
+
+
+def test_a_dtype_that_is_slow_here_is_told(model_folder, monkeypatch):
+    monkeypatch.setattr(slow_dtype, "slowdown", lambda dtype: 9.0)
+    with pytest.warns(Notice, match="bfloat16 is 9 times slower than float32"):
+        half = kvlens.load(model_folder, dtype="bfloat16")
+    assert half.info.dtype == "bfloat16"
 
 
 def test_what_cannot_be_loaded_says_so(tmp_path, model_folder):
