@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from kvlens.evaluation.scores import SIGNIFICANT, Score, Scores
+from kvlens.evaluation.scores import Score, Scores
 
 POST = (None, "zscore", "whiten")  # the order inside a cell
 Cell = dict[str | None, Score]
@@ -71,9 +71,7 @@ def _cell(cell: Cell, kinds: Sequence[str | None]) -> str:
 
 
 def _value(entry: Score) -> str:
-    if entry.p is None or entry.p >= SIGNIFICANT or not entry.difference:
-        return f"{entry.value:.1f}"
-    return f"{entry.value:.1f}{'+' if entry.difference > 0 else '-'}"
+    return f"{entry.value:.1f}{entry.sign}{entry.age}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -11,6 +12,7 @@ from kvlens.embedding.spec import REFERENCE
 from kvlens.models.info import ModelInfo
 from kvlens.store.artifact import JsonArtifact, Record, later_field
 from kvlens.store.bounds import Count, Size, within
+from kvlens.store.errors import InputError
 from kvlens.store.facts import facts_html, picture_of
 from kvlens.store.markdown import markdown_code, markdown_text
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SIGNIFICANT = 0.05
+CARRIED = "†"  # beside a score that was measured before the others
 
 
 class Score(Record):
@@ -47,6 +50,8 @@ class Score(Record):
             query (see `kvlens.evaluation.hubness`); None elsewhere, and where it is not known.
         csls: Whether documents were ranked by CSLS, which depends on the other queries and is not
             comparable with published values either.
+        measured: The day, of a score that was carried over from an earlier table; None: with the
+            table.
     """
 
     method: str
@@ -68,6 +73,7 @@ class Score(Record):
     limited: bool
     hubness: float | None = later_field()
     csls: bool = Field(default=False, exclude_if=lambda csls: not csls)
+    measured: date | None = later_field()
 
     @property
     def method_label(self) -> str:
@@ -75,15 +81,27 @@ class Score(Record):
         return self.label.removesuffix(f" + {self.post}") if self.post else self.label
 
     @property
-    def cell(self) -> str:
-        """The value with its interval, and + / - where it differs from the reference."""
-        return f"{self.value:.1f}{self._mark} ({self.low:.1f} to {self.high:.1f})"
+    def place(self) -> tuple[str, str]:
+        """Where it stands in a table: its row and its column."""
+        return self.label, self.task
 
     @property
-    def _mark(self) -> str:
-        if self.p is None or self.p >= SIGNIFICANT:
-            return " "
-        return "+" if (self.difference or 0) > 0 else "-"
+    def cell(self) -> str:
+        """The value with its interval, + / - where it differs from the reference, and its age."""
+        value = f"{self.value:.1f}{self.sign or ' '}"
+        return f"{value} ({self.low:.1f} to {self.high:.1f}){self.age}"
+
+    @property
+    def sign(self) -> str:
+        """``+`` / ``-`` of what is better / worse than the reference, else nothing."""
+        if self.p is None or self.p >= SIGNIFICANT or not self.difference:
+            return ""
+        return "+" if self.difference > 0 else "-"
+
+    @property
+    def age(self) -> str:
+        """The mark of what was carried over, else nothing."""
+        return CARRIED if self.measured else ""
 
 
 class Scores(JsonArtifact):
@@ -134,9 +152,36 @@ class Scores(JsonArtifact):
         """
         return self._by_task(self.model.name, self.scores, lambda score: score.cell)
 
+    def with_earlier(self, earlier: Scores, day: date) -> Scores:
+        """This table, and beside it what it lacks of an earlier one.
+
+        Args:
+            earlier: Of the same model. Its scores keep their sign, which stands beside its own
+                reference.
+            day: When it was measured; what it had carried over keeps its own day.
+
+        Returns:
+            Both, with the command and the versions of this one.
+
+        Raises:
+            InputError: For another model, other lengths or another reference.
+        """
+        for name in ("max_length", "reference"):
+            if getattr(self, name) != getattr(earlier, name):
+                raise InputError(f"the earlier table has another {name}")
+        if not self.model.same_weights(earlier.model):
+            raise InputError(f"the earlier table is of {earlier.model.name}, with other weights")
+        mine = {score.place for score in self.scores}
+        carried = (
+            score.model_copy(update={"measured": score.measured or day})
+            for score in earlier.scores
+            if score.place not in mine
+        )
+        return self.model_copy(update={"scores": (*self.scores, *carried)})
+
     def _by_task(self, corner: str, scores: Sequence[Score], cell: Callable[[Score], str]) -> str:
         """Methods by tasks in Markdown, of these scores."""
-        cells = {(score.label, score.task): cell(score) for score in scores}
+        cells = {score.place: cell(score) for score in scores}
         tasks = list(dict.fromkeys(score.task for score in scores))
         labels = list(dict.fromkeys(score.label for score in scores))
         rows = [
@@ -182,6 +227,8 @@ class Scores(JsonArtifact):
             "Holm over the rows of a task and post-processing).",
             f"At most {self.max_length} tokens a text, prompt included.",
         ]
+        if days := sorted({score.measured for score in self.scores if score.measured}):
+            notes.append(f"{CARRIED}: carried over, measured on {', '.join(map(str, days))}.")
         if any(score.csls for score in self.scores):
             notes.append(
                 "**Queries rank documents by CSLS: a ranking depends on the other queries, which "

@@ -84,7 +84,7 @@ def plot_scores(
 
     A panel a task, a row a method, a colour and mark a post-processing. The best mean without
     post-processing, over the tasks that all methods have, is on top; dotted: the
-    reference without.
+    reference without; hollow: carried over from an earlier table.
 
     Args:
         result: the scores of one model.
@@ -168,7 +168,12 @@ def _draw_task(ax: Axes, table: _Table, task: str) -> None:
         rows = table.rows(task, post)
         aside = 0.24 * (i - (len(table.posts) - 1) / 2)
         look = {"label": post or NO_POST, "ms": 3.5, "lw": 1, **Look.of(i).mark}
-        horizontal_bars(ax, np.array([*rows]) + aside, [*rows.values()], **look)
+        fresh = {row: score for row, score in rows.items() if not score.measured}
+        carried = {row: score for row, score in rows.items() if score.measured}
+        horizontal_bars(ax, np.array([*fresh]) + aside, [*fresh.values()], **look)
+        if carried:
+            look |= {"label": None, "mfc": "white"}
+            horizontal_bars(ax, np.array([*carried]) + aside, [*carried.values()], **look)
 
 
 def _reference_line(ax: Axes, table: _Table, task: str, label: str) -> None:
