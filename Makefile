@@ -22,8 +22,8 @@ help:  ## show the targets
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,notebook]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev,docs,notebook]'
 	@touch $@
 
 install: $(VENV)/.installed  ## create .venv with everything in it
@@ -44,7 +44,7 @@ test: lint  ## lint, and every test; the 40 slowest are listed
 	$(PYTEST) --durations=40
 
 $(VENV)/.engines: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray,slurm]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[ray,slurm]'
 	@touch $@
 
 test-engines: $(VENV)/.engines  ## Ray and datatrove on this machine: minutes; ENGINES="engines and not slow"

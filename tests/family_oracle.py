@@ -169,8 +169,9 @@ def probed(query: Tensor, key: Tensor, n: int) -> list[list[int]]:
         bias = (distance / (variance + variance.mean() / 100)).mean(1)
         weights = bias / bias.sum() if len(tokens) > 1 else torch.ones(1, dtype=torch.float64)
         probe = sum(weight * each for weight, each in zip(weights, side_by_side, strict=True))
+        # A repeated token's score, rounded in two ways, is one score.
         score = {
-            token: float(sum(part @ keys[token] for part in probe.split(keys.shape[1])))
+            token: round(float(sum(part @ keys[token] for part in probe.split(keys.shape[1]))), 9)
             for token in tokens
         }
         chosen.append(sorted(tokens, key=lambda token: -score[token])[:n])

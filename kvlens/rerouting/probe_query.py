@@ -30,6 +30,7 @@ from kvlens.models.attention_call import AttentionCall
 from kvlens.store.errors import InputError
 
 DAMPING = 100  # the share of the mean variance that is added to each dimension's own
+TIE = 1e-5  # of the largest score: what float32 may round away
 
 Queries = Float[Tensor, "batch n_heads seq_len d_key"]
 Keys = Float[Tensor, "batch n_kv_heads seq_len d_key"]
@@ -66,8 +67,8 @@ def highest(
         n: how many.
 
     Returns:
-        Their places, the first one highest; of a row with fewer tokens than `n`, tokens that do
-        not take part come last.
+        Their places, the first one highest, and of equal ones the earlier; of a row with fewer
+        tokens than `n`, tokens that do not take part come last.
     """
     grouped = queries.float().unflatten(1, (keys.shape[1], -1))
     side_by_side = grouped.transpose(2, 3).flatten(3)
@@ -80,9 +81,24 @@ def highest(
     of_group = probe.unflatten(-1, (-1, keys.shape[-1])).sum(2)
     scores = torch.einsum("bhtd,bhd->bht", keys.float(), of_group)
     scores = scores.masked_fill(~ranked[:, None], -torch.inf)
-    places = scores.sort(dim=-1, descending=True, stable=True).indices[..., :n]
+    places = _by_rank(scores)[..., :n]
     missing = n - places.shape[-1]
     return torch.cat([places, places[..., -1:].expand(-1, -1, missing)], dim=-1)
+
+
+def _by_rank(
+    scores: Float[Tensor, "batch n_kv_heads seq_len"],
+) -> Int[Tensor, "batch n_kv_heads seq_len"]:
+    """All places, the highest score first; equal scores, but for rounding, in their order.
+
+    A token that a text repeats has one key before its rotation, and a kernel may round it in two
+    ways: that must not decide which of both is taken.
+    """
+    ordered, places = scores.sort(dim=-1, descending=True, stable=True)
+    largest = ordered.masked_fill(ordered.isinf(), 0).abs().amax(-1, keepdim=True)
+    is_lower = ordered[..., :-1] - ordered[..., 1:] > TIE * largest
+    n_higher = torch.nn.functional.pad(is_lower, (1, 0)).cumsum(-1)
+    return places.gather(-1, (n_higher * places.shape[-1] + places).argsort(-1))
 
 
 def activation_bias(

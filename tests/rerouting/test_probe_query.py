@@ -11,6 +11,8 @@ from brute_force import bridge_run
 from families import family
 from family_cases import TOLERANCE, difference, layers_of, padded
 from family_oracle import Controls, oracle
+from hypothesis import given
+from hypothesis import strategies as st
 from zoo import tiny
 
 import kvlens
@@ -95,6 +97,17 @@ def test_equal_keys_are_taken_in_their_order():
     queries = torch.randn(1, 2, 5, 4, generator=torch.Generator().manual_seed(0))
     places = highest(queries, torch.ones(1, 1, 5, 4), torch.ones(1, 5, dtype=torch.bool), 2)
     assert places[0, 0].tolist() == [0, 1]
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=8).filter(any), st.integers(0, 2**32 - 1))
+def test_rounding_does_not_decide_between_equal_keys(scores, seed):
+    """Scores that differ by whole numbers and by rounding, against a plain sort of the numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    rounding = 1e-7 * torch.randn(len(scores), generator=generator)
+    keys = (torch.tensor(scores, dtype=torch.float32) + rounding)[None, None, :, None]
+    ranked = torch.ones(1, len(scores), dtype=torch.bool)
+    places = highest(torch.ones_like(keys), keys, ranked, len(scores))[0, 0].tolist()
+    assert places == sorted(range(len(scores)), key=lambda place: -scores[place])
 
 
 @pytest.mark.parametrize("name", REFUSED)
