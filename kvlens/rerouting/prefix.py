@@ -18,7 +18,7 @@ plain pass. It does not know which layers are good.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -70,7 +70,7 @@ def rerouted(lm: LanguageModel, route: Route, trees: Sequence[Tree]) -> Iterator
         for tree in trees:
             turn.before(lm.decoder(tree), rerouting.before_model, with_kwargs=True)
             for layer in route.layers:
-                before_attention = rerouting.before_attention(layer, tree)
+                before_attention = partial(rerouting.before_attention, layer, tree)
                 turn.before(lm.attention(layer, tree), before_attention, with_kwargs=True)
         for layer in rerouting.merging:
             turn.after(lm.attention(layer), after_attention)
@@ -110,26 +110,20 @@ class Rerouting:
         self.tokens = PassTokens.of(module, args, kwargs, self.last, self.text_mask)
 
     def before_attention(
-        self, layer: int, tree: Tree
-    ) -> Callable[..., tuple[Any, dict[str, Any]] | None]:
-        """A hook for an attention module of one layer."""
-
-        def hook(
-            module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-        ) -> tuple[Any, dict[str, Any]] | None:
-            # The raw module's arguments have the same names in the bridge.
-            call = AttentionCall.of(self.lm.attention(layer), args, kwargs)
-            if any(call.arguments.get(name) is not None for name in DISTANCE_BIASES):
-                raise InputError("its keys are biased by distance (ALiBi): a prefix has none")
-            anatomy = self.lm.anatomy.layers[layer]
-            seen = seen_by(self.tokens, self.route, layer, anatomy.n_heads)
-            there = columns_there(self.tokens, self.route)
-            if tree == "raw" and layer in self.merging and can_merge(call, anatomy):
-                self._merge(layer, call, seen, there)
-                return None
-            return (), self._concatenated(layer, call, seen, there)
-
-        return hook
+        self, layer: int, tree: Tree, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]] | None:
+        """Before a layer's attention module of a tree: its prefix comes in front."""
+        # The raw module's arguments have the same names in the bridge.
+        call = AttentionCall.of(self.lm.attention(layer), args, kwargs)
+        if any(call.arguments.get(name) is not None for name in DISTANCE_BIASES):
+            raise InputError("its keys are biased by distance (ALiBi): a prefix has none")
+        anatomy = self.lm.anatomy.layers[layer]
+        seen = seen_by(self.tokens, self.route, layer, anatomy.n_heads)
+        there = columns_there(self.tokens, self.route)
+        if tree == "raw" and layer in self.merging and can_merge(call, anatomy):
+            self._merge(layer, call, seen, there)
+            return None
+        return (), self._concatenated(layer, call, seen, there)
 
     def _merge(
         self, layer: int, call: AttentionCall, seen: Seen | None, there: There | None

@@ -198,12 +198,11 @@ class Buffers:
         self, rows: Tensor, kind: str, layer: int, target: Tensor, place: Tensor | slice
     ) -> None:
         """Bring rows to their place in a target."""
+        self.staging.add(rows, partial(self._write, f"{kind} of layer {layer}", target, place))
 
-        def write(numbers: Tensor) -> None:
-            finite_or_refuse(numbers, f"{kind} of layer {layer}", self.info)
-            target[place] = numbers
-
-        self.staging.add(rows, write)
+    def _write(self, what: str, target: Tensor, place: Tensor | slice, numbers: Tensor) -> None:
+        finite_or_refuse(numbers, what, self.info)
+        target[place] = numbers
 
     def _target(self, kind: str, layer: int) -> Tensor:
         """Where a layer's states go."""

@@ -3,7 +3,7 @@
 import pytest
 from torture import damage_models
 
-QUICK = 1_000
+QUICK = 400
 WHOLE = 15_000
 
 

@@ -3,7 +3,7 @@
 import pytest
 from torture import own_files
 
-QUICK = 12_500
+QUICK = 5_000
 WHOLE = 60_000
 
 
