@@ -10,6 +10,7 @@ from page_links import relinked, site_path
 from reference_python import python_pages
 from reference_terminal import terminal_page
 from saved_results import models_with, result
+from score_tables import score_table
 from source_pages import source_page
 
 import kvlens
@@ -97,7 +98,10 @@ def test_facts_are_those_of_the_scores():
     scores = result("scores", "smollm2-135m").scores
     best = next(entry for entry in scores if entry.label == "echo + zscore")
     assert fact(f'score smollm2-135m {best.task} "echo + zscore"') == f"{best.value:.1f}"
-    assert fact(f'ahead smollm2-135m {best.task} "echo + zscore"') == f"{best.difference:+.1f}"
+    ends = f"({best.difference_low:.1f} to {best.difference_high:.1f})"
+    assert (
+        fact(f'ahead smollm2-135m {best.task} "echo + zscore"') == f"{best.difference:+.1f} {ends}"
+    )
     whole = next(each for each in result("effects", "gemma3-270m").effects if each.kind == "route")
     mark = '<!--= adds gemma3-270m "all of the route" -->'
     low, high = whole.score.low, whole.score.high
@@ -105,6 +109,20 @@ def test_facts_are_those_of_the_scores():
     assert wrong_facts(f"{whole.score.value:+.1f} (1.0 to {high:.1f}){mark}")
     with pytest.raises(LookupError, match="no score of 'nothing'"):
         fact("score smollm2-135m STS16 nothing")
+
+
+def test_what_was_carried_over_is_marked_in_its_cell_or_by_its_task():
+    scores = result("scores", "smollm2-135m")
+    head, _, *rows = score_table(scores, "model").splitlines()
+    assert "| STSBenchmark | SICK-R† | STS16† | Banking77Classification† |" in head
+    kept = next(row for row in rows if row.startswith("| mean |"))
+    assert kept.count("†") == 3
+    both = next(row for row in rows if row.startswith("| echo |"))
+    whitened = next(
+        each for each in scores.scores if each.place == ("echo + whiten", "STSBenchmark")
+    )
+    assert f" / {whitened.value:.1f}-† | " in both
+    assert next(row for row in rows if row.startswith("| ke |")).endswith(" / |  |  |  |  |")
 
 
 def test_facts_of_the_layer_study_and_of_attention():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import fmean
 
-from kvlens.evaluation.scores import Score, Scores
+from kvlens.evaluation.scores import CARRIED, Score, Scores
 
 POST = (None, "zscore", "whiten")  # the order inside a cell
 Cell = dict[str | None, Score]
@@ -13,6 +13,8 @@ Cell = dict[str | None, Score]
 
 def score_table(scores: Scores, corner: str) -> str:
     """One model's scores; a cell has its post-processings, + / - beside the reference, in bold.
+
+    What was carried over is marked; a task of which all was, by its name.
 
     Args:
         scores: of every method, task and post-processing.
@@ -25,9 +27,11 @@ def score_table(scores: Scores, corner: str) -> str:
     kinds = [kind for kind in POST if any(entry.post == kind for entry in scores.scores)]
     rows = sorted(_rows(scores).items(), key=lambda row: -_best(row[1], tasks, kinds))
     several = len(tasks) > 1
-    header = [corner, *tasks, *(["mean"] if several else [])]
+    carried = {task for task in tasks if _is_carried(scores, task)}
+    named = [f"{task}{CARRIED}" if task in carried else task for task in tasks]
+    header = [corner, *named, *(["mean"] if several else [])]
     bold = {scores.reference: f"**{scores.reference}**"}
-    lines = [[bold.get(label, label), *_row(cells, tasks, kinds, several)] for label, cells in rows]
+    lines = [[bold.get(label, label), *_row(cells, tasks, kinds, carried)] for label, cells in rows]
     return table(header, lines)
 
 
@@ -59,19 +63,27 @@ def _row(
     cells: dict[str, Cell],
     tasks: Sequence[str],
     kinds: Sequence[str | None],
-    several: bool,
+    carried: Collection[str],
 ) -> list[str]:
-    values = [_cell(cells.get(task, {}), kinds) for task in tasks]
+    values = [_cell(cells.get(task, {}), kinds, task in carried) for task in tasks]
+    if len(tasks) == 1:
+        return values
     means = ["" if value is None else f"{value:.1f}" for value in _means(cells, tasks, kinds)]
-    return [*values, *([" / ".join(means)] if several else [])]
+    return [*values, " / ".join(means) if any(means) else ""]
 
 
-def _cell(cell: Cell, kinds: Sequence[str | None]) -> str:
-    return " / ".join(_value(cell[kind]) if kind in cell else "" for kind in kinds if cell)
+def _cell(cell: Cell, kinds: Sequence[str | None], is_marked: bool) -> str:
+    """The values of a task; its own mark says that all of them were carried over."""
+    values = [_value(cell[kind], is_marked) if kind in cell else "" for kind in kinds]
+    return " / ".join(values) if any(values) else ""
 
 
-def _value(entry: Score) -> str:
-    return f"{entry.value:.1f}{entry.sign}{entry.age}"
+def _value(entry: Score, is_marked: bool) -> str:
+    return f"{entry.value:.1f}{entry.sign}{'' if is_marked else entry.age}"
+
+
+def _is_carried(scores: Scores, task: str) -> bool:
+    return all(entry.measured for entry in scores.scores if entry.task == task)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

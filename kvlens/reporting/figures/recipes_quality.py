@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from kvlens.evaluation.scores import Scores
+from kvlens.evaluation.scores import CARRIED, Score, Scores
 from kvlens.plots.parts import figure_legend
 from kvlens.plots.scores import plot_lengths, plot_scores
 from kvlens.plots.words import NO_POST
@@ -21,7 +22,8 @@ def methods(data: Path, layout: Layout = DOUBLE) -> Drawn:
     p < 0.05 (two-sided paired bootstrap, Holm over the rows of a task and post-processing).
     """
     results, sources = _joined(data, "scores", "retrieval")
-    rows = layout.model_rows(results, max(len(_tasks(table)) for table in results), 2.6)
+    height = 0.9 + 0.19 * max(len(_methods(table)) for table in results)
+    rows = layout.model_rows(results, max(len(_tasks(table)) for table in results), height)
     for table, axes in zip(results, rows, strict=True):
         n_tasks = len(_tasks(table))
         plot_scores(table, axes[:n_tasks])
@@ -30,11 +32,17 @@ def methods(data: Path, layout: Layout = DOUBLE) -> Drawn:
     fullest = max((axes[0] for axes in rows), key=_n_labels)
     if _n_labels(fullest) > 1:
         figure_legend(fullest, "lower", layout.legend_columns)
-    limited = any(score.limited for table in results for score in table.scores)
-    warning = (
-        "Not comparable with published values: made on a part of the tasks." if limited else ""
-    )
-    return Drawn(root_figure(rows[0]), warning, sources)
+    scores = [score for table in results for score in table.scores]
+    return Drawn(root_figure(rows[0]), " ".join(_cautions(scores)), sources)
+
+
+def _cautions(scores: Sequence[Score]) -> Iterator[str]:
+    """What else a reader has to know of the scores."""
+    if any(score.limited for score in scores):
+        yield "Not comparable with published values: made on a part of the tasks."
+    if days := sorted({score.measured for score in scores if score.measured}):
+        told = ", ".join(map(str, days))
+        yield f"Hollow, and {CARRIED} in the tables: carried over, measured on {told}."
 
 
 def lengths(data: Path, layout: Layout = DOUBLE) -> Drawn:
@@ -74,6 +82,11 @@ def _joined(data: Path, kind: str, more: str) -> tuple[list[Scores], list[str]]:
 def _tasks(table: Scores) -> list[str]:
     """The tasks in order of appearance."""
     return list(dict.fromkeys(score.task for score in table.scores))
+
+
+def _methods(table: Scores) -> set[str]:
+    """The methods, each once whatever its post-processing."""
+    return {score.method_label for score in table.scores}
 
 
 def _units(table: Scores) -> str:
