@@ -122,7 +122,7 @@ def test_what_was_carried_over_is_marked_in_its_cell_or_by_its_task():
         each for each in scores.scores if each.place == ("echo + whiten", "STSBenchmark")
     )
     assert f" / {whitened.value:.1f}-† | " in both
-    assert next(row for row in rows if row.startswith("| ke |")).endswith(" / |  |  |  |  |")
+    assert next(row for row in rows if row.startswith("| ke |")).endswith(" /  |  |  |  |  |")
 
 
 def test_facts_of_the_layer_study_and_of_attention():

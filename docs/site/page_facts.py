@@ -62,7 +62,7 @@ def _score(model: str, task: str, label: str) -> str:
 
 
 def _ahead(model: str, task: str, label: str) -> str:
-    """By how much a row is ahead of kv_embedding with the same post-processing, with its interval."""
+    """How far a row is ahead of kv_embedding with the same post-processing, with its interval."""
     row = score(model, task, label)
     return f"{row.difference:+.1f} ({row.difference_low:.1f} to {row.difference_high:.1f})"
 
