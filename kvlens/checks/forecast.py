@@ -147,7 +147,7 @@ def forecast(jobs: Sequence[Job], held: int, disk: int, n_texts: int | None = No
 
 
 def _tokens_per_second(job: Job) -> float:
-    """Speed of the last of stretches, each twice as long, so that a slow machine is soon done."""
+    """Speed of the last whole one of stretches, each twice as long: a slow machine is soon done."""
     texts = job.sample.texts
     job.work(texts[:1])  # what is found out about a model takes a pass of its own
     start = time.perf_counter()
@@ -157,7 +157,8 @@ def _tokens_per_second(job: Job) -> float:
         stretch = slice(done, done + size)
         begun = time.perf_counter()
         job.work(texts[stretch])
-        speed = sum(job.lengths[stretch]) / (time.perf_counter() - begun)
         done += size
+        if done <= len(texts):  # a few texts that are left over fill no batch
+            speed = sum(job.lengths[stretch]) / (time.perf_counter() - begun)
         size = min(2 * size, STRETCH)
     return speed
