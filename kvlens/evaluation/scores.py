@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -227,8 +227,8 @@ class Scores(JsonArtifact):
             "Holm over the rows of a task and post-processing).",
             f"At most {self.max_length} tokens a text, prompt included.",
         ]
-        if days := sorted({score.measured for score in self.scores if score.measured}):
-            notes.append(f"{CARRIED}: carried over, measured on {', '.join(map(str, days))}.")
+        if days := days_of_carried(self.scores):
+            notes.append(f"{CARRIED}: carried over, measured on {days}.")
         if any(score.csls for score in self.scores):
             notes.append(
                 "**Queries rank documents by CSLS: a ranking depends on the other queries, which "
@@ -254,6 +254,11 @@ class Scores(JsonArtifact):
 
     def _repr_markdown_(self) -> str:
         return self.markdown()
+
+
+def days_of_carried(scores: Iterable[Score]) -> str:
+    """When the carried ones of these scores were measured, such as "2026-11-22"; may be empty."""
+    return ", ".join(sorted({str(score.measured) for score in scores if score.measured}))
 
 
 def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

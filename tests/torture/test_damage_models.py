@@ -3,7 +3,7 @@
 import pytest
 from torture import damage_models
 
-QUICK = 400
+QUICK = 1_000
 WHOLE = 15_000
 
 

@@ -6,7 +6,7 @@ from torture.quick import run_share
 
 @pytest.mark.slow
 def test_some_kills():
-    told = run_share("kills", 0.006, "profile-overwrite,embed-npy-overwrite")
+    told = run_share("kills", 0.012, "profile-overwrite,embed-npy-overwrite")
     assert "all held" in told
 
 

@@ -3,7 +3,7 @@
 import pytest
 from torture import own_files
 
-QUICK = 5_000
+QUICK = 12_500
 WHOLE = 60_000
 
 

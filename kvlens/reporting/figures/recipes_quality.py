@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from kvlens.evaluation.scores import CARRIED, Score, Scores
+from kvlens.evaluation.scores import CARRIED, Score, Scores, days_of_carried
 from kvlens.plots.parts import figure_legend
 from kvlens.plots.scores import plot_lengths, plot_scores
 from kvlens.plots.words import NO_POST
@@ -40,9 +40,8 @@ def _cautions(scores: Sequence[Score]) -> Iterator[str]:
     """What else a reader has to know of the scores."""
     if any(score.limited for score in scores):
         yield "Not comparable with published values: made on a part of the tasks."
-    if days := sorted({score.measured for score in scores if score.measured}):
-        told = ", ".join(map(str, days))
-        yield f"Hollow, and {CARRIED} in the tables: carried over, measured on {told}."
+    if days := days_of_carried(scores):
+        yield f"Hollow, and {CARRIED} in the tables: carried over, measured on {days}."
 
 
 def lengths(data: Path, layout: Layout = DOUBLE) -> Drawn:
