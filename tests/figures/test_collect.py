@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from collect import collect
-from figure_data import made_up_scores, made_up_sweep
+from figure_data import HOME, made_up_scores, made_up_sweep
 
 import kvlens
 from kvlens.analysis.lens import KVLens, kv_lens
+from kvlens.evaluation.scores import Scores
 from kvlens.reporting.figures.saved import KINDS
 from kvlens.store.provenance import current_command, made_by
 from kvlens.texts.pairs import read_pairs
@@ -99,3 +100,19 @@ def test_a_model_whose_name_leads_elsewhere_is_refused(name, results, tmp_path):
     with pytest.raises(kvlens.InputError, match=r"layers\.json is of a model whose name"):
         collect(tmp_path / "run", tmp_path / "data")
     assert not (tmp_path / "data").exists()
+
+
+def test_with_a_day_a_score_table_keeps_what_it_lacks(tmp_path):
+    """Beside what is measured anew stands what was there, with its day; without a day it goes."""
+    whole = Scores.load(HOME / "data" / "scores_smollm2-135m.json")
+    new = whole.model_copy(update={"scores": whole.scores[:1]})
+    new.save(tmp_path / "run" / "scores.json")
+    saved = tmp_path / "data" / "scores_smollm2-135m.json"
+    whole.save(saved)
+    assert collect(tmp_path / "run", saved.parent, "2026-11-30") == [saved]
+    kept = Scores.load(saved).scores
+    assert [score.place for score in kept] == [score.place for score in whole.scores]
+    assert kept[0].measured is None
+    assert all(score.measured for score in kept[1:])
+    assert collect(tmp_path / "run", saved.parent) == [saved]
+    assert len(Scores.load(saved).scores) == 1
