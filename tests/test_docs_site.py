@@ -1,6 +1,7 @@
 """The site's parts: links that hold, every command and every public name on a page."""
 
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import yaml
@@ -10,7 +11,7 @@ from page_links import relinked, site_path
 from reference_python import python_pages
 from reference_terminal import terminal_page
 from saved_results import models_with, result
-from score_tables import score_table
+from score_tables import post_table, score_table
 from source_pages import source_page
 
 import kvlens
@@ -123,6 +124,21 @@ def test_what_was_carried_over_is_marked_in_its_cell_or_by_its_task():
     )
     assert f" / {whitened.value:.1f}-† | " in both
     assert next(row for row in rows if row.startswith("| ke |")).endswith(" /  |  |  |  |  |")
+
+
+def test_post_processings_are_columns_of_means_over_tasks():
+    scores = result("posts", "smollm2-135m")
+    head, _, *rows = post_table(scores, "model").splitlines()
+    kinds = [kind.strip() for kind in head.strip("|").split("|")[1:]]
+    assert kinds[0] == "none"
+    row = next(row for row in rows if row.startswith("| echo |")).strip("|").split("|")
+    labels = ["echo", *(f"echo + {kind}" for kind in kinds[1:])]
+    for label, cell in zip(labels, row[1:], strict=True):
+        values = [each.value for each in scores.scores if each.label == label]
+        assert len(values) == 2
+        assert float(cell) == pytest.approx(fmean(values), abs=0.051)
+    best = [max(map(float, row.strip("|").split("|")[1:])) for row in rows]
+    assert best == sorted(best, reverse=True)
 
 
 def test_facts_of_the_layer_study_and_of_attention():

@@ -67,6 +67,14 @@ def _ahead(model: str, task: str, label: str) -> str:
     return f"{row.difference:+.1f} ({row.difference_low:.1f} to {row.difference_high:.1f})"
 
 
+def _post_adds(model: str, task: str, label: str) -> str:
+    """What post-processing adds to the same method without any, with its interval."""
+    rows = result("posts", model).scores
+    row = next(each for each in rows if each.place == (label, task))
+    low, high = row.post_difference_low, row.post_difference_high
+    return f"{row.post_difference:+.1f} ({low:.1f} to {high:.1f})"
+
+
 def _plain(model: str) -> str:
     return f"{result('sweep', model).plain:.1f}"
 
@@ -161,6 +169,7 @@ def _beta(model: str, span: str, layer: str, end: str) -> str:
 FACTS: dict[str, Callable[..., str]] = {
     "score": _score,
     "ahead": _ahead,
+    "post_adds": _post_adds,
     "plain": _plain,
     "best": _best,
     "best_layers": _best_layers,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from paper_costs import costs
 from saved_results import models_with, result, title
-from score_tables import score_table, table
+from score_tables import post_table, score_table, table
 
 from kvlens.store.layer_ranges import short
 from kvlens.studies.layer_sweep import Sweep
@@ -47,6 +47,12 @@ def _all_figures() -> str:
 def _scores(kind: str) -> str:
     """A table a model: methods by tasks, a cell with its post-processings."""
     tables = [score_table(result(kind, model), title(model)) for model in models_with(kind)]
+    return "\n\n".join(tables) if tables else NOT_YET
+
+
+def _posts() -> str:
+    """A table a model: methods by post-processings."""
+    tables = [post_table(result("posts", model), title(model)) for model in models_with("posts")]
     return "\n\n".join(tables) if tables else NOT_YET
 
 
@@ -113,6 +119,7 @@ INSERTS: dict[str, Callable[..., str]] = {
     "figure": _figure,
     "figures": _all_figures,
     "scores": _scores,
+    "posts": _posts,
     "windows": _windows,
     "layer_sets": _layer_sets,
     "readouts": _readouts,

@@ -1,4 +1,4 @@
-"""Scores as a table: methods by tasks, the best mean on top."""
+"""Scores as a table: methods by tasks, or by post-processings, the best mean on top."""
 
 from __future__ import annotations
 
@@ -33,6 +33,30 @@ def score_table(scores: Scores, corner: str) -> str:
     bold = {scores.reference: f"**{scores.reference}**"}
     lines = [[bold.get(label, label), *_row(cells, tasks, kinds, carried)] for label, cells in rows]
     return table(header, lines)
+
+
+def post_table(scores: Scores, corner: str) -> str:
+    """One model's methods by post-processings; a cell has the tasks, + / - beside none at all.
+
+    Args:
+        scores: of every method, task and post-processing.
+        corner: what stands above the methods.
+
+    Returns:
+        Markdown; the best mean over tasks stands on top.
+    """
+    tasks = list(dict.fromkeys(entry.task for entry in scores.scores))
+    kinds = list(dict.fromkeys(entry.post for entry in scores.scores))
+    rows = sorted(_rows(scores).items(), key=lambda row: -_best(row[1], tasks, kinds))
+    header = [corner, *(kind or "none" for kind in kinds)]
+    lines = [[label, *(_by_task(cells, tasks, kind) for kind in kinds)] for label, cells in rows]
+    return table(header, lines)
+
+
+def _by_task(cells: dict[str, Cell], tasks: Sequence[str], kind: str | None) -> str:
+    """One post-processing's scores on the tasks."""
+    found = [cells[task].get(kind) for task in tasks]
+    return " / ".join(f"{entry.value:.1f}{entry.post_sign}" if entry else "" for entry in found)
 
 
 def _rows(scores: Scores) -> dict[str, dict[str, Cell]]:

@@ -45,6 +45,12 @@ class Score(Record):
         difference_low: Lower end of its paired bootstrap 95 % interval, not adjusted for how many
             rows there are; None as `p`, and in files that were made before.
         difference_high: Upper end.
+        post_p: As `p`, of `post_difference`; None without post-processing, in a table without the
+            row that has none, and in files that were made before.
+        post_difference: This minus the same method without post-processing, x 100; None as
+            `post_p`.
+        post_difference_low: Lower end of its interval, as `difference_low`.
+        post_difference_high: Upper end.
         limited: Made with a `limit`, not comparable with published values.
         hubness: Of retrieval, the skewness of how often a document is among the ten first of a
             query (see `kvlens.evaluation.hubness`); None elsewhere, and where it is not known.
@@ -70,6 +76,10 @@ class Score(Record):
     difference: float | None
     difference_low: float | None = later_field()
     difference_high: float | None = later_field()
+    post_p: Annotated[float, within(0, 1)] | None = later_field()
+    post_difference: float | None = later_field()
+    post_difference_low: float | None = later_field()
+    post_difference_high: float | None = later_field()
     limited: bool
     hubness: float | None = later_field()
     csls: bool = Field(default=False, exclude_if=lambda csls: not csls)
@@ -94,14 +104,29 @@ class Score(Record):
     @property
     def sign(self) -> str:
         """``+`` / ``-`` of what is better / worse than the reference, else nothing."""
-        if self.p is None or self.p >= SIGNIFICANT or not self.difference:
-            return ""
-        return "+" if self.difference > 0 else "-"
+        return _sign(self.difference, self.p)
+
+    @property
+    def post_sign(self) -> str:
+        """``+`` / ``-`` of what is better / worse than without post-processing, else nothing."""
+        return _sign(self.post_difference, self.post_p)
+
+    @property
+    def post_cell(self) -> str:
+        """What post-processing adds, with its interval, + / - where that is more than chance."""
+        added = f"{self.post_difference:+.1f}{self.post_sign or ' '}"
+        return f"{added} ({self.post_difference_low:.1f} to {self.post_difference_high:.1f})"
 
     @property
     def age(self) -> str:
         """The mark of what was carried over, else nothing."""
         return CARRIED if self.measured else ""
+
+
+def _sign(difference: float | None, p: float | None) -> str:
+    if p is None or p >= SIGNIFICANT or not difference:
+        return ""
+    return "+" if difference > 0 else "-"
 
 
 class Scores(JsonArtifact):
@@ -208,8 +233,8 @@ class Scores(JsonArtifact):
         return "; ".join(f"{score.task} {score.cell}" for score in rows)
 
     def markdown(self) -> str:
-        """`table`; what the numbers are, below; of retrieval the hubness."""
-        lines = [self.table(), "", *self._notes(), *self._hubness()]
+        """`table`, what its numbers are, what post-processing adds, of retrieval the hubness."""
+        lines = [self.table(), "", *self._notes(), *self._added_by_posts(), *self._hubness()]
         if self.command:
             lines.append(markdown_code(self.command))
         return "\n".join(lines) + "\n"
@@ -239,6 +264,19 @@ class Scores(JsonArtifact):
                 0, "**NOT COMPARABLE with published values: only a part of each task (`limit`).**"
             )
         return notes
+
+    def _added_by_posts(self) -> list[str]:
+        """A table of its own, since it compares other rows than `table`."""
+        known = [score for score in self.scores if score.post_difference is not None]
+        if not known:
+            return []
+        note = (
+            "Post-processing adds: the difference from the same method without any, with its "
+            f"paired 95 % interval. + / -: p < {SIGNIFICANT}, Holm over the post-processings of a "
+            "method and task."
+        )
+        table = self._by_task("Post-processing adds", known, lambda score: score.post_cell)
+        return ["", table, "", note]
 
     def _hubness(self) -> list[str]:
         """A table of its own, since it is no score."""

@@ -51,6 +51,7 @@ KINDS = {
     "low-rank": Kind(LowRank, "low-rank/low_rank.json", "low_rank.json"),
     "geometry": Kind(Geometry, "lens/geometry.json", "geometry.json"),
     "scores": Kind(Scores, "scores.json"),
+    "posts": Kind(Scores, "posts/scores.json"),  # more post-processings
     "retrieval": Kind(Scores, "retrieval/scores.json"),
     "lengths": Kind(Scores, "lengths/scores.json"),
     "longest": Kind(Scores, "longest/scores.json"),  # more lengths, perhaps of fewer methods
