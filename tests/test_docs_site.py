@@ -113,32 +113,36 @@ def test_facts_are_those_of_the_scores():
 
 
 def test_what_was_carried_over_is_marked_in_its_cell_or_by_its_task():
-    scores = result("scores", "smollm2-135m")
-    head, _, *rows = score_table(scores, "model").splitlines()
-    assert "| STSBenchmark | SICK-R† | STS16† | Banking77Classification† |" in head
-    kept = next(row for row in rows if row.startswith("| mean |"))
-    assert kept.count("†") == 3
-    both = next(row for row in rows if row.startswith("| echo |"))
-    whitened = next(
-        each for each in scores.scores if each.place == ("echo + whiten", "STSBenchmark")
-    )
-    assert f" / {whitened.value:.1f}-† | " in both
-    assert next(row for row in rows if row.startswith("| ke |")).endswith(" /  |  |  |  |  |")
+    scores = result("scores", "smollm2-135m").scores
+    head, _, *rows = score_table(result("scores", "smollm2-135m"), "model").splitlines()
+    tasks = {score.task for score in scores}
+    old = {task for task in tasks if all(each.measured for each in scores if each.task == task)}
+    assert old
+    assert tasks - old
+    for task in tasks:
+        assert (f"| {task}† |" if task in old else f"| {task} |") in head
+    for label in ("mean", "echo", "ke"):
+        row = next(row for row in rows if row.startswith(f"| {label} |"))
+        carried = [each for each in scores if each.method_label == label and each.measured]
+        assert row.count("†") == len([each for each in carried if each.task not in old])
+    assert " /  |" in next(row for row in rows if row.startswith("| ke |"))  # not whitened
 
 
-def test_post_processings_are_columns_of_means_over_tasks():
-    scores = result("posts", "smollm2-135m")
+def test_post_processings_are_columns_of_all_tasks():
+    scores = result("posts", "gemma3-270m")
     head, _, *rows = post_table(scores, "model").splitlines()
-    kinds = [kind.strip() for kind in head.strip("|").split("|")[1:]]
-    assert kinds[0] == "none"
-    row = next(row for row in rows if row.startswith("| echo |")).strip("|").split("|")
-    labels = ["echo", *(f"echo + {kind}" for kind in kinds[1:])]
-    for label, cell in zip(labels, row[1:], strict=True):
-        values = [each.value for each in scores.scores if each.label == label]
-        assert len(values) == 2
-        assert float(cell) == pytest.approx(fmean(values), abs=0.051)
-    best = [max(map(float, row.strip("|").split("|")[1:])) for row in rows]
+    assert head == "| model | none | center | project_mean | zscore | embed_filter |"
+    cells = {row.split("|")[1].strip(): row.strip("|").split("|")[1:] for row in rows}
+    for score in scores.scores:
+        place = (None, "center", "project_mean", "zscore", "embed_filter").index(score.post)
+        assert f"{score.value:.1f}{score.post_sign}" in cells[score.method_label][place].split()
+    assert [cell.strip() for cell in cells["prompt_eol"]][3] == "61.9- / 67.5-"
+    best = [max(mean_of(cell) for cell in row) for row in cells.values()]
     assert best == sorted(best, reverse=True)
+
+
+def mean_of(cell):
+    return fmean(float(value.strip(" +-")) for value in cell.split("/"))
 
 
 def test_facts_of_the_layer_study_and_of_attention():

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from saved_results import DATA, result, score
 
 import kvlens
+from kvlens.evaluation.scores import Score
 from kvlens.plots.uptake import beta_map
 from kvlens.store.layer_ranges import short
 from kvlens.studies.windows import Window
@@ -67,12 +68,24 @@ def _ahead(model: str, task: str, label: str) -> str:
     return f"{row.difference:+.1f} ({row.difference_low:.1f} to {row.difference_high:.1f})"
 
 
+def _rerouting(model: str, task: str, post: str) -> str:
+    """By how much kv_embedding is ahead of itself without re-routing, with its interval."""
+    label = "kv_embedding (no re-routing)"
+    row = _with_post(model, task, label if post == "none" else f"{label} + {post}")
+    low, high = -row.difference_high, -row.difference_low
+    return f"{-row.difference:+.1f} ({low:.1f} to {high:.1f})"
+
+
 def _post_adds(model: str, task: str, label: str) -> str:
     """What post-processing adds to the same method without any, with its interval."""
-    rows = result("posts", model).scores
-    row = next(each for each in rows if each.place == (label, task))
+    row = _with_post(model, task, label)
     low, high = row.post_difference_low, row.post_difference_high
     return f"{row.post_difference:+.1f} ({low:.1f} to {high:.1f})"
+
+
+def _with_post(model: str, task: str, label: str) -> Score:
+    rows = result("posts", model).scores
+    return next(each for each in rows if each.place == (label, task))
 
 
 def _plain(model: str) -> str:
@@ -170,6 +183,7 @@ FACTS: dict[str, Callable[..., str]] = {
     "score": _score,
     "ahead": _ahead,
     "post_adds": _post_adds,
+    "rerouting": _rerouting,
     "plain": _plain,
     "best": _best,
     "best_layers": _best_layers,
