@@ -278,6 +278,10 @@ def test_posts_are_rows_fitted_on_calibration_texts(lm, tmp_path, data, cache):
         assert score.method_label == "mean"
         assert reference.p is None
         assert score.difference == pytest.approx(score.value - reference.value)
+        assert score.post_difference == pytest.approx(score.value - scores["mean"].value)
+        assert score.post_difference_low <= score.post_difference <= score.post_difference_high
+        assert 0 < score.post_p <= 1
+    assert scores["mean"].post_p is None
 
 
 def read(path):
