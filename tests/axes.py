@@ -1,16 +1,10 @@
 """Axes: every function that says the axes of its tensors is checked by each test that calls it."""
 
 import random
-import re
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from types import FunctionType
-from typing import get_args
 from unittest.mock import patch
 
-import jaxtyping
-from jaxtyping import AbstractArray, AbstractDtype, install_import_hook, jaxtyped
+from jaxtyping import install_import_hook
 
 # beartype looks at one element of a long list, and draws which. It gets a generator of its own,
 # since tests watch that nothing of kvlens draws from Python's.
@@ -28,7 +22,6 @@ BY_HAND = {
     "kvlens.methods.kv_embedding",
     "kvlens.methods.value_aggregation",
 }
-NAME = re.compile(r"\w+")
 DRAWING = ("kvlens.plots.", "kvlens.reporting.")  # their types are matplotlib's and pydantic's
 
 
@@ -42,32 +35,6 @@ def modules_with_axes() -> list[str]:
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float
 
 
-def says_axes(meaning: object) -> bool:
-    """Whether a type, or a part of it, says the axes of a tensor."""
-    if isinstance(meaning, type) and issubclass(meaning, (AbstractArray, AbstractDtype)):
-        return True
-    return any(says_axes(part) for part in get_args(meaning))
-
-
-def names_axes(function: FunctionType) -> bool:
-    """Whether an annotation, or a name in one that is a string, says axes."""
-    known = function.__globals__
-    for annotation in function.__annotations__.values():
-        is_text = isinstance(annotation, str)
-        meanings = map(known.get, NAME.findall(annotation)) if is_text else [annotation]
-        if any(map(says_axes, meanings)):
-            return True
-    return False
-
-
-def with_checked_types(function: Callable, typechecker: Callable) -> Callable:
-    """As `jaxtyped`, which remembers axes at every call: dear where none are said."""
-    if isinstance(function, FunctionType) and not names_axes(function):
-        return typechecker(function)
-    return jaxtyped(function, typechecker=typechecker)
-
-
 def check_axes() -> None:
     """From now on imports of these modules check axes and dtypes at every call."""
-    jaxtyping.jaxtyped = lambda *, typechecker: partial(with_checked_types, typechecker=typechecker)
     install_import_hook(modules_with_axes(), "axes.checked")
