@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 import kvlens
-from kvlens.evaluation.scores import Score, Scores
+from kvlens.evaluation.score import Score
+from kvlens.evaluation.scores import Scores
 from kvlens.store.provenance import versions
 from kvlens.studies.comparison import Interval
 from kvlens.studies.decision import Decision, Judged, Proof, RandomWindow

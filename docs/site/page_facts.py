@@ -14,7 +14,7 @@ from collections.abc import Callable
 from saved_results import DATA, result, score
 
 import kvlens
-from kvlens.evaluation.scores import Score
+from kvlens.evaluation.score import Score
 from kvlens.plots.uptake import beta_map
 from kvlens.store.layer_ranges import short
 from kvlens.studies.windows import Window

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import kvlens
-from kvlens.evaluation.scores import Score
+from kvlens.evaluation.score import Score
 
 DATA = Path(__file__).parents[2] / "figures" / "data"
 MODELS = {"smollm2-135m": "SmolLM2-135M", "gemma3-270m": "Gemma 3 270M"}  # the pages' order

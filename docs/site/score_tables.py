@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from statistics import fmean
 
-from kvlens.evaluation.scores import CARRIED, Score, Scores
+from kvlens.evaluation.score import CARRIED, Score
+from kvlens.evaluation.scores import Scores
 
 POST = (None, "zscore", "whiten")  # the order inside a cell
 Cell = dict[str | None, Score]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kvlens.evaluation.scores import Score
+from kvlens.evaluation.score import Score
 from kvlens.evaluation.significance import Draws, holm, interval, p_value
 
 

@@ -15,7 +15,8 @@ from kvlens.evaluation.comparison import Row, compared
 from kvlens.evaluation.csls import NEIGHBOURS
 from kvlens.evaluation.kinds import unit
 from kvlens.evaluation.model_meta import versions_with_mteb
-from kvlens.evaluation.scores import Score, Scores
+from kvlens.evaluation.score import Score
+from kvlens.evaluation.scores import Scores
 from kvlens.evaluation.significance import bootstrap, interval
 from kvlens.evaluation.task_score import score_task
 from kvlens.models.info import ModelInfo

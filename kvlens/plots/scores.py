@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kvlens.embedding.spec import REFERENCE
-from kvlens.evaluation.scores import Score, Scores
+from kvlens.evaluation.score import Score
+from kvlens.evaluation.scores import Scores
 from kvlens.plots.parts import (
     figure_legend,
     grid,

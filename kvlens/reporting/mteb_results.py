@@ -15,7 +15,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from kvlens.evaluation.items_file import read_items, seal_of
-from kvlens.evaluation.scores import Score
+from kvlens.evaluation.score import Score
 from kvlens.store.errors import one_line
 
 META = "model_meta.json"

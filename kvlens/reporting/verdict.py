@@ -10,7 +10,8 @@ from kvlens.analysis.attention import KINDS, AttentionShift
 from kvlens.analysis.method_geometry import PLAIN, Geometry
 from kvlens.analysis.word_lens import WordLens, WordShare
 from kvlens.embedding.spec import REFERENCE
-from kvlens.evaluation.scores import Score, Scores
+from kvlens.evaluation.score import Score
+from kvlens.evaluation.scores import Scores
 from kvlens.reporting.run_folder import Run
 from kvlens.store.layer_ranges import phrase
 

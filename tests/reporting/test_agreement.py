@@ -326,7 +326,7 @@ def score(layers, **fields):
     values |= {"p": None, "difference": None, "limited": False, "post": None}
     names = {"method": "kv_embedding", "label": "kv_embedding", "settings": settings}
     task = {"task": "STS", "split": "test", "metric": "cosine_spearman"}
-    return kvlens.evaluation.scores.Score(**{**values, **names, **task, **fields})
+    return kvlens.evaluation.score.Score(**{**values, **names, **task, **fields})
 
 
 def file_result(row, model, folder):

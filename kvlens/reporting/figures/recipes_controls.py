@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvlens.embedding.spec import REFERENCE
-from kvlens.evaluation.scores import Score, Scores
+from kvlens.evaluation.score import Score
+from kvlens.evaluation.scores import Scores
 from kvlens.plots.parts import grid, horizontal_bars, stripe_rows
 from kvlens.plots.style import STRIPE, Look
 from kvlens.reporting.figures.layout import DOUBLE, Layout, root_figure

@@ -7,7 +7,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from kvlens.evaluation.scores import CARRIED, Score, Scores, days_of_carried
+from kvlens.evaluation.score import CARRIED, Score, days_of_carried
+from kvlens.evaluation.scores import Scores
 from kvlens.plots.parts import figure_legend
 from kvlens.plots.scores import plot_lengths, plot_scores
 from kvlens.plots.words import NO_POST
