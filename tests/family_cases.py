@@ -64,7 +64,7 @@ NO_ORACLE = {
 }
 # On the left padding changes the plain model: chunks count it, recurrent states read it.
 SEES_PADDING = ("llama4", "llama4_text", "recurrent_gemma")
-# Several streams of hidden states, which are neither recorded nor written to.
+# Several streams of hidden states, which are neither recorded nor written to; keys and values are.
 STREAMS = ("gemma3n_text", "hy_v4", "qwen4_exp_text")
 # Read, and not recorded: what the refusal says.
 NOT_RECORDED = {
@@ -74,6 +74,7 @@ NOT_RECORDED = {
 READ = [name for name in NAMES if name not in UNREAD]
 REROUTED = [name for name in READ if name not in KEPT_OUT]
 RECORDED = [name for name in READ if name not in NOT_RECORDED]
+KEYS_AND_VALUES = ("k", "k_pre", "v")
 
 
 def sides_of(name: str) -> tuple[str, ...]:

@@ -22,20 +22,22 @@ from kvlens.tracing.sourcing import source_of
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 PACKAGES = ("transformers", "transformer-lens", "torch")
 FEW = ["a", "The cat sat on the mat.", "Two sentences are here. The second one is longer."]
-EXACT, NO, REFUSED = "exact", "**no**", "refused"
+EXACT, NO, REFUSED, ALONE = "exact", "**no**", "refused", "keys, values"
 COLUMNS = ("family", "class", "recording", "`keep`", "`origin`", "what to know")
 HEAD = """# Models
 
 What kvlens does on {count} families of transformers' decoder-only models, found by running it on a
 tiny random model with every kind of layer that the family has
-([`tests/families.py`](../tests/families.py)): {recorded} record exactly, {rerouted} re-route
-exactly. `make models` makes this page; the tests with marker `zoo` hold the same. A model of yours
-is checked in the same way by `kvlens check MODEL`, and `kvlens models MODEL` says what its layers
-are.
+([`tests/families.py`](../tests/families.py)): {recorded} record exactly, {alone} more record
+keys and values alone, {rerouted} re-route exactly. `make models` makes this page; the tests with
+marker `zoo` hold the same. A model of yours is checked in the same way by `kvlens check MODEL`,
+and `kvlens models MODEL` says what its layers are.
 
 * **Recording**: hidden states, keys and values against raw transformers, within 2e-4. From the
   hook points of TransformerLens (`bridge`), from raw transformers (`raw`), or hidden states from
-  the one and keys or values from the other (`both`).
+  the one and keys or values from the other (`both`). Where blocks give several streams of hidden
+  states, keys and values alone are recorded, from raw transformers (`keys, values`):
+  `kvlens profile MODEL --states v`.
 * **`keep`**, **`origin`**: re-routing against brute force in float64, within 1e-5, in batches of
   one and five texts, padded on either side. `none` (not rotated) goes with `origin`.
 * **Refused** is what would not be exact: by `kvlens.load`, by `kvlens.reroute` or by
@@ -47,8 +49,11 @@ Versions: {versions}.
 
 def recording(lm: kvlens.LanguageModel) -> str:
     """Where states come from, if they are right."""
-    if not kvlens.check(lm, FEW).recording_passed:
+    checked = kvlens.check(lm, FEW)
+    if not checked.recording_passed:
         return NO
+    if "hidden" not in checked.differences:
+        return ALONE
     source = source_of(lm)
     return "both" if source.tree == "bridge" and source.again else source.tree
 
@@ -111,7 +116,8 @@ def page() -> str:
     lines = [line(name) for name in NAMES]
     head = HEAD.format(
         count=len(lines),
-        recorded=sum(cells[2] not in (NO, REFUSED) for cells in lines),
+        recorded=sum(cells[2] not in (NO, REFUSED, ALONE) for cells in lines),
+        alone=sum(cells[2] == ALONE for cells in lines),
         rerouted=sum(cells[3] == EXACT for cells in lines),
         versions=", ".join(f"{package} {version(package)}" for package in PACKAGES),
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from families import NAMES
-from family_cases import KEPT_OUT, RECORDED, REROUTED, UNREAD
+from family_cases import KEPT_OUT, RECORDED, REROUTED, STREAMS, UNREAD
 
 pytestmark = pytest.mark.zoo
 
@@ -23,6 +23,8 @@ def test_rows_say_what_the_tables_say():
         _, recording, keep, origin, to_know = row.split(" | ", 4)
         if name in RECORDED:
             assert recording in ("bridge", "raw", "both"), name
+        elif name in STREAMS:
+            assert recording == "keys, values", name
         else:
             assert recording == "refused", name
         assert keep == origin == ("exact" if name in REROUTED else "refused"), name
@@ -31,7 +33,8 @@ def test_rows_say_what_the_tables_say():
 
 
 def test_counts_are_those_of_the_rows():
-    counts = f"{len(RECORDED)} record exactly, {len(REROUTED)} re-route exactly"
+    alone = f"{len(STREAMS)} more record keys and values alone"
+    counts = f"{len(RECORDED)} record exactly, {alone}, {len(REROUTED)} re-route exactly"
     assert counts in " ".join(PAGE.split())
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     assert f"Works on {len(REROUTED)} families" in readme

@@ -17,6 +17,7 @@ from kvlens.texts.prompts import Prompt
 from kvlens.tracing.kinds import KEEP
 
 Difference = Annotated[float, Field(ge=0)]
+COMPARED = (set(KEEP), set(KEEP) - {"hidden"})  # the latter where hidden states come in streams
 
 
 class ReadFrom(Record):
@@ -44,7 +45,8 @@ class CheckResult(JsonArtifact):
         n_texts: how many texts were recorded.
         tolerance: the largest difference of a recording that passes.
         differences: kind of states -> largest difference of the recording from raw transformers,
-            relative to the largest magnitude of that kind in its layer.
+            relative to the largest magnitude of that kind in its layer. Without hidden states where
+            blocks give several streams of them.
         worst_layers: kind of states -> the layer of that difference.
         source: where recording reads its states.
         proofs: of re-routing, one a module tree and position of the key; none where no layer can be
@@ -71,9 +73,10 @@ class CheckResult(JsonArtifact):
 
     @model_validator(mode="after")
     def _consistent(self) -> CheckResult:
-        for compared in (self.differences, self.worst_layers):
-            if set(compared) != set(KEEP):
-                raise ValueError(f"not all of {', '.join(KEEP)} are compared, or more")
+        if set(self.differences) not in COMPARED:
+            raise ValueError(f"not all of {', '.join(KEEP)} are compared, or more")
+        if set(self.worst_layers) != set(self.differences):
+            raise ValueError("not every difference has its layer, or more have")
         for layer in self.worst_layers.values():
             self.model.check_layers([layer])
         for proof in self.proofs:
@@ -113,6 +116,8 @@ class CheckResult(JsonArtifact):
         tree = "TransformerLens" if self.source.tree == "bridge" else "raw transformers"
         reason = f" ({self.source.reason})" if self.source.reason else ""
         yield f"recording, read from {tree}{reason}; {_tolerated(self.tolerance)}"
+        if "hidden" not in self.differences:
+            yield f"  {'hidden':25} not compared: its blocks give several streams of hidden states"
         for kind, difference in self.differences.items():
             layer = self.worst_layers[kind]
             yield _line(kind, difference <= self.tolerance, _worst(difference, layer))

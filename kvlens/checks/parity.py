@@ -48,7 +48,8 @@ def check(
     recording runs in padded batches, both padding sides, through the bridge where that shows the
     states; the truth runs unpadded, one text at a time, through raw transformers: hidden states
     from the decoder blocks' outputs, keys and values from the attention modules' own calls, and the
-    key before RoPE from a call without rotation.
+    key before RoPE from a call without rotation. Where blocks give several streams of hidden
+    states, keys and values are compared alone.
 
     Re-routing is probed in every layer, at every position of the re-routed key, in raw transformers
     and, where states are read from it, in TransformerLens (see `rerouting.probe`).
@@ -101,15 +102,18 @@ def recording_differences(
         prompt: around every text.
 
     Returns:
-        Kind of states -> the largest relative difference, and its layer.
+        Kind of states -> the largest relative difference, and its layer; no hidden states of a
+        model whose blocks give several streams of them.
 
     Raises:
         InputError: as `record`.
     """
     truth = _truth(lm, texts, prompt)
-    worst = dict.fromkeys(KEEP, (-1.0, 0))
+    of_the_model = {name.split(".")[0] for name in truth}
+    keep = [kind for kind in KEEP if kind in of_the_model]
+    worst = dict.fromkeys(keep, (-1.0, 0))
     for side in source_of(lm).sides:
-        trace = record(lm, texts, prompt, keep=KEEP, padding_side=side, batch_tokens=ONE_BATCH)
+        trace = record(lm, texts, prompt, keep=keep, padding_side=side, batch_tokens=ONE_BATCH)
         for name, expected in truth.items():
             kind, layer = name.split(".")
             states = torch.from_numpy(trace.states(int(layer), kind))

@@ -106,6 +106,9 @@ class Evidence:
             InputError: when there are none.
         """
         late = [layer for layer in self.candidates if self.all_early or layer >= self.first_late]
+        if not late and self.all_early:
+            able = phrase(self.reroutable)
+            raise InputError(f"no profiled layer can be re-routed; those that can: {able}")
         if not late:
             raise InputError(f"no profiled layer{self.which} lies {self.past}: lower `skip_early`")
         return sorted(late, key=lambda layer: (self.value[layer], layer))

@@ -58,6 +58,20 @@ def finite_or_refuse(states: Shaped[Tensor, "*shape"], what: str, info: ModelInf
     raise InputError(f"NaN or infinity in {what} in {info.dtype} ({info.name}): {advice}")
 
 
+class SeveralStreams(InputError):
+    """A block gives several streams of hidden states, as those of Gemma 3n do."""
+
+
+def is_one_stream(states: Shaped[Tensor, "*shape"], info: ModelInfo) -> bool:
+    """Whether what a block gives is one hidden state a token.
+
+    Args:
+        states: that came out of the block.
+        info: the model.
+    """
+    return states.ndim == 3 and states.shape[-1] == info.d_model
+
+
 def hidden_or_refuse(states: Shaped[Tensor, "*shape"], layer: int, info: ModelInfo) -> None:
     """Refuse what a block gives beside one hidden state a token.
 
@@ -67,10 +81,10 @@ def hidden_or_refuse(states: Shaped[Tensor, "*shape"], layer: int, info: ModelIn
         info: the model.
 
     Raises:
-        InputError: for several streams of hidden states, as Gemma 3n has them.
+        SeveralStreams: (an `InputError`) for anything else.
     """
-    if states.ndim != 3 or states.shape[-1] != info.d_model:
-        raise InputError(
+    if not is_one_stream(states, info):
+        raise SeveralStreams(
             f"layer {layer} of {info.name} gives states {list(states.shape)}, "
-            "not [batch, seq_len, d_model]: its hidden states cannot be recorded"
+            "not [batch, seq_len, d_model]: there is no one hidden state a token"
         )

@@ -16,7 +16,12 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from kvlens.models.anatomy import Anatomy, LayerAnatomy
-from kvlens.models.forward import finite_or_refuse, hidden_or_refuse
+from kvlens.models.forward import (
+    SeveralStreams,
+    finite_or_refuse,
+    hidden_or_refuse,
+    is_one_stream,
+)
 from kvlens.models.info import ModelInfo
 from kvlens.store.errors import InputError
 from kvlens.texts.batches import TokenBatch
@@ -245,7 +250,7 @@ class Buffers:
             states: the residual stream there; several streams have no ratio.
         """
         mask = self.batch.mask
-        if states.ndim == 3 and states.shape[:2] == mask.shape:
+        if is_one_stream(states, self.info) and states.shape[:2] == mask.shape:
             ratios = length_ratios(states, mask.to(states.device))
             self.staging.add(ratios, partial(self.position_zero.store, column, self.rows))
 
@@ -261,8 +266,13 @@ class Buffers:
 
         Raises:
             InputError: on NaN or infinity.
+            SeveralStreams: (an `InputError`) for more than one hidden state a token.
         """
-        hidden_or_refuse(states, layer, self.info)
+        try:
+            hidden_or_refuse(states, layer, self.info)
+        except SeveralStreams as error:
+            alone = "record or measure its keys and values (k, k_pre, v) alone"
+            raise SeveralStreams(f"{error}; {alone}") from error
         self.stored.add(f"hidden.{layer}")
         if self.points == "all":
             self._store_every_token(at, layer, states)

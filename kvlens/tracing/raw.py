@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kvlens.models.attention_call import AttentionCall, states_of
-from kvlens.models.forward import hidden_or_refuse
+from kvlens.models.forward import is_one_stream
 from kvlens.models.language_model import LanguageModel
 
 
@@ -27,7 +27,8 @@ def raw_states(lm: LanguageModel, ids: Sequence[int]) -> dict[str, Tensor]:
 
     Returns:
         Kind and layer, as in ``k.3`` -> the final token's ``hidden`` ``[d_model]``, ``k``,
-        ``k_pre`` (not rotated) and ``v`` ``[n_kv_heads, width]``, float32 on the CPU.
+        ``k_pre`` (not rotated) and ``v`` ``[n_kv_heads, width]``, float32 on the CPU. There is no
+        ``hidden`` of a block that gives several streams of them.
 
     Raises:
         InputError: inside a `with reroute` block, and for a model in train mode.
@@ -36,8 +37,8 @@ def raw_states(lm: LanguageModel, ids: Sequence[int]) -> dict[str, Tensor]:
 
     def on_block(module: Any, args: Any, output: Any, layer: int) -> None:
         hidden = states_of(output)
-        hidden_or_refuse(hidden, layer, lm.info)
-        states[f"hidden.{layer}"] = hidden[0, -1].float().cpu()
+        if is_one_stream(hidden, lm.info):
+            states[f"hidden.{layer}"] = hidden[0, -1].float().cpu()
 
     def on_call(module: Any, args: Any, kwargs: Any, layer: int) -> None:
         call = AttentionCall.of(module, args, kwargs)

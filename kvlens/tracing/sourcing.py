@@ -7,10 +7,12 @@ where its hidden states are others, everything is taken from raw transformers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import Tensor
 
+from kvlens.models.forward import SeveralStreams
 from kvlens.models.language_model import LanguageModel
 from kvlens.models.probe_batch import LENGTHS, SIDES, probe_batch
 from kvlens.store.errors import InputError, one_line, shortened
@@ -124,8 +126,20 @@ def _differing(
 
 
 def _states(lm: LanguageModel, source: Source, side: str) -> dict[str, Tensor]:
-    """Kind and layer -> states of the probe's batch, of the blocks that ran."""
-    request = Request("last", KEEP, tuple(range(lm.info.n_layers)))
+    """Kind and layer -> states of the probe's batch, of the blocks that ran.
+
+    Keys and values alone of a model whose blocks give several streams of hidden states.
+    """
+    try:
+        return _states_of(lm, source, side, KEEP)
+    except SeveralStreams:
+        return _states_of(lm, source, side, sorted(KEYS_AND_VALUES))
+
+
+def _states_of(
+    lm: LanguageModel, source: Source, side: str, keep: Sequence[str]
+) -> dict[str, Tensor]:
+    request = Request("last", tuple(keep), tuple(range(lm.info.n_layers)))
     buffers = Buffers(lm.anatomy, lm.info, request, LENGTHS)
     record_batch(lm, probe_batch(lm, side), request, buffers, source)
     return {name: tensor for name, tensor in buffers.by_layer().items() if name in buffers.stored}

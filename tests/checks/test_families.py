@@ -1,8 +1,17 @@
 """Recording on every family of the zoo, and the layers that are selected from it."""
 
+import numpy as np
 import pytest
 from families import family
-from family_cases import KEPT_OUT, NOT_RECORDED, RECORDED, SEES_PADDING, layers_of
+from family_cases import (
+    KEPT_OUT,
+    KEYS_AND_VALUES,
+    NOT_RECORDED,
+    RECORDED,
+    SEES_PADDING,
+    STREAMS,
+    layers_of,
+)
 
 import kvlens
 from kvlens.checks.parity import recording_differences
@@ -26,6 +35,32 @@ def test_what_is_recorded_is_what_raw_transformers_says(name):
     worst = recording_differences(family(name), as_texts(FEW), DEFAULT_DOCUMENT)
     assert "hidden" in worst
     assert max(difference for difference, _ in worst.values()) <= 2e-4, worst
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_keys_and_values_are_recorded_beside_several_streams_of_hidden_states(name):
+    lm = family(name)
+    worst = recording_differences(lm, as_texts(FEW), DEFAULT_DOCUMENT)
+    assert set(worst) == set(KEYS_AND_VALUES)
+    assert max(difference for difference, _ in worst.values()) <= 2e-4, worst
+    trace = kvlens.record(lm, FEW, keep=KEYS_AND_VALUES)
+    assert "position_zero" not in trace.tensors, "several streams have no length"
+    checked = kvlens.check(lm, FEW)
+    assert checked.recording_passed
+    assert "not compared: its blocks give several streams" in str(checked)
+
+
+def test_what_gemma_3n_stores_is_profiled_and_rerouted():
+    lm = family("gemma3n_text")
+    able = layers_of(lm)
+    # Its own words at every place: the first layers see a few tokens, of which they keep the last.
+    texts = [f"{number * 7919 % 100000:05}" for number in range(72)]
+    profile = kvlens.estimate(kvlens.record(lm, texts, "raw", keep=("k_pre", "v")), "v", draws=0)
+    chosen = kvlens.select(profile)
+    assert chosen.layers
+    assert set(chosen.layers) <= set(able)
+    plain = kvlens.Encoder(lm, layers=[]).encode(FEW)
+    assert not np.allclose(kvlens.Encoder(lm, layers=chosen).encode(FEW), plain)
 
 
 @pytest.mark.parametrize("name", [name for name in RECORDED if name not in KEPT_OUT])

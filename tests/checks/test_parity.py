@@ -121,6 +121,7 @@ def test_it_says_what_was_found_where(result):
     ("changed", "problem"),
     [
         ({"differences": {"hidden": 0.0}}, "not all of hidden, k, k_pre, v are compared"),
+        ({"worst_layers": {"k": 0, "v": 0}}, "not every difference has its layer"),
         ({"tolerance": -1.0}, "tolerance: "),
         ({"worst_layers": dict.fromkeys(("hidden", "k", "k_pre", "v"), 4)}, "outside the model"),
     ],

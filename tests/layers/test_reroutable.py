@@ -47,6 +47,16 @@ def test_a_rule_never_picks_a_layer_that_cannot_be_rerouted(rule, hybrid, window
     assert set(chosen.layers) <= set(able)
 
 
+@pytest.mark.parametrize(
+    ("able", "those"), [((), "no layers"), ((0, 1), "layers 0-1"), ((1, 20), None)]
+)
+def test_a_profile_without_a_layer_that_can_be_rerouted_says_which_can(able, those):
+    profile = make_profile([12, 11, 9], layers=[17, 18, 19], n_layers=30, able=able)
+    problem = f"no profiled layer can be re-routed; those that can: {those}$"
+    with pytest.raises(InputError, match=problem if those else "lower `skip_early`"):
+        select(profile)
+
+
 def minimum_after_peak(values):
     """Walk up to the first maximum, then down to the next minimum."""
     layer = 0
