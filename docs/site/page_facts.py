@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Callable
 
 from saved_results import DATA, result, score
+from score_tables import best_mean
 
 import kvlens
 from kvlens.evaluation.score import Score
@@ -60,6 +61,11 @@ def fact(words: str) -> str:
 
 def _score(model: str, task: str, label: str) -> str:
     return f"{score(model, task, label).value:.1f}"
+
+
+def _best_mean(model: str, label: str) -> str:
+    """A method's mean over the tasks of the first table, at its best post-processing."""
+    return f"{best_mean(result('scores', model), label):.1f}"
 
 
 def _ahead(model: str, task: str, label: str) -> str:
@@ -181,6 +187,7 @@ def _beta(model: str, span: str, layer: str, end: str) -> str:
 
 FACTS: dict[str, Callable[..., str]] = {
     "score": _score,
+    "best_mean": _best_mean,
     "ahead": _ahead,
     "post_adds": _post_adds,
     "rerouting": _rerouting,

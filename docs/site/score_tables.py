@@ -24,8 +24,7 @@ def score_table(scores: Scores, corner: str) -> str:
     Returns:
         Markdown.
     """
-    tasks = list(dict.fromkeys(entry.task for entry in scores.scores))
-    kinds = [kind for kind in POST if any(entry.post == kind for entry in scores.scores)]
+    tasks, kinds = _tasks(scores), _kinds(scores)
     rows = sorted(_rows(scores).items(), key=lambda row: -_best(row[1], tasks, kinds))
     several = len(tasks) > 1
     carried = {task for task in tasks if _is_carried(scores, task)}
@@ -34,6 +33,16 @@ def score_table(scores: Scores, corner: str) -> str:
     bold = {scores.reference: f"**{scores.reference}**"}
     lines = [[bold.get(label, label), *_row(cells, tasks, kinds, carried)] for label, cells in rows]
     return table(header, lines)
+
+
+def best_mean(scores: Scores, label: str) -> float:
+    """A method's mean over the tasks at its best post-processing; 0 where a task is missing.
+
+    Args:
+        scores: of one model.
+        label: of the method.
+    """
+    return _best(_rows(scores)[label], _tasks(scores), _kinds(scores))
 
 
 def post_table(scores: Scores, corner: str) -> str:
@@ -46,12 +55,22 @@ def post_table(scores: Scores, corner: str) -> str:
     Returns:
         Markdown; the best mean over tasks stands on top.
     """
-    tasks = list(dict.fromkeys(entry.task for entry in scores.scores))
+    tasks = _tasks(scores)
     kinds = list(dict.fromkeys(entry.post for entry in scores.scores))
     rows = sorted(_rows(scores).items(), key=lambda row: -_best(row[1], tasks, kinds))
     header = [corner, *(kind or "none" for kind in kinds)]
     lines = [[label, *(_by_task(cells, tasks, kind) for kind in kinds)] for label, cells in rows]
     return table(header, lines)
+
+
+def _tasks(scores: Scores) -> list[str]:
+    """In order of appearance."""
+    return list(dict.fromkeys(entry.task for entry in scores.scores))
+
+
+def _kinds(scores: Scores) -> list[str | None]:
+    """The post-processings of a cell, in their order."""
+    return [kind for kind in POST if any(entry.post == kind for entry in scores.scores)]
 
 
 def _by_task(cells: dict[str, Cell], tasks: Sequence[str], kind: str | None) -> str:

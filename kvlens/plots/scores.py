@@ -21,10 +21,12 @@ from kvlens.plots.parts import (
     vertical_bars,
 )
 from kvlens.plots.style import COLOURS, MARKERS, Look, axes_or_new, styled
-from kvlens.plots.words import NO_POST, metric_name
+from kvlens.plots.words import NO_POST, metric_name, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+LETTERS = 30  # of a method's label in a line
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class _Table:
         cells: (task, method, post) -> score; some may be missing.
         tasks: in order of appearance.
         posts: in order of appearance.
-        methods: by their mean with the first post-processing, the best one first.
+        methods: the best one first, by its leads over the median method of each task with the
+            first post-processing; where it was not measured, it counts as that one.
     """
 
     cells: dict[tuple[str, str, str | None], Score]
@@ -51,16 +54,17 @@ class _Table:
         posts = tuple(dict.fromkeys(score.post for score in scores))
         names = dict.fromkeys(score.method_label for score in scores)
         unsorted = cls(cells, tasks, posts, tuple(names))
-        return cls(cells, tasks, posts, tuple(unsorted._by_mean()))
+        return cls(cells, tasks, posts, tuple(unsorted._by_lead()))
 
-    def _by_mean(self) -> list[str]:
-        """The methods, the best mean over the tasks that all of them have first."""
-        common = [task for task in self.tasks if len(self.rows(task, self.posts[0])) == self.size]
-        means = {}
-        for method in self.methods:
-            cells = [self.cells.get((task, method, self.posts[0])) for task in common or self.tasks]
-            means[method] = np.mean([cell.value for cell in cells if cell])
-        return sorted(means, key=lambda method: -means[method])
+    def _by_lead(self) -> list[str]:
+        """The methods, the largest sum of leads first; of a whole table, the best mean."""
+        leads = dict.fromkeys(self.methods, 0.0)
+        for task in self.tasks:
+            scores = self.rows(task, self.posts[0])
+            middle = np.median([score.value for score in scores.values()] or [0.0])
+            for row, score in scores.items():
+                leads[self.methods[row]] += score.value - middle
+        return sorted(leads, key=lambda method: -leads[method])
 
     @property
     def size(self) -> int:
@@ -83,9 +87,9 @@ def plot_scores(
 ) -> list[Axes]:
     """Scores of one model with their intervals.
 
-    A panel a task, a row a method, a colour and mark a post-processing. The best mean without
-    post-processing, over the tasks that all methods have, is on top; dotted: the
-    reference without; hollow: carried over from an earlier table.
+    A panel a task, a row a method, a colour and mark a post-processing. The best one without
+    post-processing is on top, by its leads over each task's median method; dotted: the reference
+    without; hollow: carried over from an earlier table.
 
     Args:
         result: the scores of one model.
@@ -105,8 +109,9 @@ def plot_scores(
         _task_axis(ax, table, task)
         _method_axis(ax, table)
         ax.tick_params(axis="y", length=0, labelleft=ax is first or is_leftmost(ax))
-        for label in ax.get_yticklabels():
-            label.set_fontweight("bold" if label.get_text() == result.reference else "normal")
+        labels = ax.get_yticklabels()  # none where the axis is shared
+        for label, method in zip(labels, table.methods, strict=False):
+            label.set_fontweight("bold" if method == result.reference else "normal")
     if axes is None and len(table.posts) > 1:
         figure_legend(first, "upper")
     return panels
@@ -197,5 +202,6 @@ def _method_axis(ax: Axes, table: _Table) -> None:
     """A row a method, every other one on a stripe."""
     for row in range(0, table.size, 2):
         stripe_rows(ax, row, row)
-    ax.set_yticks(range(table.size), table.methods, fontsize=7)
+    names = ["\n".join(wrapped(name, LETTERS)) for name in table.methods]
+    ax.set_yticks(range(table.size), names, fontsize=7, linespacing=0.9)
     ax.set_ylim(table.size - 0.5, -0.5)

@@ -1,4 +1,4 @@
-"""Buffers: the tensors of a trace, allocated once and filled batch by batch.
+"""Buffers: the tensors of a trace, filled batch by batch.
 
 They know which row of a padded batch belongs to which text; which hook brings what is `hooks`'.
 """
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from kvlens.models.anatomy import Anatomy, LayerAnatomy
+from kvlens.models.anatomy import Anatomy
 from kvlens.models.forward import (
     SeveralStreams,
     finite_or_refuse,
@@ -25,12 +25,11 @@ from kvlens.models.forward import (
 from kvlens.models.info import ModelInfo
 from kvlens.store.errors import InputError
 from kvlens.texts.batches import TokenBatch
-from kvlens.tracing.kinds import KINDS, POSITION_ZERO, base_of, index_of, kind_of
+from kvlens.tracing.allocation import DTYPE, empty_tensors, layers_with_keys
+from kvlens.tracing.kinds import KINDS, POSITION_ZERO, base_of, kind_of
 from kvlens.tracing.position_zero import PositionZero, length_ratios
 from kvlens.tracing.request import Request
 from kvlens.tracing.staging import Staging
-
-DTYPE = torch.float32  # said, since torch's default is another while a thread loads a model
 
 
 class OtherStates(InputError):
@@ -45,7 +44,6 @@ class Buffers:
         rows: which texts it has, on the CPU.
         ends: where each of them begins and ends in it, after the padding and before it.
         staging: brings rows from the device.
-        n_texts: how many there are.
         tensors: as in `Trace.tensors`, float32 on the CPU.
         position_zero: the lengths of position 0's states, whether or not they are kept.
     """
@@ -73,54 +71,17 @@ class Buffers:
         """
         self.info = info
         self.staging = Staging()
-        self.n_texts = len(lengths)
         self.lengths = lengths
         self.spans = spans
         self.points = request.points
         self.depth = len(request.layers)
         self.layers = request.layers
-        self.with_keys = [layer for layer in request.layers if anatomy.layers[layer].has_keys]
+        self.with_keys = layers_with_keys(anatomy, request)
         per_text = lengths if request.points == "all" else [1] * len(lengths)
         self.starts = np.concatenate([[0], np.cumsum(per_text, dtype=int)])
         self.position_zero = PositionZero(len(lengths), info.n_layers)
-        self.tensors: dict[str, Tensor] = {}
+        self.tensors = empty_tensors(anatomy, info, request, lengths, spans)
         self.stored: set[str] = set()  # kind and layer
-        for kind in request.keep:
-            self._allocate(kind, anatomy)
-        for span, places in spans.items():
-            self._allocate_span(span, [len(each) for each in places], request, anatomy)
-        if request.points == "all" and "hidden" in request.keep:
-            text_index = np.repeat(np.arange(len(lengths)), lengths)
-            self.tensors["text_index"] = torch.from_numpy(text_index)
-
-    def _allocate_span(
-        self, span: str, counts: Sequence[int], request: Request, anatomy: Anatomy
-    ) -> None:
-        for kind in request.keep:
-            if kind in request.of_spans:
-                self._allocate(f"{kind}@{span}", anatomy, sum(counts))
-        index = torch.arange(self.n_texts).repeat_interleave(torch.tensor(counts))
-        self.tensors[index_of(f"k@{span}")] = index
-
-    def _allocate(self, kind: str, anatomy: Anatomy, rows: int | None = None) -> None:
-        rows = self.n_texts if rows is None else rows
-        if kind == "hidden":
-            shape = (int(self.starts[-1]), self.depth, self.info.d_model)
-            self.tensors[kind] = torch.empty(shape, dtype=DTYPE)
-            return
-        # Of the whole model's layers: one form, whichever of them are recorded.
-        sizes = {self._size(anatomy.layers[layer], kind) for layer in anatomy.key_layers}
-        if len(sizes) == 1:
-            of_all = (rows, len(self.with_keys), *sizes.pop())
-            self.tensors[kind] = torch.empty(of_all, dtype=DTYPE)
-            return
-        for layer in self.with_keys:
-            of_one = (rows, *self._size(anatomy.layers[layer], kind))
-            self.tensors[f"{kind}.{layer}"] = torch.empty(of_one, dtype=DTYPE)
-
-    def _size(self, layer: LayerAnatomy, kind: str) -> tuple[int, ...]:
-        """Of a text's state in a layer that has keys."""
-        return (self.info.d_model,) if kind == "attn_out" else layer.size_of(base_of(kind))
 
     def by_layer(self) -> dict[str, Tensor]:
         """Kind and layer, as in ``k.3`` -> the states of all texts there."""

@@ -30,6 +30,32 @@ def test_scores_and_their_intervals_are_read_back_from_the_picture(seed, model):
     assert bold == ["kv_embedding"]
 
 
+def test_a_method_of_one_task_is_ranked_by_its_lead_there_alone():
+    """What is missing counts as the median method, however high the scores of the other task."""
+    names = ("kv_embedding", "good", "poor", "kv_embedding (pooling hybrid_unnormalized)")
+    low, high = TASKS[:2]
+    values = {
+        low: dict(zip(names, (30.0, 36.0, 20.0), strict=False)),
+        high: dict(zip(names, (80.0, 84.0, 79.0, 82.0), strict=True)),
+    }
+    table = made_up_scores(saved_layer_set(MODELS[0]), 0, names, (low, high))
+    scores = [
+        score.model_copy(
+            update=dict.fromkeys(("value", "low", "high"), values[score.task][score.label])
+        )
+        for score in table.scores
+        if score.label in values[score.task]
+    ]
+    long = names[-1]
+    result = table.model_copy(update={"scores": tuple(scores), "reference": long})
+    labels = plot_scores(result)[0].get_yticklabels()
+    # Leads over 30 and 81: 6 + 3; 0 + 1 of the one; 0 - 1; -10 - 2.
+    shown = [label.get_text().replace("\n", " ") for label in labels]
+    assert shown == ["good", long, "kv_embedding", "poor"]
+    assert [label.get_fontweight() == "bold" for label in labels] == [False, True, False, False]
+    assert max(len(line) for label in labels for line in label.get_text().split("\n")) <= 30
+
+
 @pytest.mark.parametrize(("post", "mark"), [(None, ""), ("zscore", " + zscore")])
 def test_retrieval_by_length_is_read_back_from_the_picture(post, mark):
     result = made_up_lengths(saved_layer_set("gemma3-270m"))

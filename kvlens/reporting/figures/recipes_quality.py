@@ -18,7 +18,7 @@ from kvlens.reporting.figures.saved import Drawn, load_all, source
 
 def methods(data: Path, layout: Layout = DOUBLE) -> Drawn:
     """Scores of every method on every task with bootstrap 95 % intervals, without post-processing
-    and with it, fitted on Wikipedia passages; the best mean without it on top; dotted: kv_embedding
+    and with it, fitted on Wikipedia passages; the best without it on top; dotted: kv_embedding
     without it. In the tables + / -: better / worse than kv_embedding with the same post-processing,
     p < 0.05 (two-sided paired bootstrap, Holm over the rows of a task and post-processing).
     """
