@@ -104,17 +104,26 @@ def test_padding_may_hold_anything(dtype):
 
 
 @pytest.mark.parametrize(
-    "states", [torch.ones(3, 2, 4, 8), torch.full((2, 4, 8), torch.nan), torch.ones(4, 8)]
+    ("shape", "value"),
+    [
+        pytest.param((3, 2, 4, 1), 1.0, id="several streams"),
+        pytest.param((2, 4, 2), 1.0, id="several streams side by side"),
+        pytest.param((2, 4, 1), torch.nan, id="nan"),
+        pytest.param((4, 1), 1.0, id="no batch"),
+    ],
 )
-def test_states_without_a_length_are_left_out(states, zoo):
+def test_states_without_a_length_are_left_out(shape, value, zoo):
     (short, long) = tokenize(zoo("llama").tokenizer, ["ab", "abcd"], get_prompt("raw"), 9)
     lm = zoo("llama")
     request = Request.of(lm.info, "last", ("hidden",), None, False)
-    for second, is_known in ((torch.ones(2, 4, 8), True), (states, False)):
+    one_stream = torch.ones(2, 4, lm.info.d_model)
+    *axes, streams = shape
+    states = torch.full((*axes, streams * lm.info.d_model), value)
+    for second, is_known in ((one_stream, True), (states, False)):
         buffers = Buffers(lm.anatomy, lm.info, request, [2, 4])
         with buffers.filled(pad([short, long], [0, 1], 0)):
             for column in range(lm.info.n_layers):
-                buffers.store_length(column, torch.ones(2, 4, 8))
+                buffers.store_length(column, one_stream)
             buffers.store_length(lm.info.n_layers, second)
         assert (buffers.position_zero.whole() is not None) == is_known
 
