@@ -63,11 +63,11 @@ class Buffers:
         """Allocate them.
 
         Args:
-            anatomy: of the model.
-            info: of the model.
-            request: what is kept.
-            lengths: tokens of each text, prompt included.
-            spans: name of each span -> where it stands in each text.
+            anatomy: as in `empty_tensors`.
+            info: as there.
+            request: as there.
+            lengths: as there.
+            spans: as there.
         """
         self.info = info
         self.staging = Staging()
