@@ -36,13 +36,20 @@ def score_table(scores: Scores, corner: str) -> str:
 
 
 def best_mean(scores: Scores, label: str) -> float:
-    """A method's mean over the tasks at its best post-processing; 0 where a task is missing.
+    """A method's mean over the tasks at its best post-processing.
 
     Args:
         scores: of one model.
         label: of the method.
+
+    Raises:
+        LookupError: every post-processing lacks a task.
     """
-    return _best(_rows(scores)[label], _tasks(scores), _kinds(scores))
+    means = _means(_rows(scores)[label], _tasks(scores), _kinds(scores))
+    whole = [mean for mean in means if mean is not None]
+    if not whole:
+        raise LookupError(f"no mean of {label!r}: a task is missing")
+    return max(whole)
 
 
 def post_table(scores: Scores, corner: str) -> str:
