@@ -11,7 +11,7 @@ from kvlens.evaluation.score import Score
 
 DATA = Path(__file__).parents[2] / "figures" / "data"
 MODELS = {"smollm2-135m": "SmolLM2-135M", "gemma3-270m": "Gemma 3 270M"}  # the pages' order
-SCORES = ("scores", "posts", "classification", "retrieval", "lengths", "longest")
+SCORES = ("scores", "posts", "retrieval", "lengths", "longest")
 
 
 @cache

@@ -52,7 +52,6 @@ KINDS = {
     "geometry": Kind(Geometry, "lens/geometry.json", "geometry.json"),
     "scores": Kind(Scores, "scores.json"),
     "posts": Kind(Scores, "posts/scores.json"),  # more post-processings
-    "classification": Kind(Scores, "classification/scores.json"),  # hybrid pooling read both ways
     "retrieval": Kind(Scores, "retrieval/scores.json"),
     "lengths": Kind(Scores, "lengths/scores.json"),
     "longest": Kind(Scores, "longest/scores.json"),  # more lengths, perhaps of fewer methods
