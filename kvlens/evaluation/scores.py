@@ -83,18 +83,31 @@ class Scores(JsonArtifact):
         Raises:
             InputError: For another model, other lengths or another reference.
         """
-        for name in ("max_length", "reference"):
-            if getattr(self, name) != getattr(earlier, name):
-                raise InputError(f"the earlier table has another {name}")
-        if not self.model.same_weights(earlier.model):
-            raise InputError(f"the earlier table is of {earlier.model.name}, with other weights")
-        mine = {score.place for score in self.scores}
-        carried = (
-            score.model_copy(update={"measured": score.measured or day})
-            for score in earlier.scores
-            if score.place not in mine
+        marked = tuple(
+            score.model_copy(update={"measured": score.measured or day}) for score in earlier.scores
         )
-        return self.model_copy(update={"scores": (*self.scores, *carried)})
+        return self.joined(earlier.model_copy(update={"scores": marked}))
+
+    def joined(self, other: Scores) -> Scores:
+        """This table, and beside it what it lacks of another one, such as tasks run by themselves.
+
+        Args:
+            other: Of the same model.
+
+        Returns:
+            Both, with the command and the versions of this one.
+
+        Raises:
+            InputError: For another model, other lengths or another reference.
+        """
+        for name in ("max_length", "reference"):
+            if getattr(self, name) != getattr(other, name):
+                raise InputError(f"the other table has another {name}")
+        if not self.model.same_weights(other.model):
+            raise InputError(f"the other table is of {other.model.name}, with other weights")
+        mine = {score.place for score in self.scores}
+        lacking = (score for score in other.scores if score.place not in mine)
+        return self.model_copy(update={"scores": (*self.scores, *lacking)})
 
     def _by_task(self, corner: str, scores: Sequence[Score], cell: Callable[[Score], str]) -> str:
         """Methods by tasks in Markdown, of these scores."""

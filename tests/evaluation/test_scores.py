@@ -73,5 +73,5 @@ def test_scores_that_do_not_stand_side_by_side_are_not_carried_over():
         {"reference": "mean"},
         {"model": table.model.model_copy(update={"revision": "another"})},
     ):
-        with pytest.raises(InputError, match="the earlier table"):
+        with pytest.raises(InputError, match="the other table"):
             table.with_earlier(table.model_copy(update=other), date(2026, 11, 22))

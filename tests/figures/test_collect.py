@@ -116,3 +116,23 @@ def test_with_a_day_a_score_table_keeps_what_it_lacks(tmp_path):
     assert all(score.measured for score in kept[1:])
     assert collect(tmp_path / "run", saved.parent) == [saved]
     assert len(Scores.load(saved).scores) == 1
+
+
+def test_tasks_that_were_run_by_themselves_join_the_others(tmp_path):
+    whole = Scores.load(HOME / "data" / "scores_smollm2-135m.json")
+    alone = "Banking77Classification"
+    parts = {
+        "scores.json": [score for score in whole.scores if score.task != alone],
+        "banking/scores.json": [score for score in whole.scores if score.task == alone],
+    }
+    for place, scores in parts.items():
+        command = f"kvlens evaluate smollm2-135m -o /tmp/secret/{len(scores)}"
+        path = tmp_path / "run" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole.model_copy(update={"scores": tuple(scores), "command": command}).save(path)
+    (written,) = collect(tmp_path / "run", tmp_path / "data")
+    joined = Scores.load(written)
+    places = {score.place: score for score in joined.scores}
+    assert places == {score.place: score for score in whole.scores}
+    run = "kvlens evaluate smollm2-135m -o runs/smollm2-135m"
+    assert joined.command == f"{run} && {run}/banking"
